@@ -1,0 +1,622 @@
+//! The question, checked: every extent known, every tensor's shape and type right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use ordered_float::OrderedFloat;
+
+use super::mask::{BatchCount, HeadCount, Mask};
+use super::score::{Normaliser, ScoreModifier};
+use super::spec::{AttentionOutput, AttentionSpec};
+use crate::error::{Error, PlanError, SpecError};
+use crate::tensor::{Dtype, TensorDesc};
+
+/// Largest head_dim and value_dim that the kernels take.
+pub const MAX_HEAD_DIM: u32 = 576;
+
+/// Tensors by name: inputs, side tensors and, where the caller has them, outputs.
+pub type TensorDescs = BTreeMap<String, TensorDesc>;
+
+/// An attention question with every extent, stride and type known and checked; made by [`AttentionProblem::new`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AttentionProblem {
+    /// The caller's spec with its defaults filled in: scale, extents, and the modifiers that tensors imply.
+    pub spec: AttentionSpec,
+    /// The extents.
+    pub extents: AttentionExtents,
+    /// Every tensor, inputs and outputs; q, k, v and out with axes in the order batch, head, seq, dim.
+    pub tensors: TensorDescs,
+}
+
+/// The extents of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttentionExtents {
+    /// Number of sequences.
+    pub batch: u32,
+    /// Heads of q and out.
+    pub q_heads: u32,
+    /// Heads of k and v.
+    pub kv_heads: u32,
+    /// Queries a sequence.
+    pub seq_len_q: u32,
+    /// Keys a sequence.
+    pub seq_len_kv: u32,
+    /// Elements of a query and of a key.
+    pub head_dim: u32,
+    /// Elements of a value.
+    pub value_dim: u32,
+    /// Keys of the shared prefix; 0 without one.
+    pub prefix_len: u32,
+}
+
+impl AttentionExtents {
+    /// Query heads that share a key head.
+    pub const fn group_size(&self) -> u32 {
+        self.q_heads / self.kv_heads
+    }
+}
+
+/// What a side tensor is for: decides its shape and element type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SideRole {
+    /// Float `[q_heads]` or `[batch, q_heads]`.
+    AlibiSlopes,
+    /// Float `[batch|1, q_heads|1, seq_len_q|1, seq_len_kv|1]`.
+    Bias,
+    /// Float `[q_heads]`.
+    SinkLogits,
+    /// i32 `[batch]`, each from 0 to seq_len_kv.
+    KvLens,
+    /// i32 `[batch]`.
+    BatchCount,
+    /// i32 `[q_heads]`.
+    HeadCount,
+    /// i32 `[batch, seq_len_q]`.
+    QueryDocuments,
+    /// i32 `[batch, seq_len_kv]`.
+    KeyDocuments,
+    /// bool `[batch|1, q_heads|1, seq_len_q|1, seq_len_kv|1]`.
+    DenseMask,
+    /// bool `[batch|1, q_heads|1, query blocks, key blocks]`.
+    BlockMask {
+        /// Queries and keys a block.
+        block: [u32; 2],
+    },
+    /// Float or i32, any shape.
+    Aux,
+}
+
+/// A tensor beside q, k and v.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SideTensor {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub role: SideRole,
+    /// Which field of the spec asks for it.
+    pub field: &'static str,
+}
+
+impl AttentionProblem {
+    /// Checks a question against the tensors it is asked of. `tensors` holds the inputs by their contract names and,
+    /// where the caller has buffers for them, `out` and `lse`; outputs that are absent are laid out without gaps.
+    ///
+    /// # Errors
+    /// [`SpecError`] names what is wrong; [`PlanError::Unsupported`] what is right but not built.
+    pub fn new(spec: &AttentionSpec, tensors: &TensorDescs) -> Result<Self, Error> {
+        refuse_unsupported(tensors)?;
+        let spec = with_implied_modifiers(spec, tensors);
+        check_numbers(&spec)?;
+        let mut tensors = tensors.clone();
+        for name in ["q", "k", "v"] {
+            let desc = tensors.get_mut(name).ok_or_else(|| missing(name, "attention"))?;
+            check_core(name, desc, spec.dtype)?;
+            desc.layout = desc.layout.permuted(&spec.layout.axes());
+        }
+        let mut extents = extents_of(&spec, &tensors)?;
+        extents.prefix_len = check_prefix(&spec, &tensors, &extents)?;
+        let spec = with_extents(spec, &extents);
+        let mut known: BTreeSet<&str> = BTreeSet::from(["q", "k", "v", "out", "lse"]);
+        if extents.prefix_len > 0 || tensors.contains_key("prefix_k") {
+            known.extend(["prefix_k", "prefix_v"]);
+        }
+        let sides = side_tensors(&spec, tensors.contains_key("kv_lens"));
+        for side in &sides {
+            let desc = tensors.get(&side.name).ok_or_else(|| missing(&side.name, side.field))?;
+            check_side(side, desc, &spec, &extents)?;
+            known.insert(&side.name);
+        }
+        check_per_head_masks(&spec, &extents)?;
+        check_outputs(&spec, &extents, &mut tensors)?;
+        tensors.retain(|name, _| known.contains(name.as_str()));
+        Ok(Self { spec, extents, tensors })
+    }
+
+    /// The tensors beside q, k, v, the prefix and the outputs, in the order in which the spec names them.
+    pub fn side_tensors(&self) -> Vec<SideTensor> {
+        side_tensors(&self.spec, self.tensors.contains_key("kv_lens"))
+    }
+
+    /// Whether an output was asked for.
+    pub fn wants(&self, output: AttentionOutput) -> bool {
+        self.spec.outputs.contains(&output)
+    }
+
+    /// `softmax_scale`, resolved.
+    pub fn softmax_scale(&self) -> f32 {
+        self.spec.softmax_scale.map_or(1.0, OrderedFloat::into_inner)
+    }
+
+    /// Multiply-adds times two that the mask leaves at most: `2 · rows · keys · (head_dim + value_dim)`.
+    pub fn dense_flops(&self) -> f64 {
+        let e = &self.extents;
+        let rows = f64::from(e.batch) * f64::from(e.q_heads) * f64::from(e.seq_len_q);
+        let keys = f64::from(e.seq_len_kv) + f64::from(e.prefix_len);
+        2.0 * rows * keys * (f64::from(e.head_dim) + f64::from(e.value_dim))
+    }
+}
+
+/// A command line that reproduces the question.
+impl fmt::Display for AttentionProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut json = serde_json::to_value(&self.spec).map_err(|_| fmt::Error)?;
+        json["op"] = "attention".into();
+        write!(f, "tilewise explain '{json}'")
+    }
+}
+
+impl AttentionSpec {
+    /// Tensors without gaps for a spec that says all its extents; side tensors are f32 (i32, bool) in their fullest shape.
+    ///
+    /// # Errors
+    /// [`SpecError::Value`] naming the first extent that the spec leaves open.
+    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
+        let need = |field: &str, value: Option<u32>| {
+            value.map(u64::from).ok_or_else(|| {
+                SpecError::value(
+                    field,
+                    "a number (there are no tensors to take it from)",
+                    "nothing",
+                )
+            })
+        };
+        let batch = need("batch", self.batch)?;
+        let q_heads = need("q_heads", self.q_heads)?;
+        let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
+        let seq_len_q = need("seq_len_q", self.seq_len_q)?;
+        let seq_len_kv = self.seq_len_kv.map_or(seq_len_q, u64::from);
+        let head_dim = need("head_dim", self.head_dim)?;
+        let value_dim = self.value_dim.map_or(head_dim, u64::from);
+        let ordered = |shape: [u64; 4]| {
+            let axes = self.layout.axes();
+            TensorDesc::contiguous(self.dtype, &axes.map(|axis| shape[axis]))
+        };
+        let mut tensors = TensorDescs::from([
+            ("q".to_owned(), ordered([batch, q_heads, seq_len_q, head_dim])),
+            ("k".to_owned(), ordered([batch, kv_heads, seq_len_kv, head_dim])),
+            ("v".to_owned(), ordered([batch, kv_heads, seq_len_kv, value_dim])),
+        ]);
+        let full = [batch, q_heads, seq_len_q, seq_len_kv];
+        for side in side_tensors(self, false) {
+            let (dtype, shape) = match side.role {
+                SideRole::AlibiSlopes | SideRole::SinkLogits => (Dtype::F32, vec![q_heads]),
+                SideRole::Bias => (Dtype::F32, full.to_vec()),
+                SideRole::KvLens | SideRole::BatchCount => (Dtype::I32, vec![batch]),
+                SideRole::HeadCount => (Dtype::I32, vec![q_heads]),
+                SideRole::QueryDocuments => (Dtype::I32, vec![batch, seq_len_q]),
+                SideRole::KeyDocuments => (Dtype::I32, vec![batch, seq_len_kv]),
+                SideRole::DenseMask => (Dtype::Bool, vec![1, 1, seq_len_q, seq_len_kv]),
+                SideRole::BlockMask { block } => {
+                    let blocks = |extent: u64, block: u32| extent.div_ceil(u64::from(block.max(1)));
+                    let shape = [1, 1, blocks(seq_len_q, block[0]), blocks(seq_len_kv, block[1])];
+                    (Dtype::Bool, shape.to_vec())
+                }
+                SideRole::Aux => (Dtype::F32, vec![q_heads]),
+            };
+            tensors.insert(side.name, TensorDesc::contiguous(dtype, &shape));
+        }
+        Ok(tensors)
+    }
+}
+
+fn missing(name: &str, why: &str) -> SpecError {
+    SpecError::MissingTensor { name: name.to_owned(), why: format!("asked for by {why}") }
+}
+
+fn refuse_unsupported(tensors: &TensorDescs) -> Result<(), PlanError> {
+    for (name, what) in [
+        ("cu_seqlens_q", "packed (varlen) attention"),
+        ("cu_seqlens_kv", "packed (varlen) attention"),
+        ("k_pages", "paged attention"),
+        ("block_table", "paged attention"),
+    ] {
+        if tensors.contains_key(name) {
+            return Err(PlanError::Unsupported {
+                what: what.to_owned(),
+                reason: format!("tensor {name} was given, but no kernel reads it yet"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// `bias`, `alibi_slopes` and `sink_logits` count by being there, as the contract says; named ones keep their place.
+fn with_implied_modifiers(spec: &AttentionSpec, tensors: &TensorDescs) -> AttentionSpec {
+    let mut spec = spec.clone();
+    let names = |m: &ScoreModifier, wanted: &str| matches!(m, ScoreModifier::Bias(name) | ScoreModifier::Alibi(name) if name == wanted);
+    let absent = |spec: &AttentionSpec, name: &str| {
+        tensors.contains_key(name) && !spec.score.iter().any(|m| names(m, name))
+    };
+    if absent(&spec, "bias") {
+        spec.score.push(ScoreModifier::Bias("bias".to_owned()));
+    }
+    if absent(&spec, "alibi_slopes") {
+        spec.score.push(ScoreModifier::Alibi("alibi_slopes".to_owned()));
+    }
+    if let Normaliser::Softmax { sink: sink @ None } = &mut spec.normaliser
+        && tensors.contains_key("sink_logits")
+    {
+        *sink = Some("sink_logits".to_owned());
+    }
+    spec
+}
+
+fn check_numbers(spec: &AttentionSpec) -> Result<(), SpecError> {
+    if !matches!(spec.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
+        return Err(SpecError::value("dtype", "f32, f16 or bf16", spec.dtype));
+    }
+    if let Some(out) = spec.out_dtype
+        && out != spec.dtype
+        && out != Dtype::F32
+    {
+        let expected = format!("{} (the dtype) or f32", spec.dtype);
+        return Err(SpecError::value("out_dtype", expected, out));
+    }
+    if let Some(scale) = spec.softmax_scale
+        && !scale.is_finite()
+    {
+        return Err(SpecError::value("softmax_scale", "a finite number", scale));
+    }
+    for modifier in &spec.score {
+        if let ScoreModifier::Softcap(cap) = modifier
+            && !(cap.is_finite() && cap.0 > 0.0)
+        {
+            return Err(SpecError::value("score.softcap", "a finite number above 0", cap));
+        }
+    }
+    if let Normaliser::Sigmoid { bias } = &spec.normaliser {
+        if !bias.is_finite() {
+            return Err(SpecError::value("normaliser.sigmoid.bias", "a finite number", bias));
+        }
+        if spec.outputs.contains(&AttentionOutput::Lse) {
+            let got = "lse with the sigmoid normaliser, which has no denominator";
+            return Err(SpecError::value("outputs", "out alone", got));
+        }
+    }
+    if spec.outputs.is_empty() {
+        return Err(SpecError::value("outputs", "at least one of out, lse", "none"));
+    }
+    Ok(())
+}
+
+fn check_core(name: &str, desc: &TensorDesc, dtype: Dtype) -> Result<(), SpecError> {
+    if desc.shape().len() != 4 {
+        let expected = "4 axes (batch, heads, seq, dim in the order of layout)";
+        return Err(SpecError::value(name, expected, format!("shape {:?}", desc.shape())));
+    }
+    if desc.dtype != dtype {
+        return Err(SpecError::Dtype {
+            tensor: name.to_owned(),
+            expected: dtype.to_string(),
+            got: desc.dtype,
+        });
+    }
+    check_unit_stride(name, desc)
+}
+
+fn check_unit_stride(name: &str, desc: &TensorDesc) -> Result<(), SpecError> {
+    if let (Some(&stride), Some(&extent)) = (desc.layout.strides.last(), desc.shape().last())
+        && stride != 1
+        && extent > 1
+    {
+        return Err(SpecError::value(format!("{name} stride of dim"), 1, stride));
+    }
+    match desc.layout.end() {
+        Some(_) => Ok(()),
+        None => Err(SpecError::value(name, "elements within u64", "strides past it")),
+    }
+}
+
+/// Reads the extents off q, k and v and holds them against each other and the spec.
+fn extents_of(spec: &AttentionSpec, tensors: &TensorDescs) -> Result<AttentionExtents, SpecError> {
+    let (q, k, v) = (tensors["q"].shape(), tensors["k"].shape(), tensors["v"].shape());
+    let equal =
+        |axis: usize, name: &str, tensor: &str, got: &[u64], other: &str, expected: &[u64]| {
+            if got[axis] == expected[axis] {
+                return Ok(());
+            }
+            let expected = format!("{name} {} as {other} has", expected[axis]);
+            Err(SpecError::value(tensor, expected, format!("{name} {}", got[axis])))
+        };
+    equal(0, "batch", "k", k, "q", q)?;
+    equal(3, "head_dim", "k", k, "q", q)?;
+    equal(0, "batch", "v", v, "q", q)?;
+    equal(1, "kv_heads", "v", v, "k", k)?;
+    equal(2, "seq_len_kv", "v", v, "k", k)?;
+    let ranged = |field: &str, given: Option<u32>, found: u64, least: u64, most: u64| {
+        if !(least..=most).contains(&found) {
+            return Err(SpecError::value(field, format!("{least} to {most}"), found));
+        }
+        match given {
+            Some(given) if u64::from(given) != found => {
+                Err(SpecError::value(field, format!("{found} as the tensors have"), given))
+            }
+            _ => Ok(found as u32),
+        }
+    };
+    let (most, dims) = (i32::MAX as u64, u64::from(MAX_HEAD_DIM));
+    let extents = AttentionExtents {
+        batch: ranged("batch", spec.batch, q[0], 0, most)?,
+        q_heads: ranged("q_heads", spec.q_heads, q[1], 1, most)?,
+        kv_heads: ranged("kv_heads", spec.kv_heads, k[1], 1, most)?,
+        seq_len_q: ranged("seq_len_q", spec.seq_len_q, q[2], 0, most)?,
+        seq_len_kv: ranged("seq_len_kv", spec.seq_len_kv, k[2], 0, most)?,
+        head_dim: ranged("head_dim", spec.head_dim, q[3], 1, dims)?,
+        value_dim: ranged("value_dim", spec.value_dim, v[3], 1, dims)?,
+        prefix_len: 0,
+    };
+    if !extents.q_heads.is_multiple_of(extents.kv_heads) {
+        let expected = format!("a multiple of kv_heads {}", extents.kv_heads);
+        return Err(SpecError::value("q_heads", expected, extents.q_heads));
+    }
+    Ok(extents)
+}
+
+fn with_extents(spec: AttentionSpec, extents: &AttentionExtents) -> AttentionSpec {
+    let default_scale = OrderedFloat(1.0 / (extents.head_dim as f32).sqrt());
+    AttentionSpec {
+        out_dtype: Some(spec.out_dtype.unwrap_or(spec.dtype)),
+        softmax_scale: Some(spec.softmax_scale.unwrap_or(default_scale)),
+        batch: Some(extents.batch),
+        q_heads: Some(extents.q_heads),
+        kv_heads: Some(extents.kv_heads),
+        seq_len_q: Some(extents.seq_len_q),
+        seq_len_kv: Some(extents.seq_len_kv),
+        head_dim: Some(extents.head_dim),
+        value_dim: Some(extents.value_dim),
+        ..spec
+    }
+}
+
+/// The length of the shared prefix `[kv_heads, prefix_len, dim]`.
+fn check_prefix(
+    spec: &AttentionSpec,
+    tensors: &TensorDescs,
+    extents: &AttentionExtents,
+) -> Result<u32, SpecError> {
+    let (k, v) = match (tensors.get("prefix_k"), tensors.get("prefix_v")) {
+        (None, None) => return Ok(0),
+        (Some(k), Some(v)) => (k, v),
+        (None, Some(_)) => return Err(missing("prefix_k", "prefix_v")),
+        (Some(_), None) => return Err(missing("prefix_v", "prefix_k")),
+    };
+    let length = k.shape().get(1).copied().unwrap_or(0);
+    for (name, desc, dim) in [("prefix_k", k, extents.head_dim), ("prefix_v", v, extents.value_dim)]
+    {
+        let expected = [u64::from(extents.kv_heads), length, u64::from(dim)];
+        if desc.shape() != expected {
+            let expected = format!("shape {expected:?} (kv_heads, prefix_len, dim)");
+            return Err(SpecError::value(name, expected, format!("{:?}", desc.shape())));
+        }
+        if desc.dtype != spec.dtype {
+            return Err(SpecError::Dtype {
+                tensor: name.to_owned(),
+                expected: spec.dtype.to_string(),
+                got: desc.dtype,
+            });
+        }
+        check_unit_stride(name, desc)?;
+    }
+    let most = i32::MAX as u64 - u64::from(extents.seq_len_kv);
+    if length > most {
+        return Err(SpecError::value("prefix_len", format!("0 to {most}"), length));
+    }
+    // Their tables and arguments are indexed by keys of k and v; a prefix key has no such index.
+    for modifier in &spec.score {
+        let form = match modifier {
+            ScoreModifier::Bias(_) => "bias",
+            ScoreModifier::Wgsl(_) => "wgsl",
+            ScoreModifier::Softcap(_) | ScoreModifier::Alibi(_) => continue,
+        };
+        let expected = "softcap or alibi beside a shared prefix (prefix keys have no index)";
+        return Err(SpecError::value("score", expected, form));
+    }
+    Ok(length as u32)
+}
+
+fn side_tensors(spec: &AttentionSpec, kv_lens: bool) -> Vec<SideTensor> {
+    let mut sides: Vec<SideTensor> = Vec::new();
+    let mut push = |name: &str, role: SideRole, field: &'static str| {
+        let side = SideTensor { name: name.to_owned(), role, field };
+        if !sides.contains(&side) {
+            sides.push(side);
+        }
+    };
+    if kv_lens {
+        push("kv_lens", SideRole::KvLens, "kv_lens");
+    }
+    for modifier in &spec.score {
+        match modifier {
+            ScoreModifier::Softcap(_) => {}
+            ScoreModifier::Alibi(name) => push(name, SideRole::AlibiSlopes, "score.alibi"),
+            ScoreModifier::Bias(name) => push(name, SideRole::Bias, "score.bias"),
+            ScoreModifier::Wgsl(snippet) => {
+                snippet.aux.iter().for_each(|name| push(name, SideRole::Aux, "score.aux"));
+            }
+        }
+    }
+    spec.mask.walk(&mut |mask| match mask {
+        Mask::Band { left, right } => {
+            for (count, field) in [(left, "mask.band.left"), (right, "mask.band.right")] {
+                if let Some(HeadCount::Tensor(name)) = count {
+                    push(name, SideRole::HeadCount, field);
+                }
+            }
+        }
+        Mask::Prefix(BatchCount::Tensor(name)) => push(name, SideRole::BatchCount, "mask.prefix"),
+        Mask::Sink(HeadCount::Tensor(name)) => push(name, SideRole::HeadCount, "mask.sink"),
+        Mask::Documents { q, kv } => {
+            push(q, SideRole::QueryDocuments, "mask.documents.q");
+            push(kv, SideRole::KeyDocuments, "mask.documents.kv");
+        }
+        Mask::Dense(name) => push(name, SideRole::DenseMask, "mask.dense"),
+        Mask::BlockSparse { block, keep } => {
+            push(keep, SideRole::BlockMask { block: *block }, "mask.block_sparse.keep");
+        }
+        Mask::Wgsl(snippet) => {
+            snippet.aux.iter().for_each(|name| push(name, SideRole::Aux, "mask.aux"));
+        }
+        Mask::Full
+        | Mask::Prefix(_)
+        | Mask::Sink(_)
+        | Mask::PerHead(_)
+        | Mask::And(_)
+        | Mask::Or(_)
+        | Mask::Not(_) => {}
+    });
+    if let Normaliser::Softmax { sink: Some(name) } = &spec.normaliser {
+        push(name, SideRole::SinkLogits, "normaliser.softmax.sink");
+    }
+    sides
+}
+
+fn check_side(
+    side: &SideTensor,
+    desc: &TensorDesc,
+    spec: &AttentionSpec,
+    extents: &AttentionExtents,
+) -> Result<(), SpecError> {
+    let floats: &[Dtype] = &[Dtype::F32, spec.dtype];
+    let [batch, q_heads] = [extents.batch, extents.q_heads].map(u64::from);
+    let [seq_len_q, seq_len_kv] = [extents.seq_len_q, extents.seq_len_kv].map(u64::from);
+    let blocks = |extent: u64, block: u32| extent.div_ceil(u64::from(block.max(1)));
+    let full = vec![batch, q_heads, seq_len_q, seq_len_kv];
+    let (dtypes, shape, broadcasts): (&[Dtype], Vec<u64>, bool) = match side.role {
+        SideRole::AlibiSlopes if desc.shape().len() == 2 => (floats, vec![batch, q_heads], false),
+        SideRole::AlibiSlopes | SideRole::SinkLogits => (floats, vec![q_heads], false),
+        SideRole::Bias => (floats, full, true),
+        SideRole::KvLens | SideRole::BatchCount => (&[Dtype::I32], vec![batch], false),
+        SideRole::HeadCount => (&[Dtype::I32], vec![q_heads], false),
+        SideRole::QueryDocuments => (&[Dtype::I32], vec![batch, seq_len_q], false),
+        SideRole::KeyDocuments => (&[Dtype::I32], vec![batch, seq_len_kv], false),
+        SideRole::DenseMask => (&[Dtype::Bool], full, true),
+        SideRole::BlockMask { block } => {
+            if block.contains(&0) {
+                let got = format!("{block:?}");
+                return Err(SpecError::value("mask.block_sparse.block", "numbers from 1", got));
+            }
+            let [bq, bk] = [blocks(seq_len_q, block[0]), blocks(seq_len_kv, block[1])];
+            (&[Dtype::Bool], vec![batch, q_heads, bq, bk], true)
+        }
+        SideRole::Aux => {
+            (&[Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I32], desc.shape().to_vec(), false)
+        }
+    };
+    if !dtypes.contains(&desc.dtype) {
+        let mut names: Vec<String> = dtypes.iter().map(Dtype::to_string).collect();
+        names.dedup();
+        return Err(SpecError::Dtype {
+            tensor: side.name.clone(),
+            expected: names.join(" or "),
+            got: desc.dtype,
+        });
+    }
+    // A mask in blocks has its own extents on the last two axes; only batch and head broadcast there.
+    let free_axes = if matches!(side.role, SideRole::BlockMask { .. }) { 2 } else { 4 };
+    let fits = desc.shape().len() == shape.len()
+        && desc.shape().iter().zip(&shape).enumerate().all(|(axis, (&got, &expected))| {
+            got == expected || (broadcasts && axis < free_axes && got == 1)
+        });
+    if !fits {
+        let or_one = if broadcasts { " (or 1 where it broadcasts)" } else { "" };
+        let expected = format!("shape {shape:?}{or_one}");
+        return Err(SpecError::value(&side.name, expected, format!("{:?}", desc.shape())));
+    }
+    if !desc.layout.is_contiguous() {
+        let expected = "a tensor without gaps";
+        return Err(SpecError::value(
+            &side.name,
+            expected,
+            format!("strides {:?}", desc.layout.strides),
+        ));
+    }
+    Ok(())
+}
+
+fn check_per_head_masks(spec: &AttentionSpec, extents: &AttentionExtents) -> Result<(), SpecError> {
+    let mut result = Ok(());
+    let mut check = |field: &str, got: usize| {
+        if got != extents.q_heads as usize && result.is_ok() {
+            let expected = format!("{} entries, one for each query head", extents.q_heads);
+            result = Err(SpecError::value(field, expected, got));
+        }
+    };
+    spec.mask.walk(&mut |mask| match mask {
+        Mask::Band { left, right } => {
+            for (count, field) in [(left, "mask.band.left"), (right, "mask.band.right")] {
+                if let Some(HeadCount::Each(counts)) = count {
+                    check(field, counts.len());
+                }
+            }
+        }
+        Mask::Sink(HeadCount::Each(counts)) => check("mask.sink", counts.len()),
+        Mask::PerHead(masks) => check("mask.per_head", masks.len()),
+        _ => {}
+    });
+    result
+}
+
+/// Holds the outputs that the caller brings against the question; lays out those it does not.
+fn check_outputs(
+    spec: &AttentionSpec,
+    extents: &AttentionExtents,
+    tensors: &mut TensorDescs,
+) -> Result<(), SpecError> {
+    let [batch, heads] = [extents.batch, extents.q_heads].map(u64::from);
+    let [seq, dim] = [extents.seq_len_q, extents.value_dim].map(u64::from);
+    let axes = spec.layout.axes();
+    let out_shape = axes.map(|axis| [batch, heads, seq, dim][axis]);
+    let outputs = [
+        (AttentionOutput::Out, "out", spec.out_dtype.unwrap_or(spec.dtype), out_shape.to_vec()),
+        (AttentionOutput::Lse, "lse", Dtype::F32, vec![batch, heads, seq]),
+    ];
+    for (output, name, dtype, shape) in outputs {
+        if !spec.outputs.contains(&output) {
+            tensors.remove(name);
+            continue;
+        }
+        let desc =
+            tensors.entry(name.to_owned()).or_insert_with(|| TensorDesc::contiguous(dtype, &shape));
+        if desc.shape() != shape {
+            let expected = format!("shape {shape:?}");
+            return Err(SpecError::value(name, expected, format!("{:?}", desc.shape())));
+        }
+        if desc.dtype != dtype {
+            return Err(SpecError::Dtype {
+                tensor: name.to_owned(),
+                expected: dtype.to_string(),
+                got: desc.dtype,
+            });
+        }
+        check_unit_stride(name, desc)?;
+        if desc.layout.overlaps_itself() {
+            let got = format!("strides {:?}", desc.layout.strides);
+            return Err(SpecError::value(name, "strides that keep elements apart", got));
+        }
+        if output == AttentionOutput::Out {
+            desc.layout = desc.layout.permuted(&axes);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! The `tilewise` program.
+
+fn main() {}

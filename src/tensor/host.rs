@@ -1,0 +1,182 @@
+//! Tensors in host memory, and safetensors files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView as FileView};
+
+use super::{Dtype, TensorDesc};
+
+/// A tensor in host memory, row-major without gaps, little-endian.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Extent of each axis.
+    pub shape: Vec<u64>,
+    /// The elements' bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A safetensors file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TensorFileError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not a safetensors file.
+    #[error("{path}: not a safetensors file: {message}")]
+    Format {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// An element type that tilewise does not know.
+    #[error("{path}: tensor {tensor} has dtype {dtype}; known are f32, f16, bf16, i32, bool")]
+    Dtype {
+        /// The file.
+        path: String,
+        /// The tensor.
+        tensor: String,
+        /// Its element type.
+        dtype: String,
+    },
+}
+
+impl HostTensor {
+    /// Rounds numbers to `dtype`; bool stores `value != 0`, i32 the nearest integer.
+    pub fn from_f64(dtype: Dtype, shape: &[u64], values: &[f64]) -> Self {
+        debug_assert_eq!(shape.iter().product::<u64>() as usize, values.len());
+        let mut bytes = Vec::with_capacity(values.len() * dtype.bytes() as usize);
+        for &value in values {
+            match dtype {
+                Dtype::F32 => bytes.extend((value as f32).to_le_bytes()),
+                Dtype::F16 => bytes.extend(f16::from_f64(value).to_le_bytes()),
+                Dtype::Bf16 => bytes.extend(bf16::from_f64(value).to_le_bytes()),
+                Dtype::I32 => bytes.extend((value.round() as i32).to_le_bytes()),
+                Dtype::Bool => bytes.push(u8::from(value != 0.0)),
+            }
+        }
+        Self { dtype, shape: shape.to_vec(), bytes }
+    }
+
+    /// The elements as numbers, exactly.
+    pub fn to_f64(&self) -> Vec<f64> {
+        let size = self.dtype.bytes() as usize;
+        self.bytes
+            .chunks_exact(size)
+            .map(|b| match self.dtype {
+                Dtype::F32 => f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+                Dtype::I32 => f64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+                Dtype::F16 => f16::from_le_bytes([b[0], b[1]]).to_f64(),
+                Dtype::Bf16 => bf16::from_le_bytes([b[0], b[1]]).to_f64(),
+                Dtype::Bool => f64::from(u8::from(b[0] != 0)),
+            })
+            .collect()
+    }
+
+    /// What is known of it without its elements.
+    pub fn desc(&self) -> TensorDesc {
+        TensorDesc::contiguous(self.dtype, &self.shape)
+    }
+}
+
+/// Reads every tensor of a safetensors file, by name.
+///
+/// # Errors
+/// [`TensorFileError`] when the file cannot be read, is not safetensors, or holds an unknown element type.
+pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, HostTensor>, TensorFileError> {
+    let name = || path.display().to_string();
+    let raw = std::fs::read(path).map_err(|source| TensorFileError::Io { path: name(), source })?;
+    let file = SafeTensors::deserialize(&raw)
+        .map_err(|error| TensorFileError::Format { path: name(), message: error.to_string() })?;
+    let mut tensors = BTreeMap::new();
+    for (tensor, view) in file.tensors() {
+        let dtype = match view.dtype() {
+            FileDtype::F32 => Dtype::F32,
+            FileDtype::F16 => Dtype::F16,
+            FileDtype::BF16 => Dtype::Bf16,
+            FileDtype::I32 => Dtype::I32,
+            FileDtype::BOOL => Dtype::Bool,
+            other => {
+                return Err(TensorFileError::Dtype {
+                    path: name(),
+                    tensor,
+                    dtype: format!("{other:?}").to_lowercase(),
+                });
+            }
+        };
+        let shape = view.shape().iter().map(|&extent| extent as u64).collect();
+        let bytes = view.data().to_vec();
+        tensors.insert(tensor, HostTensor { dtype, shape, bytes });
+    }
+    Ok(tensors)
+}
+
+/// Writes tensors to a safetensors file.
+///
+/// # Errors
+/// [`TensorFileError`] when the file cannot be written.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &BTreeMap<String, HostTensor>,
+) -> Result<(), TensorFileError> {
+    let name = || path.display().to_string();
+    let format = |error: safetensors::SafeTensorError| TensorFileError::Format {
+        path: name(),
+        message: error.to_string(),
+    };
+    let mut views = Vec::new();
+    for (tensor, host) in tensors {
+        let dtype = match host.dtype {
+            Dtype::F32 => FileDtype::F32,
+            Dtype::F16 => FileDtype::F16,
+            Dtype::Bf16 => FileDtype::BF16,
+            Dtype::I32 => FileDtype::I32,
+            Dtype::Bool => FileDtype::BOOL,
+        };
+        let shape = host.shape.iter().map(|&extent| extent as usize).collect();
+        let view = FileView::new(dtype, shape, &host.bytes).map_err(format)?;
+        views.push((tensor.as_str(), view));
+    }
+    let raw = safetensors::serialize(views, None).map_err(format)?;
+    std::fs::write(path, raw).map_err(|source| TensorFileError::Io { path: name(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_back_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tensors.safetensors");
+        let values = [0.5, -2.0, 1.0, 0.0];
+        let mut tensors = BTreeMap::new();
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I32, Dtype::Bool] {
+            tensors.insert(dtype.to_string(), HostTensor::from_f64(dtype, &[2, 2], &values));
+        }
+        write_safetensors(&path, &tensors).unwrap();
+        let read = read_safetensors(&path).unwrap();
+        assert_eq!(read, tensors);
+        assert_eq!(read["f16"].to_f64(), values);
+        assert_eq!(read["bool"].to_f64(), [1.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn a_text_file_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("note.txt");
+        std::fs::write(&path, "hello").unwrap();
+        let error = read_safetensors(&path).unwrap_err().to_string();
+        assert!(error.contains("note.txt: not a safetensors file"), "{error}");
+    }
+}

@@ -1,0 +1,32 @@
+//! Tensors: element types, layouts, views of device buffers, tensors in host memory.
+
+mod dtype;
+mod host;
+mod layout;
+mod view;
+
+pub use dtype::Dtype;
+pub use host::{HostTensor, TensorFileError, read_safetensors, write_safetensors};
+pub use layout::Layout;
+pub use view::TensorView;
+
+/// What is known of a tensor without its elements.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TensorDesc {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Shape, strides, offset.
+    pub layout: Layout,
+}
+
+impl TensorDesc {
+    /// A tensor without gaps.
+    pub fn contiguous(dtype: Dtype, shape: &[u64]) -> Self {
+        Self { dtype, layout: Layout::contiguous(shape) }
+    }
+
+    /// Extent of each axis.
+    pub fn shape(&self) -> &[u64] {
+        &self.layout.shape
+    }
+}
