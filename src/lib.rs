@@ -4,7 +4,14 @@
 #![deny(unsafe_code)]
 
 pub mod attention;
+#[cfg(feature = "cli")]
+pub mod cli;
+mod engine;
 pub mod error;
+pub mod fused;
+pub mod gpu;
+pub mod operator;
 pub mod tensor;
 
+pub use engine::{Engine, EngineOptions, Prepared, Tensors};
 pub use error::{Error, GpuError, PlanError, SpecError};

@@ -1,3 +1,5 @@
 //! The `tilewise` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    tilewise::cli::main()
+}

@@ -1,14 +1,18 @@
 //! Attention: `out = softmax(score_mod(softmax_scale · q kᵀ) where mask keeps) v`, fused.
 
 mod json;
+mod kernel;
 mod mask;
+mod mask_wgsl;
+mod plan;
 mod problem;
 mod score;
 mod spec;
 
 pub use mask::{BatchCount, HeadCount, Mask, Snippet};
 pub use problem::{
-    AttentionExtents, AttentionProblem, MAX_HEAD_DIM, SideRole, SideTensor, TensorDescs,
+    AttentionExtents, AttentionProblem, MAX_HEAD_DIM, MAX_SEQ_LEN, SideRole, SideTensor,
+    TensorDescs,
 };
 pub use score::{Normaliser, ScoreModifier};
 pub use spec::{AttentionLayout, AttentionOutput, AttentionSpec};

@@ -14,6 +14,10 @@ use crate::tensor::{Dtype, TensorDesc};
 /// Largest head_dim and value_dim that the kernels take.
 pub const MAX_HEAD_DIM: u32 = 576;
 
+/// Largest extent of every other axis, and largest distance of `q_offset` from 0: positions and their sums with
+/// mask counts stay within i32.
+pub const MAX_SEQ_LEN: u32 = 1 << 29;
+
 /// Tensors by name: inputs, side tensors and, where the caller has them, outputs.
 pub type TensorDescs = BTreeMap<String, TensorDesc>;
 
@@ -278,6 +282,11 @@ fn check_numbers(spec: &AttentionSpec) -> Result<(), SpecError> {
     {
         return Err(SpecError::value("softmax_scale", "a finite number", scale));
     }
+    if let Some(q_offset) = spec.q_offset
+        && q_offset.unsigned_abs() > MAX_SEQ_LEN
+    {
+        return Err(SpecError::value("q_offset", format!("within ±{MAX_SEQ_LEN}"), q_offset));
+    }
     for modifier in &spec.score {
         if let ScoreModifier::Softcap(cap) = modifier
             && !(cap.is_finite() && cap.0 > 0.0)
@@ -355,7 +364,7 @@ fn extents_of(spec: &AttentionSpec, tensors: &TensorDescs) -> Result<AttentionEx
             _ => Ok(found as u32),
         }
     };
-    let (most, dims) = (i32::MAX as u64, u64::from(MAX_HEAD_DIM));
+    let (most, dims) = (u64::from(MAX_SEQ_LEN), u64::from(MAX_HEAD_DIM));
     let extents = AttentionExtents {
         batch: ranged("batch", spec.batch, q[0], 0, most)?,
         q_heads: ranged("q_heads", spec.q_heads, q[1], 1, most)?,
@@ -418,7 +427,7 @@ fn check_prefix(
         }
         check_unit_stride(name, desc)?;
     }
-    let most = i32::MAX as u64 - u64::from(extents.seq_len_kv);
+    let most = u64::from(MAX_SEQ_LEN - extents.seq_len_kv);
     if length > most {
         return Err(SpecError::value("prefix_len", format!("0 to {most}"), length));
     }

@@ -1,0 +1,132 @@
+// Which rows a workgroup owns and which key tiles it visits, for q, k and v that lie in memory by strides.
+// A tile's rows are queries; with GROUP_ROWS > 1 also the query heads that share a key head, with BATCH_ROWS also the
+// batches (that share a prefix), so that few queries still fill a tile.
+
+const EMPTY_TILE: u32 = 0u;
+const PARTIAL_TILE: u32 = 1u;
+const FULL_TILE: u32 = 2u;
+
+struct Block {
+    batch: u32,
+    head: u32,       // first query head
+    kv_head: u32,
+    row_first: u32,
+    row_end: u32,
+    tile_first: u32,
+    tile_end: u32,
+    kv_end: u32,     // keys from here on do not exist
+    part: u32,       // which of the row's partial results this is
+    q_tile: u32,     // index over batches, head groups and tiles of rows
+}
+
+struct Row {
+    valid: bool,
+    batch: u32,
+    head: u32,
+    q: u32,
+}
+
+fn pos_q(b: u32, q: u32) -> i32 {
+    if (HAS_Q_OFFSET) { return i32(q) + params.q_offset; }
+    return i32(q) + i32(own_len(b)) - i32(params.seq_len_q);
+}
+
+fn domain_row(block: Block, r: u32) -> Row {
+    let p = block.row_first + r;
+    var row = Row(p < block.row_end, block.batch, block.head, p);
+    if (GROUP_ROWS > 1u) {
+        row.head = block.head + p % GROUP_ROWS;
+        row.q = p / GROUP_ROWS;
+    }
+    if (BATCH_ROWS) {
+        row.batch = params.batch_first + row.q / params.seq_len_q;
+        row.q = row.q % params.seq_len_q;
+    }
+    return row;
+}
+
+fn q_offset(row: Row) -> u32 {
+    return params.q_first + row.batch * params.q_batch_stride + row.head * params.q_head_stride + row.q * params.q_seq_stride;
+}
+
+fn k_offset(block: Block, key: u32) -> u32 {
+    return params.k_first + block.batch * params.k_batch_stride + block.kv_head * params.k_head_stride + key * params.k_seq_stride;
+}
+
+fn v_offset(block: Block, key: u32) -> u32 {
+    return params.v_first + block.batch * params.v_batch_stride + block.kv_head * params.v_head_stride + key * params.v_seq_stride;
+}
+
+fn domain_key(block: Block, tile: u32, c: u32) -> u32 {
+    return tile * TILE_KV + c;
+}
+
+// First and last query of the block, and how many heads it spans.
+struct Queries { first: u32, last: u32, heads: u32 }
+
+fn domain_queries(block: Block) -> Queries {
+    let last = min(block.row_first + TILE_Q, block.row_end) - 1u;
+    if (BATCH_ROWS) { return Queries(0u, params.seq_len_q - 1u, GROUP_ROWS); }
+    return Queries(block.row_first / GROUP_ROWS, last / GROUP_ROWS, GROUP_ROWS);
+}
+
+// Keys that any row of the block may see, as far as the mask's form tells.
+fn domain_keys(block: Block) -> vec2<i32> {
+    let queries = domain_queries(block);
+    var keys = mask_range(block.batch, block.head, queries.first, queries.last);
+    if (MASK_BY_HEAD) {
+        for (var h = 1u; h < queries.heads; h++) {
+            keys = mask_hull(keys, mask_range(block.batch, block.head + h, queries.first, queries.last));
+        }
+    }
+    return clamp(keys, vec2(0), vec2(i32(block.kv_end)));
+}
+
+fn domain_block(workgroup: u32) -> Block {
+    let index = workgroup + params.workgroup_first;
+    var block: Block;
+    let split = index % params.kv_splits;
+    block.part = params.part_first + split;
+    let tile = index / params.kv_splits;
+    let q_tile = tile % params.q_tiles;
+    let group = tile / params.q_tiles;
+    let kv_group = group % params.head_groups;
+    block.batch = params.batch_first + group / params.head_groups;
+    if (GROUP_ROWS > 1u) {
+        block.kv_head = params.kv_head_first + kv_group;
+        block.head = block.kv_head * GROUP_ROWS;
+    } else {
+        block.head = params.kv_head_first * GROUP_SIZE + kv_group;
+        block.kv_head = block.head / GROUP_SIZE;
+    }
+    block.row_first = (params.q_tiles - 1u - q_tile) * TILE_Q; // the last rows see most keys under a causal mask: they start first
+    block.row_end = params.rows;
+    block.q_tile = group * params.q_tiles + block.row_first / TILE_Q;
+    if (index >= params.workgroups) { // surplus of a folded grid: no rows, no tiles
+        block.row_first = params.rows;
+        return block;
+    }
+    block.kv_end = kv_len(block.batch);
+    let keys = domain_keys(block);
+    if (keys.x >= keys.y) { return block; }
+    let first = u32(keys.x) / TILE_KV;
+    let tiles = (u32(keys.y) + TILE_KV - 1u) / TILE_KV - first;
+    let share = (tiles + params.kv_splits - 1u) / params.kv_splits;
+    block.tile_first = first + min(split * share, tiles);
+    block.tile_end = first + min((split + 1u) * share, tiles);
+    return block;
+}
+
+// What the mask's form alone says of a tile.
+fn domain_form_state(block: Block, tile: u32) -> u32 {
+    let queries = domain_queries(block);
+    let key = tile * TILE_KV;
+    let key_last = min(key + TILE_KV, block.kv_end) - 1u;
+    var state = mask_tile(block.batch, block.head, queries.first, queries.last, key, key_last);
+    if (MASK_BY_HEAD) {
+        for (var h = 1u; h < queries.heads; h++) {
+            if (mask_tile(block.batch, block.head + h, queries.first, queries.last, key, key_last) != state) { state = PARTIAL_TILE; }
+        }
+    }
+    return state;
+}

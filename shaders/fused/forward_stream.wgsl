@@ -1,0 +1,158 @@
+// Streams K and V from storage, without workgroup memory. A group of LANES lanes owns ROWS query rows; head_dim and value_dim
+// are split among its lanes, four neighbouring dims at a time. Register j of a lane holds row (j ^ lane) of its SPREAD rows:
+// in that order both the sum over the lanes and the way back are plain shuffles by a constant, without a select.
+// Every array is walked by a loop over its whole length: that makes Mesa unroll the loop whatever its size, and an array that
+// stays indexed by a variable lives in memory, ten times slower.
+const HEAD_STEPS: u32 = (HEAD_DIM + 4u * LANES - 1u) / (4u * LANES);    // vec4s of a q or k row a lane holds
+const VALUE_STEPS: u32 = (VALUE_DIM + 4u * LANES - 1u) / (4u * LANES);  // vec4s of a v or out row a lane holds
+const SPREAD: u32 = min(ROWS, LANES);   // rows whose statistics lie side by side in the lanes
+const STATS: u32 = ROWS / SPREAD;       // rows whose statistics one lane keeps
+
+fn dot_add(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+// Halves the rows each lane still sums: the partner's partial j + step belongs to the row of the own partial j.
+fn scatter(sums: ptr<function, array<array<f32, SPREAD>, STATS>>, step: u32) {
+    if (step < SPREAD) {
+        for (var g = 0u; g < STATS; g++) {
+            for (var j = 0u; j < step; j++) { (*sums)[g][j] += subgroupShuffleXor((*sums)[g][j + step], step); }
+        }
+    }
+}
+
+// Fewer rows than lanes: the lanes that share a row add up theirs.
+fn fold(sums: ptr<function, array<array<f32, SPREAD>, STATS>>, step: u32) {
+    if (step >= SPREAD && step < LANES) { (*sums)[0][0] += subgroupShuffleXor((*sums)[0][0], step); }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn fused_forward_stream(
+    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_size) subgroup_size: u32, @builtin(subgroup_invocation_id) subgroup_lane: u32,
+) {
+    let block = domain_block(workgroup.x + workgroups.x * workgroup.y);
+    let lane = subgroup_lane % LANES;
+    let lane_row = lane % SPREAD;
+    let row_first = (subgroup * subgroup_size + subgroup_lane) / LANES * ROWS;
+    var q: array<array<array<vec4<f32>, HEAD_STEPS>, SPREAD>, STATS>;
+    var out: array<array<array<vec4<f32>, VALUE_STEPS>, SPREAD>, STATS>;
+    var rows: array<Row, STATS>;    // the rows whose statistics this lane keeps
+    var m: array<f32, STATS>;
+    var l: array<f32, STATS>;
+    for (var g = 0u; g < STATS; g++) {
+        rows[g] = domain_row(block, row_first + g * SPREAD + lane_row);
+        m[g] = LOWEST;
+    }
+    // SPREAD rows a trip, moved down a place by the next: rolled for the sake of compile time.
+    var filled = 0u;
+    loop {
+        for (var g = 1u; g < STATS; g++) { q[g - 1u] = q[g]; }
+        for (var j = 0u; j < SPREAD; j++) {
+            let row = domain_row(block, row_first + filled + (j ^ lane_row));
+            for (var d = 0u; d < HEAD_STEPS; d++) {
+                var part = vec4<f32>(0.0);
+                if (row.valid) { part = q_load4(q_offset(row), (d * LANES + lane) * 4u); }
+                q[STATS - 1u][j][d] = part;
+            }
+        }
+        filled += SPREAD;
+        if (filled >= ROWS) { break; }
+    }
+
+    for (var tile = block.tile_first; tile < block.tile_end; tile++) {
+        let state = domain_tile_state(block, tile);
+        if (state == 0u) { continue; }
+        // This loop and the next are tested at their end: lavapipe masks instead of jumping and would run one more trip.
+        var column = 0u;
+        loop {
+            // Scores of KEYS keys, one a trip (more would outgrow the instruction cache); they move down a place each trip.
+            var scores: array<array<f32, STATS>, KEYS>;
+            var trip = 0u;
+            loop {
+                // A column beyond the last key reads the last key; its score is masked below.
+                let k_row = k_offset(block, min(domain_key(block, tile, column + trip), block.kv_end - 1u));
+                var k: array<vec4<f32>, HEAD_STEPS>;
+                for (var d = 0u; d < HEAD_STEPS; d++) { k[d] = k_load4(k_row, (d * LANES + lane) * 4u); }
+                var sums: array<array<f32, SPREAD>, STATS>;
+                for (var g = 0u; g < STATS; g++) {
+                    for (var j = 0u; j < SPREAD; j++) {
+                        for (var d = 0u; d < HEAD_STEPS; d++) { sums[g][j] = dot_add(sums[g][j], q[g][j][d], k[d]); }
+                    }
+                }
+                scatter(&sums, 32u); scatter(&sums, 16u); scatter(&sums, 8u); scatter(&sums, 4u); scatter(&sums, 2u); scatter(&sums, 1u);
+                fold(&sums, 32u); fold(&sums, 16u); fold(&sums, 8u); fold(&sums, 4u); fold(&sums, 2u); fold(&sums, 1u);
+                for (var i = 1u; i < KEYS; i++) { scores[i - 1u] = scores[i]; }
+                for (var g = 0u; g < STATS; g++) { scores[KEYS - 1u][g] = sums[g][0]; }
+                trip++;
+                if (trip >= KEYS) { break; }
+            }
+            var v: array<array<vec4<f32>, VALUE_STEPS>, KEYS>;
+            for (var i = 0u; i < KEYS; i++) {
+                let v_row = v_offset(block, min(domain_key(block, tile, column + i), block.kv_end - 1u));
+                for (var d = 0u; d < VALUE_STEPS; d++) { v[i][d] = v_load4(v_row, (d * LANES + lane) * 4u); }
+            }
+            if (!SCORE_RAW) {
+                for (var g = 0u; g < STATS; g++) {
+                    for (var i = 0u; i < KEYS; i++) {
+                        let key = domain_key(block, tile, column + i);
+                        scores[i][g] = score_modify(scores[i][g] * params.softmax_scale, rows[g].batch, rows[g].head, rows[g].q, key);
+                    }
+                }
+            }
+            if (state == 1u) {
+                for (var g = 0u; g < STATS; g++) {
+                    for (var i = 0u; i < KEYS; i++) {
+                        let key = domain_key(block, tile, column + i);
+                        if (key >= block.kv_end || !mask_keeps(rows[g].batch, rows[g].head, rows[g].q, key)) { scores[i][g] = LOWEST; }
+                    }
+                }
+            }
+            for (var g = 0u; g < STATS; g++) {
+                var highest = scores[0][g];
+                for (var i = 1u; i < KEYS; i++) { highest = max(highest, scores[i][g]); }
+                let m_new = norm_max(m[g], highest);
+                let rescale = select(norm_rescale(m[g], m_new), 1.0, m[g] < MASKED);   // no key yet: nothing to rescale
+                m[g] = m_new;
+                var sum_weights = 0.0;
+                for (var i = 0u; i < KEYS; i++) {
+                    let score = scores[i][g];
+                    let weight = select(norm_weight(score, m_new), 0.0, score < MASKED);
+                    scores[i][g] = weight;
+                    sum_weights += weight;
+                }
+                l[g] = fma(l[g], rescale, sum_weights);
+                for (var j = 0u; j < SPREAD; j++) {
+                    let row_rescale = subgroupShuffleXor(rescale, j);
+                    var weights: array<f32, KEYS>;
+                    for (var i = 0u; i < KEYS; i++) { weights[i] = subgroupShuffleXor(scores[i][g], j); }
+                    for (var d = 0u; d < VALUE_STEPS; d++) {
+                        var sum = out[g][j][d] * row_rescale;
+                        for (var i = 0u; i < KEYS; i++) { sum = fma(v[i][d], vec4<f32>(weights[i]), sum); }
+                        out[g][j][d] = sum;
+                    }
+                }
+            }
+            column += KEYS;
+            if (column >= TILE_KV) { break; }
+        }
+    }
+
+    var emitted = 0u;
+    loop {
+        let stat_row = domain_row(block, row_first + emitted + lane_row);
+        if (stat_row.valid && lane < SPREAD) { emit_lse(block, stat_row, m[0], l[0]); }
+        for (var j = 0u; j < SPREAD; j++) {
+            let row = domain_row(block, row_first + emitted + (j ^ lane_row));
+            let row_m = subgroupShuffleXor(m[0], j);
+            let row_l = subgroupShuffleXor(l[0], j);
+            for (var d = 0u; d < VALUE_STEPS; d++) {
+                let dim = (d * LANES + lane) * 4u;
+                if (row.valid && dim < VALUE_DIM) { emit4(block, row, dim, out[0][j][d], row_m, row_l); }
+            }
+        }
+        for (var g = 1u; g < STATS; g++) { m[g - 1u] = m[g]; l[g - 1u] = l[g]; out[g - 1u] = out[g]; }
+        emitted += SPREAD;
+        if (emitted >= ROWS) { break; }
+    }
+}

@@ -1,0 +1,254 @@
+// The workgroup-memory family of the fused forward: a workgroup owns TILE_Q query rows and walks the key tiles; lane (x, y) owns
+// ROWS rows × COLS scores of a tile and, of the same rows, VALUE_VECS vec4 of the output.
+// Rows are interleaved, row i of a lane is y + LANES_Y * i, so that lanes side by side read neighbouring rows; odd row strides keep
+// them in different banks. Keys of a lane are neighbours, so that its weights are too.
+
+const LANES_X: u32 = TILE_KV / COLS;
+const LANES_Y: u32 = TILE_Q / ROWS;
+const HEAD_CHUNKS: u32 = (HEAD_DIM + HEAD_CHUNK - 1u) / HEAD_CHUNK;
+const HEAD_VECS: u32 = HEAD_CHUNK / 4u;
+const Q_STRIDE: u32 = HEAD_VECS * select(1u, HEAD_CHUNKS, Q_STAYS) + 1u;
+const K_STRIDE: u32 = HEAD_VECS + 1u;
+const VALUE_VECS: u32 = (VALUE_DIM + 4u * LANES_X - 1u) / (4u * LANES_X);
+const VALUE_STRIDE: u32 = VALUE_VECS * LANES_X;
+const WEIGHT_STRIDE: u32 = TILE_KV / 4u + 1u;
+
+// One array, two lives: first a chunk of q and of k, then the weights and a chunk of v. Where q stays, the others share the rest.
+const K_FIRST: u32 = TILE_Q * Q_STRIDE;
+const P_FIRST: u32 = select(0u, K_FIRST, Q_STAYS);
+const V_FIRST: u32 = P_FIRST + TILE_Q * WEIGHT_STRIDE;
+const Q_COUNT: u32 = TILE_Q * HEAD_VECS;
+const K_COUNT: u32 = TILE_KV * HEAD_VECS;
+const V_COUNT: u32 = KEY_CHUNK * VALUE_STRIDE;
+const Q_LOADS: u32 = (Q_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const K_LOADS: u32 = (K_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const V_LOADS: u32 = (V_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+var<workgroup> wg_tile: array<vec4<f32>, max(K_FIRST + TILE_KV * K_STRIDE, V_FIRST + V_COUNT)>;
+var<workgroup> wg_q_offset: array<u32, TILE_Q>;
+
+const EMPTY: u32 = 0u;
+const PARTIAL: u32 = 1u;
+
+// The place of a staging load: past the end of what is staged it repeats the last one, which staged() then drops.
+fn staging(place: u32, count: u32) -> u32 {
+    if (count % WORKGROUP_SIZE == 0u) { return place; }
+    return min(place, count - 1u);
+}
+fn staged(place: u32, count: u32) -> bool {
+    return count % WORKGROUP_SIZE == 0u || place < count;
+}
+
+fn load_q(lane: u32, chunk: u32, q: ptr<function, array<vec4<f32>, Q_LOADS>>) {
+    for (var i = 0u; i < Q_LOADS; i++) {
+        let at = staging(lane + i * WORKGROUP_SIZE, Q_COUNT);
+        (*q)[i] = q_load4(wg_q_offset[at / HEAD_VECS], chunk * HEAD_CHUNK + at % HEAD_VECS * 4u);
+    }
+}
+fn store_q(lane: u32, first: u32, q: ptr<function, array<vec4<f32>, Q_LOADS>>) {
+    for (var i = 0u; i < Q_LOADS; i++) {
+        let at = lane + i * WORKGROUP_SIZE;
+        if (staged(at, Q_COUNT)) { wg_tile[at / HEAD_VECS * Q_STRIDE + first + at % HEAD_VECS] = (*q)[i]; }
+    }
+}
+
+// Scores of one chunk: ROWS × COLS dot products over HEAD_CHUNK dims.
+fn add_scores(x: u32, y: u32, q_dim: u32, s: ptr<function, array<f32, ROWS * COLS>>) {
+    for (var d = 0u; d < HEAD_VECS; d += HEAD_STEPS) {
+        let q_first = y * Q_STRIDE + q_dim + d;
+        let k_first = x * K_STRIDE + d;
+        for (var step = 0u; step < HEAD_STEPS; step++) {
+            var k: array<vec4<f32>, COLS>;
+            for (var c = 0u; c < COLS; c++) {
+                k[c] = wg_tile[k_first + (K_FIRST + c * LANES_X * K_STRIDE + step)];
+            }
+            var q: array<vec4<f32>, ROWS>;
+            for (var r = 0u; r < ROWS; r++) { q[r] = wg_tile[q_first + (r * LANES_Y * Q_STRIDE + step)]; }
+            for (var c = 0u; c < COLS; c++) {
+                for (var r = 0u; r < ROWS; r++) { (*s)[r * COLS + c] = fma(q[r].x, k[c].x, (*s)[r * COLS + c]); }
+                for (var r = 0u; r < ROWS; r++) { (*s)[r * COLS + c] = fma(q[r].y, k[c].y, (*s)[r * COLS + c]); }
+                for (var r = 0u; r < ROWS; r++) { (*s)[r * COLS + c] = fma(q[r].z, k[c].z, (*s)[r * COLS + c]); }
+                for (var r = 0u; r < ROWS; r++) { (*s)[r * COLS + c] = fma(q[r].w, k[c].w, (*s)[r * COLS + c]); }
+            }
+        }
+    }
+}
+
+// Modifiers and mask, element by element; keys and rows that are not there are never asked about.
+fn finish_scores(block: Block, tile: u32, tests: bool, x: u32, y: u32, s: ptr<function, array<f32, ROWS * COLS>>) {
+    var keys: array<u32, COLS>;
+    for (var c = 0u; c < COLS; c++) { keys[c] = domain_key(block, tile, x * COLS + c); }
+    for (var r = 0u; r < ROWS; r++) {
+        let row = domain_row(block, y + r * LANES_Y);
+        if (row.valid) {
+            for (var c = 0u; c < COLS; c++) {
+                let key = min(keys[c], block.kv_end - 1u);
+                var score = (*s)[r * COLS + c];
+                if (!SCORE_RAW) {
+                    score = score_modify(score * params.softmax_scale, row.batch, row.head, row.q, key);
+                }
+                if (tests) {
+                    score = select(LOWEST, score, (keys[c] == key) & mask_keeps(row.batch, row.head, row.q, key));
+                }
+                (*s)[r * COLS + c] = score;
+            }
+        }
+    }
+}
+
+// Weights go to workgroup memory and into the row sums; no_keys: some scores stand for "no key".
+fn store_weights(no_keys: bool, x: u32, y: u32, s: ptr<function, array<f32, ROWS * COLS>>,
+                 weights: ptr<function, array<f32, ROWS * COLS>>, l: ptr<function, array<f32, ROWS>>) {
+    for (var r = 0u; r < ROWS; r++) {
+        if (no_keys) {
+            for (var c = 0u; c < COLS; c++) {
+                let i = r * COLS + c;
+                (*weights)[i] = select((*weights)[i], 0.0, (*s)[i] < MASKED);
+            }
+        }
+        let first = y * WEIGHT_STRIDE + x * COLS / 4u;
+        for (var c = 0u; c < COLS; c += 4u) {
+            let i = r * COLS + c;
+            if (COLS % 4u == 0u) {
+                let weight = vec4((*weights)[i], (*weights)[i + 1u], (*weights)[i + 2u], (*weights)[i + 3u]);
+                wg_tile[first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + c / 4u)] = weight;
+                (*l)[r] += (weight.x + weight.y) + (weight.z + weight.w);
+            } else { // COLS is 2: half a vec4
+                let at = first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE);
+                wg_tile[at][x % 2u * 2u] = (*weights)[i];
+                wg_tile[at][x % 2u * 2u + 1u] = (*weights)[i + 1u];
+                (*l)[r] += (*weights)[i] + (*weights)[i + 1u];
+            }
+        }
+    }
+}
+
+// Weighted values of one chunk of keys.
+fn add_values(x: u32, y: u32, weight_first: u32, acc: ptr<function, array<vec4<f32>, ROWS * VALUE_VECS>>) {
+    for (var key = 0u; key < KEY_CHUNK / 4u; key += VALUE_STEPS) {
+        let p_first = y * WEIGHT_STRIDE + weight_first + key;
+        let v_first = x + key * (4u * VALUE_STRIDE);
+        for (var step = 0u; step < VALUE_STEPS; step++) {
+            var p: array<vec4<f32>, ROWS>;
+            for (var r = 0u; r < ROWS; r++) {
+                p[r] = wg_tile[p_first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + step)];
+            }
+            for (var n = 0u; n < VALUE_VECS; n++) {
+                let v0 = wg_tile[v_first + (V_FIRST + n * LANES_X + step * 4u * VALUE_STRIDE)];
+                let v1 = wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 1u) * VALUE_STRIDE)];
+                let v2 = wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 2u) * VALUE_STRIDE)];
+                let v3 = wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 3u) * VALUE_STRIDE)];
+                for (var r = 0u; r < ROWS; r++) {
+                    let at = r * VALUE_VECS + n;
+                    (*acc)[at] = fma(vec4(p[r].w), v3, fma(vec4(p[r].z), v2, fma(vec4(p[r].y), v1, fma(vec4(p[r].x), v0, (*acc)[at]))));
+                }
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace) {
+    let block = domain_block(workgroup.x + workgroup.y * workgroups.x);
+    let lane = lane_index(place);
+    let x = lane % LANES_X;
+    let y = lane / LANES_X;
+    for (var r = lane; r < TILE_Q; r += WORKGROUP_SIZE) {
+        let row = domain_row(block, r);
+        wg_q_offset[r] = select(0u, q_offset(row), row.valid); // a row that is not there computes with some row and is not stored
+    }
+    workgroupBarrier(); // wg_q_offset is written
+    if (Q_STAYS) {
+        for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
+            var q: array<vec4<f32>, Q_LOADS>;
+            load_q(lane, chunk, &q);
+            store_q(lane, chunk * HEAD_VECS, &q);
+        }
+    }
+
+    var acc: array<vec4<f32>, ROWS * VALUE_VECS>;
+    var m: array<f32, ROWS>;
+    var l: array<f32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+        m[r] = LOWEST;
+        l[r] = 0.0;
+        for (var n = 0u; n < VALUE_VECS; n++) { acc[r * VALUE_VECS + n] = vec4(0.0); }
+    }
+
+    for (var tile = block.tile_first; tile < block.tile_end; tile++) {
+        let state = domain_tile_state(block, tile);
+        if (state == EMPTY) { continue; }
+
+        var s: array<f32, ROWS * COLS>;
+        for (var i = 0u; i < ROWS * COLS; i++) { s[i] = 0.0; }
+        for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
+            var q: array<vec4<f32>, Q_LOADS>;
+            if (!Q_STAYS) { load_q(lane, chunk, &q); }
+            var k: array<vec4<f32>, K_LOADS>;
+            for (var i = 0u; i < K_LOADS; i++) {
+                let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);
+                let slot = at / HEAD_VECS; // slots hold the first key of every lane, then the second of every lane, …
+                let key = domain_key(block, tile, slot % LANES_X * COLS + slot / LANES_X);
+                k[i] = k_load4(k_offset(block, min(key, block.kv_end - 1u)), chunk * HEAD_CHUNK + at % HEAD_VECS * 4u);
+            }
+            workgroupBarrier(); // the last chunk of k, or of v, is no longer read
+            if (!Q_STAYS) { store_q(lane, 0u, &q); }
+            for (var i = 0u; i < K_LOADS; i++) {
+                let at = lane + i * WORKGROUP_SIZE;
+                if (staged(at, K_COUNT)) { wg_tile[at / HEAD_VECS * K_STRIDE + at % HEAD_VECS + K_FIRST] = k[i]; }
+            }
+            workgroupBarrier(); // the chunk is staged
+            add_scores(x, y, select(0u, chunk * HEAD_VECS, Q_STAYS), &s);
+        }
+        if (!SCORE_RAW || state == PARTIAL) { finish_scores(block, tile, state == PARTIAL, x, y, &s); }
+
+        var tile_max: array<f32, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            tile_max[r] = s[r * COLS];
+            for (var c = 1u; c < COLS; c++) { tile_max[r] = max(tile_max[r], s[r * COLS + c]); }
+        }
+        row_max(lane, &tile_max); // holds a barrier: the last chunk of k is no longer read
+        for (var r = 0u; r < ROWS; r++) {
+            let m_new = norm_max(m[r], tile_max[r]);
+            let rescale = norm_rescale(m[r], m_new);
+            m[r] = m_new;
+            for (var n = 0u; n < VALUE_VECS; n++) { acc[r * VALUE_VECS + n] *= rescale; }
+            l[r] *= rescale;
+        }
+        var weights: array<f32, ROWS * COLS>;
+        for (var i = 0u; i < ROWS * COLS; i++) { weights[i] = norm_weight(s[i], m[i / COLS]); }
+        if (SCORE_MAY_MASK || state == PARTIAL) { // both ways whole: a merge after the test alone costs a move a weight
+            store_weights(true, x, y, &s, &weights, &l);
+        } else {
+            store_weights(false, x, y, &s, &weights, &l);
+        }
+
+        for (var chunk = 0u; chunk < TILE_KV; chunk += KEY_CHUNK) {
+            var v: array<vec4<f32>, V_LOADS>;
+            for (var i = 0u; i < V_LOADS; i++) {
+                let at = staging(lane + i * WORKGROUP_SIZE, V_COUNT);
+                let key = domain_key(block, tile, chunk + at / VALUE_STRIDE);
+                let value = v_load4(v_offset(block, min(key, block.kv_end - 1u)), at % VALUE_STRIDE * 4u);
+                v[i] = select(vec4(0.0), value, key < block.kv_end);
+            }
+            if (chunk > 0u) { workgroupBarrier(); } // the last chunk of v is no longer read
+            for (var i = 0u; i < V_LOADS; i++) {
+                let at = lane + i * WORKGROUP_SIZE;
+                if (staged(at, V_COUNT)) { wg_tile[at + V_FIRST] = v[i]; }
+            }
+            workgroupBarrier(); // the weights are written, the chunk is staged
+            add_values(x, y, chunk / 4u, &acc);
+        }
+    }
+
+    row_sum(lane, &l);
+    for (var r = 0u; r < ROWS; r++) {
+        let row = domain_row(block, y + r * LANES_Y);
+        if (row.valid) {
+            for (var n = 0u; n < VALUE_VECS; n++) {
+                let d = (x + n * LANES_X) * 4u;
+                if (d < VALUE_DIM) { emit4(block, row, d, acc[r * VALUE_VECS + n], m[r], l[r]); }
+            }
+            if (x == 0u) { emit_lse(block, row, m[r], l[r]); }
+        }
+    }
+}

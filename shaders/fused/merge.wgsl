@@ -1,0 +1,43 @@
+// Merges partial results: out = sum of out_i * exp(lse_i - lse), or their plain sum where parts have no lse.
+// A lane owns four dims of a row.
+
+const NO_KEY: u32 = 0xff800000u; // the bits of minus infinity: a part without keys counts nothing
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn fused_merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let index = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
+    let row = index / VALUE_VECS;
+    let d = index % VALUE_VECS * 4u;
+    if (row >= params.rows) { return; }
+    var highest = LOWEST;
+    if (!PLAIN_SUM) {
+        for (var part = 0u; part < params.parts; part++) {
+            let bits = part_lse(part, row);
+            if (bits != NO_KEY) { highest = max(highest, bitcast<f32>(bits)); }
+        }
+    }
+    var sum = 0.0;
+    var acc = vec4(0.0);
+    for (var part = 0u; part < params.parts; part++) {
+        var weight = 1.0;
+        if (!PLAIN_SUM) {
+            let bits = part_lse(part, row);
+            if (bits == NO_KEY) { continue; }
+            weight = exp(bitcast<f32>(bits) - highest);
+        }
+        sum += weight;
+        acc = fma(outs_load4(params.outs_first + part * params.outs_part_stride + row * params.outs_row_stride, d), vec4(weight), acc);
+    }
+    let q = row % params.seq_len_q;
+    let head = params.head_first + row / params.seq_len_q % params.heads;
+    let batch = params.batch_first + row / params.seq_len_q / params.heads;
+    if (HAS_OUT) {
+        let offset = params.out_first + batch * params.out_batch_stride + head * params.out_head_stride + q * params.out_seq_stride;
+        let scale = select(1.0 / sum, 1.0, PLAIN_SUM);
+        out_store4(offset, d, select(acc * scale, vec4(0.0), sum == 0.0));
+    }
+    if (HAS_LSE && d == 0u) {
+        let at = params.lse_first + batch * params.lse_batch_stride + head * params.lse_head_stride + q * params.lse_seq_stride;
+        lse_store(at, highest + log(sum), sum == 0.0);
+    }
+}

@@ -1,0 +1,15 @@
+// Results of a part of the keys go to scratch [parts, rows of all batches and heads], for fused_merge.
+
+fn partial_row(block: Block, row: Row) -> u32 {
+    return ((block.part * params.part_batches + row.batch - params.batch_first) * params.part_heads + row.head - params.part_head_first) * params.seq_len_q + row.q;
+}
+
+fn emit4(block: Block, row: Row, d: u32, acc: vec4<f32>, m: f32, l: f32) {
+    let finish = norm_finish(row, block.part, m, l);
+    part_outs[partial_row(block, row) * PART_STRIDE + d / 4u] = select(acc * finish.scale, vec4(0.0), finish.scale == 0.0);
+}
+
+fn emit_lse(block: Block, row: Row, m: f32, l: f32) {
+    let finish = norm_finish(row, block.part, m, l);
+    lse_store(partial_row(block, row), finish.lse, finish.empty);
+}

@@ -1,0 +1,318 @@
+//! From question, limits and tiles to dispatches. Pure: needs no device.
+//!
+//! A call is cut into slices of batches and key heads (so that every binding fits), a slice into passes (the shared
+//! prefix, the keys of k and v), a pass into a classification of its tiles, where the mask needs one, and forward
+//! dispatches of bounded work. Where a row's keys are split over passes or workgroups, a merge ends the slice.
+
+use std::ops::Range;
+
+use super::kernel::{Pass, classify_step, forward_step, partial_merge_step};
+use super::mask_wgsl;
+use super::problem::AttentionProblem;
+use crate::error::PlanError;
+use crate::fused::FusedTiles;
+use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::{Plan, Step};
+use crate::operator::Operator;
+use crate::tensor::TensorDesc;
+
+/// Work of one dispatch, in floating-point operations: about a second on a slow GPU, whose watchdog would end more.
+const DISPATCH_FLOPS: f64 = 1e11;
+
+/// Key tiles below which a row's keys are not split further.
+const LEAST_TILES_A_SPLIT: u64 = 4;
+
+/// Batches and key heads that are computed together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Slice {
+    pub batch: Range<u32>,
+    pub kv_heads: Range<u32>,
+}
+
+/// Everything that a pass's kernels depend on.
+pub(super) struct Context<'a> {
+    pub problem: &'a AttentionProblem,
+    pub limits: &'a GpuLimits,
+    pub tiles: FusedTiles,
+    pub slice: Slice,
+    /// Partial results a row has in all; 1 is written straight to the outputs.
+    pub parts: u32,
+}
+
+/// Scratch buffers of a plan, by what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ScratchBytes {
+    pub tile_map: u64,
+    pub part_outs: u64,
+    pub part_lses: u64,
+}
+
+impl ScratchBytes {
+    pub const TILE_MAP: usize = 0;
+    pub const PART_OUTS: usize = 1;
+    pub const PART_LSES: usize = 2;
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            tile_map: self.tile_map.max(other.tile_map),
+            part_outs: self.part_outs.max(other.part_outs),
+            part_lses: self.part_lses.max(other.part_lses),
+        }
+    }
+}
+
+impl Operator for AttentionProblem {
+    type Tiles = FusedTiles;
+
+    fn candidates(&self, limits: &GpuLimits) -> Result<Vec<FusedTiles>, PlanError> {
+        let e = &self.extents;
+        let rows = u64::from(e.seq_len_q) * u64::from(e.group_size());
+        let candidates = FusedTiles::candidates(e.head_dim, e.value_dim, rows, limits);
+        if candidates.is_empty() {
+            return Err(PlanError::Limit {
+                what: format!("attention with value_dim {}", e.value_dim),
+                limit: "bytes of workgroup memory",
+                needed: 16 << 10,
+                available: u64::from(limits.workgroup_bytes),
+            });
+        }
+        let split = |tiles: FusedTiles| tiles.with_kv_splits(self.splits(tiles, limits));
+        Ok(candidates.into_iter().map(split).collect())
+    }
+
+    fn plan(&self, limits: &GpuLimits, tiles: &FusedTiles) -> Result<Plan, PlanError> {
+        let e = &self.extents;
+        tiles.check(e.value_dim, limits)?;
+        if e.batch == 0 || e.seq_len_q == 0 {
+            return Ok(Plan { steps: Vec::new(), scratch: Vec::new() });
+        }
+        let mut steps = Vec::new();
+        let mut scratch = ScratchBytes::default();
+        for slice in slices(self, limits, *tiles)? {
+            let (slice_steps, slice_scratch) = plan_slice(self, limits, *tiles, slice)?;
+            steps.extend(slice_steps);
+            scratch = scratch.max(slice_scratch);
+        }
+        let scratch = vec![scratch.tile_map, scratch.part_outs, scratch.part_lses];
+        Ok(Plan { steps, scratch })
+    }
+
+    fn tensors(&self) -> Vec<(&str, TensorDesc)> {
+        let in_callers_order = |name: &str, desc: &TensorDesc| match name {
+            "q" | "k" | "v" | "out" => TensorDesc {
+                dtype: desc.dtype,
+                layout: desc.layout.permuted(&self.spec.layout.axes()),
+            },
+            _ => desc.clone(),
+        };
+        let tensors = self.tensors.iter();
+        tensors.map(|(name, desc)| (name.as_str(), in_callers_order(name, desc))).collect()
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        ["out", "lse"].into_iter().filter(|name| self.tensors.contains_key(*name)).collect()
+    }
+}
+
+impl AttentionProblem {
+    /// Splits of the keys that fill the device when there are few rows.
+    fn splits(&self, tiles: FusedTiles, limits: &GpuLimits) -> u32 {
+        let e = &self.extents;
+        let group_rows = group_rows(self, tiles);
+        let rows = u64::from(e.seq_len_q) * u64::from(group_rows);
+        let groups = u64::from(e.batch) * u64::from(e.q_heads / group_rows);
+        let workgroups = (rows.div_ceil(u64::from(tiles.tile_q())) * groups).max(1);
+        let wanted: u64 = if limits.is_cpu { 16 } else { 256 };
+        let tiles = u64::from(e.seq_len_kv).div_ceil(u64::from(tiles.tile_kv()));
+        (wanted / workgroups).min(tiles / LEAST_TILES_A_SPLIT).max(1) as u32
+    }
+}
+
+fn plan_slice(
+    problem: &AttentionProblem,
+    limits: &GpuLimits,
+    tiles: FusedTiles,
+    slice: Slice,
+) -> Result<(Vec<Step>, ScratchBytes), PlanError> {
+    let passes = passes(problem, tiles);
+    let parts = tiles.kv_splits() * passes.len() as u32;
+    let context = Context { problem, limits, tiles, slice, parts };
+    let scratch = scratch_bytes(&context, &passes);
+    let mut steps = Vec::new();
+    for pass in &passes {
+        if pass.by_map {
+            steps.push(classify_step(&context, pass)?);
+        }
+        let workgroups = context.workgroups(pass);
+        for first in (0..workgroups).step_by(context.workgroups_a_dispatch(pass) as usize) {
+            let count = (workgroups - first).min(context.workgroups_a_dispatch(pass));
+            steps.push(forward_step(&context, pass, first as u32, count as u32)?);
+        }
+    }
+    if parts > 1 {
+        steps.push(partial_merge_step(&context)?);
+    }
+    Ok((steps, scratch))
+}
+
+/// The prefix, if any, then the keys of k and v.
+fn passes(problem: &AttentionProblem, tiles: FusedTiles) -> Vec<Pass> {
+    let group_rows = group_rows(problem, tiles);
+    let own = Pass {
+        prefix: false,
+        group_rows,
+        by_map: mask_wgsl::traits(&problem.spec.mask).by_map,
+        part_first: 0,
+    };
+    if problem.extents.prefix_len == 0 {
+        return vec![own];
+    }
+    let prefix = Pass {
+        prefix: true,
+        group_rows: problem.extents.group_size(),
+        by_map: false,
+        part_first: 0,
+    };
+    vec![prefix, Pass { part_first: tiles.kv_splits(), ..own }]
+}
+
+/// Query heads packed into a tile's rows: all of a group when its queries leave most of a tile idle.
+fn group_rows(problem: &AttentionProblem, tiles: FusedTiles) -> u32 {
+    let e = &problem.extents;
+    let idle = u64::from(e.seq_len_q) * 2 <= u64::from(tiles.tile_q());
+    let decode = e.seq_len_q == 1;
+    if idle || decode { e.group_size() } else { 1 }
+}
+
+impl Context<'_> {
+    pub fn batches(&self) -> u32 {
+        self.slice.batch.len() as u32
+    }
+
+    pub fn kv_heads(&self) -> u32 {
+        self.slice.kv_heads.len() as u32
+    }
+
+    pub fn q_heads(&self) -> u32 {
+        self.kv_heads() * self.problem.extents.group_size()
+    }
+
+    /// Groups of heads that workgroups iterate over.
+    pub fn head_groups(&self, pass: &Pass) -> u32 {
+        self.q_heads() / pass.group_rows
+    }
+
+    /// Rows that a head group has: queries, packed heads, packed batches.
+    pub fn rows(&self, pass: &Pass) -> u64 {
+        let batches = if pass.prefix { self.batches() } else { 1 };
+        let queries = u64::from(self.problem.extents.seq_len_q) * u64::from(batches);
+        queries * u64::from(pass.group_rows)
+    }
+
+    pub fn q_tiles(&self, pass: &Pass) -> u64 {
+        self.rows(pass).div_ceil(u64::from(self.tiles.tile_q()))
+    }
+
+    /// Workgroups of a pass without splits.
+    pub fn row_tiles(&self, pass: &Pass) -> u64 {
+        let batches = if pass.prefix { 1 } else { u64::from(self.batches()) };
+        self.q_tiles(pass) * u64::from(self.head_groups(pass)) * batches
+    }
+
+    pub fn workgroups(&self, pass: &Pass) -> u64 {
+        self.row_tiles(pass) * u64::from(self.tiles.kv_splits())
+    }
+
+    /// Words of the tile map that a tile of rows has: a bit a key tile.
+    pub fn map_words(&self) -> u64 {
+        let tiles =
+            u64::from(self.problem.extents.seq_len_kv).div_ceil(u64::from(self.tiles.tile_kv()));
+        tiles.div_ceil(32).max(1)
+    }
+
+    fn workgroups_a_dispatch(&self, pass: &Pass) -> u64 {
+        let e = &self.problem.extents;
+        let keys = if pass.prefix { e.prefix_len } else { e.seq_len_kv };
+        let keys = f64::from(keys) / f64::from(self.tiles.kv_splits());
+        let dims = f64::from(e.head_dim + e.value_dim);
+        let flops = 2.0 * f64::from(self.tiles.tile_q()) * keys.max(1.0) * dims;
+        if self.limits.is_cpu {
+            return u64::from(u32::MAX); // no watchdog looks after a processor
+        }
+        ((DISPATCH_FLOPS / flops) as u64).max(1)
+    }
+}
+
+fn scratch_bytes(context: &Context<'_>, passes: &[Pass]) -> ScratchBytes {
+    let e = &context.problem.extents;
+    let maps = passes.iter().filter(|pass| pass.by_map);
+    let tile_map = maps.map(|pass| context.row_tiles(pass) * context.map_words() * 8).sum();
+    if context.parts == 1 {
+        return ScratchBytes { tile_map, part_outs: 0, part_lses: 0 };
+    }
+    let rows = u64::from(context.batches()) * u64::from(context.q_heads()) * u64::from(e.seq_len_q);
+    let rows = rows * u64::from(context.parts);
+    let value_vecs = u64::from(e.value_dim.div_ceil(4));
+    ScratchBytes { tile_map, part_outs: rows * value_vecs * 16, part_lses: rows * 4 }
+}
+
+/// The fewest slices whose bindings all fit.
+fn slices(
+    problem: &AttentionProblem,
+    limits: &GpuLimits,
+    tiles: FusedTiles,
+) -> Result<Vec<Slice>, PlanError> {
+    let e = &problem.extents;
+    let (mut batches, mut heads) = (e.batch, e.kv_heads);
+    loop {
+        // The last slice is never larger than the first, and strides only make later ones start elsewhere.
+        let first = Slice { batch: 0..batches, kv_heads: 0..heads };
+        match largest_binding(problem, limits, tiles, &first) {
+            (_, bytes) if bytes <= limits.storage_binding_bytes => break,
+            (what, needed) if batches == 1 && heads == 1 => {
+                return Err(PlanError::Limit {
+                    what: format!("{what} of a single head"),
+                    limit: "bytes of one binding (max_storage_buffer_binding_size)",
+                    needed,
+                    available: limits.storage_binding_bytes,
+                });
+            }
+            _ if batches > 1 => batches = batches.div_ceil(2),
+            _ => heads = heads.div_ceil(2),
+        }
+    }
+    let cut = |extent: u32, step: u32| {
+        (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
+    };
+    Ok(cut(e.batch, batches)
+        .flat_map(|batch| {
+            cut(e.kv_heads, heads).map(move |kv_heads| Slice { batch: batch.clone(), kv_heads })
+        })
+        .collect())
+}
+
+/// The largest binding of a slice, with its name.
+fn largest_binding(
+    problem: &AttentionProblem,
+    limits: &GpuLimits,
+    tiles: FusedTiles,
+    slice: &Slice,
+) -> (String, u64) {
+    let passes = passes(problem, tiles);
+    let parts = tiles.kv_splits() * passes.len() as u32;
+    let context = Context { problem, limits, tiles, slice: slice.clone(), parts };
+    let scratch = scratch_bytes(&context, &passes);
+    let tensors = problem.tensors.iter().map(|(name, desc)| {
+        let (first, end) = super::kernel::element_range(problem, name, slice);
+        let slack = u64::from(limits.storage_alignment); // bindings start at multiples of it
+        let bytes = end.saturating_sub(first).saturating_mul(desc.dtype.bytes());
+        (name.clone(), bytes.saturating_add(slack))
+    });
+    tensors
+        .chain([
+            ("the map of tiles".to_owned(), scratch.tile_map),
+            ("partial results".to_owned(), scratch.part_outs),
+        ])
+        .max_by_key(|(_, bytes)| *bytes)
+        .unwrap_or_default()
+}

@@ -1,0 +1,175 @@
+//! Adapters and devices: which there are, which to take, what they offer.
+
+use serde::Serialize;
+
+use super::limits::{GpuLimits, SubgroupSizes};
+use crate::error::GpuError;
+
+/// Which adapter to take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdapterChoice {
+    /// A discrete GPU before an integrated one before software.
+    #[default]
+    HighPerformance,
+    /// An integrated GPU before a discrete one before software.
+    LowPower,
+    /// The adapter of this index in [`adapters`].
+    Index(usize),
+    /// The first adapter whose name contains this, letter case aside.
+    Name(String),
+}
+
+impl std::str::FromStr for AdapterChoice {
+    type Err = std::convert::Infallible;
+
+    /// A number is an index, anything else a name.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Index))
+    }
+}
+
+/// An adapter, described.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AdapterDescription {
+    /// Its name.
+    pub name: String,
+    /// `discrete gpu`, `integrated gpu`, `virtual gpu`, `software` or `other`.
+    pub kind: &'static str,
+    /// The API it is reached by.
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// What kernels may use of it.
+    pub limits: GpuLimits,
+    /// Names of wgpu's features that kernels can profit from and that it has.
+    pub features: Vec<&'static str>,
+}
+
+impl AdapterDescription {
+    /// Whether kernels run on processor cores: its timings say nothing about GPUs.
+    pub fn is_software(&self) -> bool {
+        self.limits.is_cpu
+    }
+}
+
+/// Features that are asked for where an adapter has them.
+const FEATURES: [(wgpu::Features, &str); 4] = [
+    (wgpu::Features::SUBGROUP, "subgroups"),
+    (wgpu::Features::SHADER_F16, "shader f16"),
+    (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+    (wgpu::Features::PIPELINE_CACHE, "pipeline cache"),
+];
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    // Validation layers of a debug build cost minutes over a test run; they are a request by environment, as in wgpu.
+    descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+    wgpu::Instance::new(descriptor)
+}
+
+/// The adapters of this machine, GPUs first.
+pub async fn adapters() -> Vec<AdapterDescription> {
+    sorted_adapters(&AdapterChoice::HighPerformance).await.iter().map(describe_adapter).collect()
+}
+
+async fn sorted_adapters(choice: &AdapterChoice) -> Vec<wgpu::Adapter> {
+    let mut adapters = instance().enumerate_adapters(wgpu::Backends::all()).await;
+    let low_power = *choice == AdapterChoice::LowPower;
+    adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => u8::from(low_power),
+        wgpu::DeviceType::IntegratedGpu => u8::from(!low_power),
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+}
+
+fn describe_adapter(adapter: &wgpu::Adapter) -> AdapterDescription {
+    describe(&adapter.get_info(), &adapter.limits(), adapter.features())
+}
+
+/// What a device or adapter offers.
+pub(crate) fn describe(
+    info: &wgpu::AdapterInfo,
+    limits: &wgpu::Limits,
+    features: wgpu::Features,
+) -> AdapterDescription {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete gpu",
+        wgpu::DeviceType::IntegratedGpu => "integrated gpu",
+        wgpu::DeviceType::VirtualGpu => "virtual gpu",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "other",
+    };
+    let subgroup = features
+        .contains(wgpu::Features::SUBGROUP)
+        .then_some(SubgroupSizes { least: info.subgroup_min_size, most: info.subgroup_max_size });
+    AdapterDescription {
+        name: info.name.clone(),
+        kind,
+        backend: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        features: FEATURES
+            .into_iter()
+            .filter(|(feature, _)| features.contains(*feature))
+            .map(|(_, name)| name)
+            .collect(),
+        limits: GpuLimits {
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            workgroup_invocations: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
+            workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+            storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            storage_binding_bytes: limits.max_storage_buffer_binding_size,
+            uniform_binding_bytes: limits.max_uniform_buffer_binding_size,
+            buffer_bytes: limits.max_buffer_size,
+            storage_alignment: limits.min_storage_buffer_offset_alignment,
+            uniform_alignment: limits.min_uniform_buffer_offset_alignment,
+            subgroup,
+            is_cpu: info.device_type == wgpu::DeviceType::Cpu,
+        },
+    }
+}
+
+/// Opens a device with all that the adapter has of what kernels use, or, at the `floor`, with WebGPU's defaults alone.
+pub(crate) async fn open(
+    choice: &AdapterChoice,
+    floor: bool,
+) -> Result<(wgpu::Device, wgpu::Queue), GpuError> {
+    let adapters = sorted_adapters(choice).await;
+    let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+    let found = if names.is_empty() {
+        "none (is a Vulkan, Metal or DX12 driver installed?)".to_owned()
+    } else {
+        names.join(", ")
+    };
+    let (index, wanted) = match choice {
+        AdapterChoice::HighPerformance | AdapterChoice::LowPower => (0, "at all".to_owned()),
+        AdapterChoice::Index(index) => (*index, format!("of index {index}")),
+        AdapterChoice::Name(part) => {
+            let fits = |name: &String| name.to_lowercase().contains(&part.to_lowercase());
+            (names.iter().position(fits).unwrap_or(usize::MAX), format!("named {part}"))
+        }
+    };
+    let Some(adapter) = adapters.get(index) else {
+        return Err(GpuError::NoAdapter { wanted, found });
+    };
+    let wished = FEATURES.iter().fold(wgpu::Features::empty(), |all, (one, _)| all | *one);
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("tilewise"),
+        required_features: if floor {
+            wgpu::Features::empty()
+        } else {
+            adapter.features() & wished
+        },
+        required_limits: if floor { wgpu::Limits::defaults() } else { adapter.limits() },
+        ..wgpu::DeviceDescriptor::default()
+    };
+    adapter.request_device(&descriptor).await.map_err(|error| GpuError::NoDevice {
+        adapter: names[index].clone(),
+        message: error.to_string(),
+    })
+}

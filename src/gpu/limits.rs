@@ -1,0 +1,58 @@
+//! What a device offers, as plain numbers: plans are computed from these, without a device.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits and features that plans depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GpuLimits {
+    /// Workgroup memory, in bytes.
+    pub workgroup_bytes: u32,
+    /// Invocations a workgroup.
+    pub workgroup_invocations: u32,
+    /// Workgroups along one dimension of a dispatch.
+    pub workgroups_per_dimension: u32,
+    /// Storage buffers a kernel may bind.
+    pub storage_buffers: u32,
+    /// Bytes of one storage binding.
+    pub storage_binding_bytes: u64,
+    /// Bytes of one uniform binding.
+    pub uniform_binding_bytes: u64,
+    /// Bytes of one buffer.
+    pub buffer_bytes: u64,
+    /// Alignment of a storage binding's offset, in bytes.
+    pub storage_alignment: u32,
+    /// Alignment of a uniform binding's offset, in bytes.
+    pub uniform_alignment: u32,
+    /// Smallest and largest subgroup; `None` where kernels cannot use subgroups.
+    pub subgroup: Option<SubgroupSizes>,
+    /// Whether kernels run on a processor's own cores: candidates that stream come first there.
+    pub is_cpu: bool,
+}
+
+/// The sizes a subgroup may have on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SubgroupSizes {
+    /// The smallest.
+    pub least: u32,
+    /// The largest.
+    pub most: u32,
+}
+
+impl GpuLimits {
+    /// WebGPU's default limits: what every device has at least.
+    pub const fn floor() -> Self {
+        Self {
+            workgroup_bytes: 16 << 10,
+            workgroup_invocations: 256,
+            workgroups_per_dimension: 65_535,
+            storage_buffers: 8,
+            storage_binding_bytes: 128 << 20,
+            uniform_binding_bytes: 64 << 10,
+            buffer_bytes: 256 << 20,
+            storage_alignment: 256,
+            uniform_alignment: 256,
+            subgroup: None,
+            is_cpu: false,
+        }
+    }
+}

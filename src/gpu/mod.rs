@@ -1,0 +1,7 @@
+//! The way to the device: limits, shader text, plans, pipelines, devices.
+
+pub mod device;
+pub mod limits;
+pub(crate) mod pipeline;
+pub mod recording;
+pub mod shader;

@@ -1,0 +1,96 @@
+//! A plan: dispatches and what they bind, inert until an engine records them.
+
+use std::sync::Arc;
+
+use super::limits::GpuLimits;
+use super::shader::Shader;
+use crate::error::PlanError;
+
+/// The launches of one call, a pure function of the question, the limits and the tiles.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Dispatches, in order.
+    pub steps: Vec<Step>,
+    /// Bytes of each scratch buffer.
+    pub scratch: Vec<u64>,
+}
+
+/// One dispatch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The kernel.
+    pub shader: Arc<Shader>,
+    /// Its params.
+    pub params: Vec<u8>,
+    /// What its storage bindings are bound to, in the order of `shader.bindings`.
+    pub bindings: Vec<Bound>,
+    /// Workgroups along x, y, z.
+    pub grid: [u32; 3],
+}
+
+/// A range of a buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bound {
+    /// Which buffer.
+    pub slot: Slot,
+    /// First byte, a multiple of the device's alignment.
+    pub offset: u64,
+    /// Bytes, a multiple of 4; 0 where the tensor is empty (a stand-in is bound).
+    pub size: u64,
+}
+
+/// A buffer of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The caller's tensor of this name.
+    Tensor(String),
+    /// A scratch buffer of the plan, by index.
+    Scratch(usize),
+}
+
+impl Plan {
+    /// Bytes of all scratch buffers.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.scratch.iter().sum()
+    }
+}
+
+/// Folds a linear count of workgroups over x and y; kernels undo it by `x + y * num_workgroups.x` and let the surplus idle.
+///
+/// # Errors
+/// [`PlanError::Limit`] past what two dimensions hold.
+pub fn fold_grid(what: &str, workgroups: u64, limits: &GpuLimits) -> Result<[u32; 3], PlanError> {
+    let most = u64::from(limits.workgroups_per_dimension);
+    let limit = |available| PlanError::Limit {
+        what: what.to_owned(),
+        limit: "workgroups (max_compute_workgroups_per_dimension squared)",
+        needed: workgroups,
+        available,
+    };
+    if workgroups > (most * most).min(u64::from(u32::MAX)) {
+        return Err(limit((most * most).min(u64::from(u32::MAX))));
+    }
+    if workgroups <= most {
+        return Ok([workgroups as u32, 1, 1]);
+    }
+    let rows = workgroups.div_ceil(most);
+    Ok([workgroups.div_ceil(rows) as u32, rows as u32, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folded_grid_covers_and_fits() {
+        let limits = GpuLimits::floor();
+        for workgroups in [0, 1, 65_535, 65_536, 131_071, 70_000_000, 4_294_836_225] {
+            let [x, y, z] = fold_grid("k", workgroups, &limits).unwrap();
+            let grid = u64::from(x) * u64::from(y) * u64::from(z);
+            assert!(x <= 65_535 && y <= 65_535 && z == 1);
+            assert!(grid >= workgroups && grid < workgroups + u64::from(y) + 1);
+        }
+        let error = fold_grid("k", 4_294_836_226, &limits).unwrap_err().to_string();
+        assert!(error.contains("4294836226") && error.contains("4294836225"), "{error}");
+    }
+}

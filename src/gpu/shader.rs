@@ -1,0 +1,126 @@
+//! A kernel before it is compiled: text made of named parts, its bindings, its workgroup.
+
+use std::fmt::Write as _;
+
+/// A kernel's source and interface. Two kernels are the same pipeline iff they are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// Entry point, named `<operator>_<kernel>`.
+    pub entry: &'static str,
+    /// The header and the fragments, in order: file name and text.
+    pub parts: Vec<Part>,
+    /// What binding n + 1 is (binding 0 is the params).
+    pub bindings: Vec<Declared>,
+    /// Invocations a workgroup.
+    pub workgroup_size: u32,
+    /// Workgroup memory it takes.
+    pub workgroup_bytes: u32,
+    /// Bounds checks and loop bounding stay on: the text holds a caller's code that may need them.
+    pub checked: bool,
+}
+
+/// A fragment of a kernel's text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// The file it comes from; `header` for what the host writes.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A storage binding as the kernel declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Declared {
+    /// Name of the variable.
+    pub name: String,
+    /// Whether the kernel writes it.
+    pub writes: bool,
+}
+
+impl Shader {
+    /// The whole text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for part in &self.parts {
+            let _ = writeln!(text, "// ---- {}", part.file);
+            text.push_str(&part.text);
+            if !part.text.ends_with('\n') {
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// File and line within it of a line (from 1) of the whole text.
+    pub fn locate(&self, line: u32) -> (&str, u32) {
+        let mut left = line.saturating_sub(1);
+        for part in &self.parts {
+            let lines = 1 + part.text.lines().count() as u32;
+            if left < lines {
+                return (&part.file, left);
+            }
+            left -= lines;
+        }
+        ("header", line)
+    }
+}
+
+/// A kernel's runtime numbers: one list gives the WGSL struct and the bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Params {
+    fields: Vec<(String, &'static str)>,
+    bytes: Vec<u8>,
+    lists: Vec<(String, Vec<i32>)>,
+}
+
+impl Params {
+    /// Adds an unsigned number.
+    pub fn u32(&mut self, name: impl Into<String>, value: u32) {
+        self.push(name.into(), "u32", value.to_le_bytes());
+    }
+
+    /// Adds a signed number.
+    pub fn i32(&mut self, name: impl Into<String>, value: i32) {
+        self.push(name.into(), "i32", value.to_le_bytes());
+    }
+
+    /// Adds a real number.
+    pub fn f32(&mut self, name: impl Into<String>, value: f32) {
+        self.push(name.into(), "f32", value.to_le_bytes());
+    }
+
+    /// Adds a list of signed numbers; element `i` is `params.name[i / 4u][i % 4u]`.
+    pub fn i32_list(&mut self, name: impl Into<String>, values: &[i32]) {
+        let mut values = values.to_vec();
+        values.resize(values.len().max(1).next_multiple_of(4), 0);
+        self.lists.push((name.into(), values));
+    }
+
+    fn push(&mut self, name: String, kind: &'static str, bytes: [u8; 4]) {
+        self.fields.push((name, kind));
+        self.bytes.extend(bytes);
+    }
+
+    /// The struct and its binding.
+    pub fn wgsl(&self) -> String {
+        let mut text = String::from("struct Params {\n");
+        for (name, kind) in &self.fields {
+            let _ = writeln!(text, "    {name}: {kind},");
+        }
+        for (name, values) in &self.lists {
+            let _ = writeln!(text, "    {name}: array<vec4<i32>, {}>,", values.len() / 4);
+        }
+        text.push_str("}\n@group(0) @binding(0) var<uniform> params: Params;\n");
+        text
+    }
+
+    /// The bytes: numbers, then lists, each starting at a multiple of 16 as uniform buffers want.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        bytes.resize(bytes.len().max(16).next_multiple_of(16), 0);
+        for (_, values) in &self.lists {
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        }
+        bytes
+    }
+}
