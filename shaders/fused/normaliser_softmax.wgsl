@@ -1,16 +1,16 @@
-// Online softmax: weights are exp2 of scores below the running maximum m. The product m * exp_scale is rounded once and
-// used for weights and lse alike, so that its rounding cancels.
+// Online softmax. The running maximum m is kept in log2 units (score * exp_scale), rounded once: weights and lse share
+// its rounding, which cancels, and a weight costs one fma and one exp2.
 
 fn norm_max(m: f32, tile_max: f32) -> f32 {
-    return max(m, tile_max);
+    return max(m, tile_max * params.exp_scale);
 }
 
 fn norm_weight(s: f32, m: f32) -> f32 {
-    return exp2(min(0.0, fma(s, params.exp_scale, -(m * params.exp_scale))));
+    return exp2(min(0.0, fma(s, params.exp_scale, -m)));
 }
 
 fn norm_rescale(m_old: f32, m_new: f32) -> f32 {
-    return exp2(min(0.0, (m_old - m_new) * params.exp_scale));
+    return exp2(min(0.0, m_old - m_new));
 }
 
 struct Finish {
@@ -24,15 +24,14 @@ const LOG2_E: f32 = 1.4426950408889634;
 
 // The sink's logit joins the denominator of the first part only, so that merging parts counts it once.
 fn norm_finish(row: Row, part: u32, m: f32, l: f32) -> Finish {
-    let top = m * params.exp_scale;
     if (HAS_SINK && part == 0u) {
         let sink = sink_logit(row.head) * LOG2_E;
         if (l == 0.0) { return Finish(0.0, sink * LN_2, false); }
-        let highest = max(top, sink);
-        let weight = exp2(top - highest);
+        let highest = max(m, sink);
+        let weight = exp2(m - highest);
         let sum = fma(l, weight, exp2(sink - highest));
         return Finish(weight / sum, (highest + log2(sum)) * LN_2, false);
     }
     if (l == 0.0) { return Finish(0.0, 0.0, true); }
-    return Finish(1.0 / l, (top + log2(l)) * LN_2, false);
+    return Finish(1.0 / l, (m + log2(l)) * LN_2, false);
 }

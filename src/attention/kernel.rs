@@ -452,7 +452,7 @@ pub(super) fn forward_step(
     Ok(source.step(Launch {
         entry,
         workgroup_size: context.tiles.workgroup_size(),
-        workgroup_bytes: context.tiles.workgroup_bytes(e.value_dim),
+        workgroup_bytes: context.tiles.workgroup_bytes(e.head_dim, e.value_dim),
         checked,
         grid: fold_grid("attention", u64::from(count), context.limits)?,
     }))
@@ -465,15 +465,21 @@ fn tile_constants(source: &mut KernelSource, context: &Context<'_>) -> (u32, u32
     source.const_u32("VALUE_DIM", e.value_dim);
     source.const_u32("WORKGROUP_SIZE", context.tiles.workgroup_size());
     match context.tiles {
-        FusedTiles::Workgroup { tile_kv, rows, cols, head_chunk, key_chunk, .. } => {
+        FusedTiles::Workgroup { tile_kv, rows, cols, head_chunk, key_chunk, hold_q, .. } => {
+            let values = 4 * tile_kv / cols;
+            let value_vecs = e.value_dim.div_ceil(values);
+            // The rolled loops take as many steps as drivers still unroll; fewer compile faster, which is what
+            // counts where a processor runs a kernel that is made for GPUs.
+            let steps = |chunk: u32, multiply_adds: u32| {
+                if context.limits.is_cpu { 1 } else { unrolled_steps(chunk / 4, multiply_adds) }
+            };
             source.const_u32("ROWS", rows);
             source.const_u32("COLS", cols);
             source.const_u32("HEAD_CHUNK", head_chunk);
             source.const_u32("KEY_CHUNK", key_chunk);
-            source.const_u32("HEAD_STEPS", 2);
-            source.const_u32("VALUE_STEPS", 1);
-            source.const_bool("Q_STAYS", false);
-            let values = 4 * tile_kv / cols;
+            source.const_u32("HEAD_STEPS", steps(head_chunk, rows * cols * 4));
+            source.const_u32("VALUE_STEPS", steps(key_chunk, rows * value_vecs * 16));
+            source.const_bool("Q_STAYS", hold_q);
             (e.head_dim.next_multiple_of(head_chunk), e.value_dim.next_multiple_of(values))
         }
         FusedTiles::Stream { rows, lanes, keys, .. } => {
@@ -484,6 +490,12 @@ fn tile_constants(source: &mut KernelSource, context: &Context<'_>) -> (u32, u32
             (e.head_dim.next_multiple_of(dims), e.value_dim.next_multiple_of(dims))
         }
     }
+}
+
+/// Steps of a rolled loop: up to 4 and 512 multiply-adds, as many as divide the whole.
+fn unrolled_steps(whole: u32, multiply_adds: u32) -> u32 {
+    let fits = |steps: &u32| whole.is_multiple_of(*steps) && steps * multiply_adds <= 512;
+    [4, 2].into_iter().find(fits).unwrap_or(1)
 }
 
 fn score_constants(source: &mut KernelSource, context: &Context<'_>) {

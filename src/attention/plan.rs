@@ -82,7 +82,7 @@ impl Operator for AttentionProblem {
 
     fn plan(&self, limits: &GpuLimits, tiles: &FusedTiles) -> Result<Plan, PlanError> {
         let e = &self.extents;
-        tiles.check(e.value_dim, limits)?;
+        tiles.check(e.head_dim, e.value_dim, limits)?;
         if e.batch == 0 || e.seq_len_q == 0 {
             return Ok(Plan { steps: Vec::new(), scratch: Vec::new() });
         }

@@ -25,6 +25,9 @@ pub enum FusedTiles {
         head_chunk: u32,
         /// Keys of v staged at once.
         key_chunk: u32,
+        /// All of q stays in workgroup memory instead of being staged again for each tile of keys.
+        #[serde(default)]
+        hold_q: bool,
         /// Row maxima by subgroup shuffles instead of workgroup memory.
         #[serde(default)]
         subgroup: bool,
@@ -54,8 +57,26 @@ const fn one() -> u32 {
     1
 }
 
-/// Registers of accumulators a lane may hold before kernels spill, as measured on the compilers of real GPUs.
-const ACCUMULATORS: u32 = 64;
+/// Floats of q and of outputs a lane may hold: more spills on some GPU's compiler (workgroup tiles), or outgrows a
+/// processor's instruction cache (streams).
+const WORKGROUP_ACCUMULATORS: u32 = 32;
+const STREAM_ACCUMULATORS: u32 = 512;
+
+/// `tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q`, best first where everything fits.
+const WORKGROUP_SETS: [[u32; 7]; 12] = [
+    [64, 64, 4, 4, 32, 16, 1],
+    [64, 64, 4, 4, 16, 16, 0],
+    [64, 32, 4, 4, 32, 16, 1],
+    [64, 32, 4, 4, 32, 16, 0],
+    [64, 64, 8, 4, 16, 8, 0],
+    [64, 64, 4, 8, 16, 8, 0],
+    [32, 64, 4, 4, 16, 8, 0],
+    [32, 128, 4, 4, 16, 8, 0],
+    [32, 64, 2, 4, 16, 8, 0],
+    [16, 64, 2, 2, 32, 4, 0],
+    [8, 64, 2, 2, 32, 4, 0],
+    [32, 16, 4, 2, 16, 8, 0],
+];
 
 impl FusedTiles {
     /// Query rows a workgroup owns.
@@ -101,136 +122,161 @@ impl FusedTiles {
         }
     }
 
-    /// Workgroup memory that the kernel takes for this value_dim.
-    pub fn workgroup_bytes(&self, value_dim: u32) -> u32 {
-        match *self {
-            Self::Workgroup { tile_q, tile_kv, cols, head_chunk, key_chunk, subgroup, .. } => {
-                let lanes_x = tile_kv / cols;
-                let head_stride = head_chunk / 4 + 1;
-                let scores = (tile_q + tile_kv) * head_stride;
-                let value_stride = value_dim.div_ceil(4 * lanes_x) * lanes_x;
-                let values = tile_q * (tile_kv / 4 + 1) + key_chunk * value_stride;
-                let reduce = if subgroup { 0 } else { tile_q * lanes_x.div_ceil(4) };
-                16 * (scores.max(values) + reduce) + 4 * tile_q
-            }
-            Self::Stream { .. } => 0,
-        }
+    /// Workgroup memory that the kernel takes.
+    pub fn workgroup_bytes(&self, head_dim: u32, value_dim: u32) -> u32 {
+        let Self::Workgroup {
+            tile_q, tile_kv, cols, head_chunk, key_chunk, hold_q, subgroup, ..
+        } = *self
+        else {
+            return 0;
+        };
+        let lanes_x = tile_kv / cols;
+        let chunk_vecs = head_chunk / 4;
+        let q_chunks = if hold_q { head_dim.div_ceil(head_chunk) } else { 1 };
+        let q = tile_q * (chunk_vecs * q_chunks + 1);
+        let scores = q + tile_kv * (chunk_vecs + 1);
+        let value_vecs = value_dim.div_ceil(4 * lanes_x) * lanes_x;
+        let values = tile_q * (tile_kv / 4 + 1) + key_chunk * value_vecs;
+        let values = if hold_q { q + values } else { values };
+        let reduce = if subgroup { 0 } else { tile_q * lanes_x.div_ceil(4) };
+        16 * (scores.max(values) + reduce) + 4 * tile_q
     }
 
     /// Holds the set against what the kernels can do and what the device has.
     ///
     /// # Errors
     /// [`PlanError::Tiles`] with the reason; [`PlanError::Limit`] with both numbers.
-    pub fn check(&self, value_dim: u32, limits: &GpuLimits) -> Result<(), PlanError> {
-        let reason = match *self {
-            Self::Workgroup { tile_q, tile_kv, rows, cols, head_chunk, key_chunk, .. } => {
-                workgroup_shape(tile_q, tile_kv, rows, cols, head_chunk, key_chunk)
-            }
-            Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, .. } => {
-                stream_shape(rows, lanes, keys, tile_kv, workgroup_size)
-            }
-        };
-        let reason =
-            reason.or_else(|| (self.kv_splits() == 0).then(|| "kv_splits is 0".to_owned()));
-        if let Some(reason) = reason {
-            return Err(PlanError::Tiles { tiles: self.to_string(), reason });
+    pub fn check(
+        &self,
+        head_dim: u32,
+        value_dim: u32,
+        limits: &GpuLimits,
+    ) -> Result<(), PlanError> {
+        let refused = |reason| PlanError::Tiles { tiles: self.to_string(), reason };
+        let shape = self.workgroup_shape().or_else(|| self.stream_shape(head_dim.max(value_dim)));
+        if let Some(reason) = shape {
+            return Err(refused(reason));
         }
-        let limit = |limit, needed: u32, available: u32| {
-            if needed <= available {
-                return Ok(());
-            }
-            let (needed, available) = (u64::from(needed), u64::from(available));
-            Err(PlanError::Limit { what: format!("tiles {self}"), limit, needed, available })
-        };
-        let bytes = self.workgroup_bytes(value_dim);
-        limit("bytes of workgroup memory", bytes, limits.workgroup_bytes)?;
-        limit("invocations a workgroup", self.workgroup_size(), limits.workgroup_invocations)?;
+        if self.kv_splits() == 0 {
+            return Err(refused("kv_splits is 0".to_owned()));
+        }
         let lanes = match *self {
             Self::Workgroup { subgroup: false, .. } => 0,
             Self::Workgroup { tile_kv, cols, .. } => tile_kv / cols,
             Self::Stream { lanes, .. } => lanes,
         };
+        let bytes = self.workgroup_bytes(head_dim, value_dim);
         let least = limits.subgroup.map_or(0, |sizes| sizes.least);
-        limit("lanes in the smallest subgroup", lanes, least)?;
-        if let (Some(sizes), true) = (limits.subgroup, lanes > 0)
-            && !self.workgroup_size().is_multiple_of(sizes.most)
-        {
-            let (size, most) = (self.workgroup_size(), sizes.most);
-            let reason =
-                format!("workgroup of {size} is not a multiple of the largest subgroup {most}");
-            return Err(PlanError::Tiles { tiles: self.to_string(), reason });
+        for (limit, needed, available) in [
+            ("bytes of workgroup memory", bytes, limits.workgroup_bytes),
+            ("invocations a workgroup", self.workgroup_size(), limits.workgroup_invocations),
+            ("lanes in the smallest subgroup", lanes, least),
+        ] {
+            if needed > available {
+                let (needed, available) = (u64::from(needed), u64::from(available));
+                return Err(PlanError::Limit {
+                    what: format!("tiles {self}"),
+                    limit,
+                    needed,
+                    available,
+                });
+            }
         }
-        Ok(())
+        // Lanes are numbered by subgroups, which therefore must be full.
+        match limits.subgroup {
+            Some(sizes) if lanes > 0 && !self.workgroup_size().is_multiple_of(sizes.most) => {
+                Err(refused(format!(
+                    "a workgroup of {} lanes is not a multiple of the largest subgroup, {}",
+                    self.workgroup_size(),
+                    sizes.most
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Accumulators a lane holds: outputs, and the larger of scores and, when streaming, its share of q.
-    fn accumulators(&self, head_dim: u32, value_dim: u32) -> u32 {
+    /// What keeps the workgroup kernel from running with these numbers, if anything.
+    fn workgroup_shape(&self) -> Option<String> {
+        let Self::Workgroup { tile_q, tile_kv, rows, cols, head_chunk, key_chunk, .. } = *self
+        else {
+            return None;
+        };
+        let lanes = |lanes_x: u32| {
+            let wrong = !lanes_x.is_power_of_two() || !(4..=64).contains(&lanes_x);
+            wrong.then(|| format!("tile_kv / cols is {lanes_x}, not 4, 8, 16, 32 or 64"))
+        };
+        indivisible("tile_q in rows", tile_q, rows)
+            .or_else(|| indivisible("tile_kv in cols", tile_kv, cols))
+            .or_else(|| indivisible("tile_kv in pairs of vectors", tile_kv, 8))
+            .or_else(|| indivisible("tile_kv in key_chunk", tile_kv, key_chunk))
+            .or_else(|| indivisible("key_chunk in vectors", key_chunk, 4))
+            .or_else(|| indivisible("head_chunk in pairs of vectors", head_chunk, 8))
+            .or_else(|| indivisible("rows in pairs", rows, 2))
+            .or_else(|| indivisible("cols in pairs", cols, 2))
+            .or_else(|| lanes(tile_kv / cols))
+    }
+
+    /// What keeps the streaming kernel from running with these numbers, if anything.
+    fn stream_shape(&self, dim: u32) -> Option<String> {
+        let Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, .. } = *self else {
+            return None;
+        };
+        let power = |what: &str, value: u32, most: u32| {
+            let wrong = !value.is_power_of_two() || value > most;
+            wrong.then(|| format!("{what} {value} is not a power of two up to {most}"))
+        };
+        power("lanes", lanes, 32)
+            .or_else(|| power("rows", rows, 64))
+            .or_else(|| power("keys", keys, 8))
+            .or_else(|| indivisible("tile_kv in keys", tile_kv, keys))
+            .or_else(|| indivisible("workgroup_size in lanes", workgroup_size, lanes))
+            .or_else(|| {
+                let steps = dim.div_ceil(4 * lanes);
+                let message = format!("lanes {lanes} hold {steps} vectors of a row, not up to 32");
+                (steps > 32).then_some(message)
+            })
+    }
+
+    /// Whether a lane's registers hold its share of q and outputs without spilling.
+    fn fits_registers(&self, head_dim: u32, value_dim: u32) -> bool {
         match *self {
             Self::Workgroup { tile_kv, rows, cols, .. } => {
-                let lanes_x = tile_kv / cols;
-                rows * 4 * value_dim.div_ceil(4 * lanes_x)
+                rows * 4 * value_dim.div_ceil(4 * tile_kv / cols) <= WORKGROUP_ACCUMULATORS
             }
             Self::Stream { rows, lanes, .. } => {
-                rows * 4 * (value_dim.div_ceil(4 * lanes) + head_dim.div_ceil(4 * lanes)) / 4
+                let steps = value_dim.div_ceil(4 * lanes) + head_dim.div_ceil(4 * lanes);
+                rows * 4 * steps <= STREAM_ACCUMULATORS
             }
         }
     }
 
-    /// Every tile set worth trying on a device, the heuristic's choice first. Never empty.
+    /// Every tile set worth trying on a device, the heuristic's choice first; empty where none fits.
     ///
-    /// `rows` is how many query rows share keys: `seq_len_q`, or less than a tile for decoding.
+    /// `rows` is how many query rows share keys: the queries of a sequence and of the heads of a group.
     pub fn candidates(head_dim: u32, value_dim: u32, rows: u64, limits: &GpuLimits) -> Vec<Self> {
-        let workgroup =
-            |tile_q, tile_kv, rows, cols, head_chunk, key_chunk, subgroup| Self::Workgroup {
-                tile_q,
-                tile_kv,
-                rows,
-                cols,
-                head_chunk,
-                key_chunk,
-                subgroup,
-                kv_splits: 1,
-            };
         let mut tiles = Vec::new();
-        let shapes = [
-            (64, 64, 4, 4, 32, 16),
-            (64, 32, 4, 4, 32, 16),
-            (64, 64, 8, 4, 32, 16),
-            (32, 64, 4, 4, 32, 16),
-            (32, 32, 4, 4, 16, 16),
-            (16, 128, 4, 4, 16, 8),
-            (16, 64, 4, 2, 16, 8),
-            (16, 128, 4, 2, 16, 4),
-            (8, 128, 4, 2, 16, 4),
-        ];
-        for (tile_q, tile_kv, rows, cols, head_chunk, key_chunk) in shapes {
+        for [tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q] in WORKGROUP_SETS {
             for subgroup in [true, false] {
-                tiles.push(workgroup(tile_q, tile_kv, rows, cols, head_chunk, key_chunk, subgroup));
-            }
-        }
-        if let Some(sizes) = limits.subgroup {
-            let lanes = sizes.least.min(8);
-            for (rows, keys) in
-                [(4 * lanes, 2), (2 * lanes, 4), (lanes, 4), (lanes, 2), (4, 4), (1, 4)]
-            {
-                let workgroup_size = sizes.most.max(2 * lanes);
-                let tile_kv = 64;
-                tiles.push(Self::Stream {
-                    rows,
-                    lanes,
-                    keys,
+                tiles.push(Self::Workgroup {
+                    tile_q,
                     tile_kv,
-                    workgroup_size,
+                    rows,
+                    cols,
+                    head_chunk,
+                    key_chunk,
+                    hold_q: hold_q == 1,
+                    subgroup,
                     kv_splits: 1,
                 });
             }
         }
-        tiles.retain(|tiles| tiles.check(value_dim, limits).is_ok());
-        let accumulators = |tiles: &Self| tiles.accumulators(head_dim, value_dim);
-        if tiles.iter().any(|tiles| accumulators(tiles) <= ACCUMULATORS) {
-            tiles.retain(|tiles| accumulators(tiles) <= ACCUMULATORS);
+        tiles.extend(Self::streams(limits));
+        tiles.retain(|tiles| tiles.check(head_dim, value_dim, limits).is_ok());
+        // Where nothing fits the registers, what spills still computes.
+        if tiles.iter().any(|tiles| tiles.fits_registers(head_dim, value_dim)) {
+            tiles.retain(|tiles| tiles.fits_registers(head_dim, value_dim));
         }
-        // Streaming first where lanes are a processor's; else the largest tile that the rows fill.
+        // Streams first where lanes are a processor's; then the largest tile that the rows fill.
         tiles.sort_by_key(|tiles| {
             let streams = matches!(tiles, Self::Stream { .. });
             let idle_rows = u64::from(tiles.tile_q()).saturating_sub(rows.next_power_of_two());
@@ -238,44 +284,34 @@ impl FusedTiles {
         });
         tiles
     }
+
+    /// Streaming sets by the size of the device's subgroups.
+    fn streams(limits: &GpuLimits) -> Vec<Self> {
+        let Some(sizes) = limits.subgroup else { return Vec::new() };
+        let lanes = sizes.least.min(8);
+        let mut tiles = Vec::new();
+        for (rows, keys) in [(4 * lanes, 2), (2 * lanes, 4), (2 * lanes, 2), (lanes, 4)]
+            .into_iter()
+            .chain([(4, 4), (4, 1), (2, 1), (1, 4)])
+        {
+            let workgroup_size = sizes.most.max(lanes);
+            tiles.push(Self::Stream {
+                rows,
+                lanes,
+                keys,
+                tile_kv: 64,
+                workgroup_size,
+                kv_splits: 1,
+            });
+        }
+        tiles.dedup();
+        tiles
+    }
 }
 
-fn workgroup_shape(
-    tile_q: u32,
-    tile_kv: u32,
-    rows: u32,
-    cols: u32,
-    head_chunk: u32,
-    key_chunk: u32,
-) -> Option<String> {
-    let divides = |what: &str, whole: u32, part: u32| {
-        (part == 0 || !whole.is_multiple_of(part) || whole == 0)
-            .then(|| format!("{what}: {whole} is not a multiple of {part}"))
-    };
-    divides("tile_q in rows", tile_q, rows)
-        .or_else(|| divides("tile_kv in cols", tile_kv, cols))
-        .or_else(|| divides("tile_kv in key_chunk", tile_kv, key_chunk))
-        .or_else(|| divides("key_chunk in vectors", key_chunk, 4))
-        .or_else(|| divides("head_chunk in vectors", head_chunk, 4))
-        .or_else(|| {
-            let lanes_x = tile_kv / cols;
-            (!lanes_x.is_power_of_two() || lanes_x > 64)
-                .then(|| format!("tile_kv / cols is {lanes_x}, not a power of two up to 64"))
-        })
-}
-
-fn stream_shape(rows: u32, lanes: u32, keys: u32, tile_kv: u32, size: u32) -> Option<String> {
-    if !lanes.is_power_of_two() || lanes > 32 {
-        return Some(format!("lanes {lanes} is not a power of two up to 32"));
-    }
-    if !rows.is_power_of_two() || rows > 64 {
-        return Some(format!("rows {rows} is not a power of two up to 64"));
-    }
-    if keys == 0 || !tile_kv.is_multiple_of(keys) || tile_kv == 0 {
-        return Some(format!("tile_kv {tile_kv} is not a multiple of keys {keys}"));
-    }
-    (size == 0 || !size.is_multiple_of(lanes))
-        .then(|| format!("workgroup_size {size} is not a multiple of lanes {lanes}"))
+fn indivisible(what: &str, whole: u32, part: u32) -> Option<String> {
+    let wrong = part == 0 || whole == 0 || !whole.is_multiple_of(part);
+    wrong.then(|| format!("{what}: {whole} is not a multiple of {part}"))
 }
 
 impl fmt::Display for FusedTiles {
