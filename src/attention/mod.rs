@@ -1,9 +1,11 @@
 //! Attention: `out = softmax(score_mod(softmax_scale · q kᵀ) where mask keeps) v`, fused.
 
+mod interpret;
 mod json;
 mod mask;
 mod problem;
 mod score;
+mod snippet;
 mod spec;
 
 pub use mask::{BatchCount, HeadCount, Mask, Snippet};
