@@ -4,6 +4,7 @@ mod interpret;
 mod json;
 mod mask;
 mod problem;
+mod reference;
 mod score;
 mod snippet;
 mod spec;
@@ -12,5 +13,6 @@ pub use mask::{BatchCount, HeadCount, Mask, Snippet};
 pub use problem::{
     AttentionExtents, AttentionProblem, MAX_HEAD_DIM, SideRole, SideTensor, TensorDescs,
 };
+pub use reference::{AttentionReference, merge_reference, plain, reference};
 pub use score::{Normaliser, ScoreModifier};
 pub use spec::{AttentionLayout, AttentionOutput, AttentionSpec};
