@@ -6,5 +6,6 @@
 pub mod attention;
 pub mod error;
 pub mod tensor;
+pub mod verify;
 
 pub use error::{Error, GpuError, PlanError, SpecError};
