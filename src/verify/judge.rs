@@ -15,8 +15,8 @@ pub struct Budget<'a> {
     pub dtype: Dtype,
     /// The same result by a plain implementation, whose error is the measure. Non-finite elements count nothing.
     pub plain: &'a [f64],
-    /// What each row's ulp is taken of: the largest |v| that it sums, or the number itself for an lse. Rows are equal
-    /// parts of the tensor.
+    /// What each row's ulp is taken of: the largest |v| that it sums, [`lse_scale`] for an lse; 0 asks for the exact
+    /// number. Rows are equal parts of the tensor.
     pub row_scale: &'a [f64],
 }
 
@@ -74,6 +74,12 @@ pub enum Mismatch {
         /// The five that are furthest beyond their budget.
         worst: Vec<Wrong>,
     },
+}
+
+/// The rows' scale of an lse: its magnitude, at least 1; 0 where it is not finite.
+pub fn lse_scale(expected: &[f64]) -> Vec<f64> {
+    let scale = |lse: &f64| if lse.is_finite() { lse.abs().max(1.0) } else { 0.0 };
+    expected.iter().map(scale).collect()
 }
 
 struct Lines<'a>(&'a [Wrong]);
@@ -241,6 +247,17 @@ mod tests {
         let budget = Budget { dtype: Dtype::F32, plain: &[0.0, 1.0], row_scale: &[0.0, 1.0] };
         assert!(judge("out", &[0.0, 1.0], &[0.0, 1.0], budget).is_ok());
         assert!(judge("out", &[1e-30, 1.0], &[0.0, 1.0], budget).is_err());
+    }
+
+    #[test]
+    fn an_lse_of_zero_has_a_budget() {
+        let expected = [0.0, f64::NEG_INFINITY];
+        let scale = lse_scale(&expected);
+        assert_eq!(scale, [1.0, 0.0]);
+        let budget = Budget { dtype: Dtype::F32, plain: &expected, row_scale: &scale };
+        assert!(judge("lse", &[1e-8, f64::NEG_INFINITY], &expected, budget).is_ok());
+        assert!(judge("lse", &[0.0, -1e30], &expected, budget).is_err());
+        assert!(judge("lse", &[1e-3, f64::NEG_INFINITY], &expected, budget).is_err());
     }
 
     #[test]

@@ -35,6 +35,17 @@ enum Weights {
     Sigmoid { bias: f64 },
 }
 
+impl Weights {
+    fn new(normaliser: &Normaliser, inputs: &Inputs<'_>) -> Result<Self, SpecError> {
+        Ok(match normaliser {
+            Normaliser::Softmax { sink } => {
+                Self::Softmax { sink: sink.as_ref().map(|name| inputs.table(name)).transpose()? }
+            }
+            Normaliser::Sigmoid { bias } => Self::Sigmoid { bias: f64::from(bias.0) },
+        })
+    }
+}
+
 /// What a row gives.
 pub(super) struct Row {
     pub(super) out: Vec<f64>,
@@ -80,30 +91,20 @@ impl Question {
             Some(offset) => i64::from(*offset),
             None => kv_len as i64 - i64::from(extents.seq_len_q),
         };
-        let prefix = match inputs.has("prefix_k") {
-            true => Some((inputs.table("prefix_k")?, inputs.table("prefix_v")?)),
-            false => None,
-        };
         let changes = score.iter().map(|modifier| Change::new(modifier, &inputs, arithmetic));
-        let weights = match normaliser {
-            Normaliser::Softmax { sink } => {
-                Weights::Softmax { sink: sink.as_ref().map(|name| inputs.table(name)).transpose()? }
-            }
-            Normaliser::Sigmoid { bias } => Weights::Sigmoid { bias: f64::from(bias.0) },
-        };
         Ok(Self {
             extents,
             arithmetic,
             q: inputs.core("q")?,
             k: inputs.core("k")?,
             v: inputs.core("v")?,
-            prefix,
+            prefix: prefix(&inputs)?,
             q_offsets: kv_lens.iter().map(offset).collect(),
             kv_lens,
             softmax_scale: f64::from(problem.softmax_scale()),
             changes: changes.collect::<Result<_, _>>()?,
             mask: Keeps::new(mask, &inputs, arithmetic.precision())?,
-            weights,
+            weights: Weights::new(normaliser, &inputs)?,
         })
     }
 
@@ -212,4 +213,12 @@ fn kv_lens(inputs: &Inputs<'_>) -> Result<Vec<usize>, SpecError> {
     let lens = inputs.table("kv_lens")?;
     let most = f64::from(extents.seq_len_kv);
     Ok((0..extents.batch as usize).map(|b| lens.at(&[b]).max(0.0).min(most) as usize).collect())
+}
+
+/// Keys and values of the shared prefix, `[kv_heads, prefix_len, dim]`.
+fn prefix(inputs: &Inputs<'_>) -> Result<Option<(Table, Table)>, SpecError> {
+    match inputs.has("prefix_k") {
+        true => Ok(Some((inputs.table("prefix_k")?, inputs.table("prefix_v")?))),
+        false => Ok(None),
+    }
 }

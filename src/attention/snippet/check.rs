@@ -18,12 +18,10 @@ impl Finding {
 
 /// Refuses declarations that belong to the kernel; `known` are the bindings of the aux tensors.
 pub(super) fn check_declarations(module: &Module, known: &[String]) -> Result<(), Finding> {
-    if let Some((_, found)) = module.overrides.iter().next() {
-        let span =
-            module.overrides.iter().next().map(|(handle, _)| module.overrides.get_span(handle));
+    if let Some((handle, found)) = module.overrides.iter().next() {
         let name = found.name.as_deref().unwrap_or("override");
         let message = format!("override {name}: a snippet has no overrides; write const");
-        return Err(Finding::new(span.unwrap_or_default(), message));
+        return Err(Finding::new(module.overrides.get_span(handle), message));
     }
     for (handle, variable) in module.global_variables.iter() {
         let name = variable.name.as_deref().unwrap_or("");

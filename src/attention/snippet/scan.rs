@@ -49,12 +49,12 @@ impl<'a> Tokens<'a> {
                 (None, rest.find(is_line_end).unwrap_or(rest.len()))
             } else if rest.starts_with("/*") {
                 (None, block_comment_length(rest, at)?)
-            } else if next.is_alphabetic() || next == '_' {
-                (Some(TokenKind::Word), word_length(rest))
             } else if next.is_ascii_digit() {
                 (Some(TokenKind::Number), number_length(rest))
             } else if is_blank(next) {
                 (None, next.len_utf8())
+            } else if is_word_part(next) {
+                (Some(TokenKind::Word), word_length(rest))
             } else {
                 (Some(TokenKind::Symbol(next)), next.len_utf8())
             };
@@ -146,8 +146,13 @@ fn is_blank(c: char) -> bool {
     is_line_end(c) || matches!(c, ' ' | '\t' | '\u{200e}' | '\u{200f}')
 }
 
+/// Every letter that WGSL takes and more: a word of naga's is never split, and naga refuses the rest.
+fn is_word_part(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || !(c.is_ascii() || is_blank(c))
+}
+
 fn word_length(text: &str) -> usize {
-    text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len())
+    text.find(|c| !is_word_part(c)).unwrap_or(text.len())
 }
 
 fn number_length(text: &str) -> usize {
@@ -187,6 +192,11 @@ mod tests {
     fn comments_are_no_tokens() {
         let text = "a // b [\n/* c /* d */ ( */ e[1.5f]";
         assert_eq!(pieces(text), ["a", "e", "[", "1.5f", "]"]);
+    }
+
+    #[test]
+    fn words_are_whole() {
+        assert_eq!(pieces("e\u{301}l=\u{e9}_1.x"), ["e\u{301}l", "=", "\u{e9}_1", ".", "x"]);
     }
 
     #[test]
