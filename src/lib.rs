@@ -12,6 +12,7 @@ pub mod fused;
 pub mod gpu;
 pub mod operator;
 pub mod tensor;
+pub mod verify;
 
 pub use engine::{Engine, EngineOptions, Prepared, Tensors};
 pub use error::{Error, GpuError, PlanError, SpecError};

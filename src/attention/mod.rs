@@ -1,12 +1,15 @@
 //! Attention: `out = softmax(score_mod(softmax_scale · q kᵀ) where mask keeps) v`, fused.
 
+mod interpret;
 mod json;
 mod kernel;
 mod mask;
 mod mask_wgsl;
 mod plan;
 mod problem;
+mod reference;
 mod score;
+mod snippet;
 mod spec;
 
 pub use mask::{BatchCount, HeadCount, Mask, Snippet};
@@ -14,5 +17,6 @@ pub use problem::{
     AttentionExtents, AttentionProblem, MAX_HEAD_DIM, MAX_SEQ_LEN, SideRole, SideTensor,
     TensorDescs,
 };
+pub use reference::{AttentionReference, merge_reference, plain, reference};
 pub use score::{Normaliser, ScoreModifier};
 pub use spec::{AttentionLayout, AttentionOutput, AttentionSpec};

@@ -1,0 +1,224 @@
+//! One query's row: scores, weights, sums.
+
+use std::collections::BTreeMap;
+
+use super::arithmetic::Arithmetic;
+use super::mask::{Keeps, Place};
+use super::score::{Change, Key};
+use super::tables::{Inputs, Table};
+use crate::attention::problem::{AttentionExtents, AttentionProblem};
+use crate::attention::score::Normaliser;
+use crate::attention::spec::AttentionSpec;
+use crate::error::SpecError;
+use crate::tensor::HostTensor;
+
+/// The question with every tensor read.
+pub(super) struct Question {
+    extents: AttentionExtents,
+    arithmetic: Arithmetic,
+    q: Table,
+    k: Table,
+    v: Table,
+    prefix: Option<(Table, Table)>,
+    /// Keys that exist, by batch.
+    kv_lens: Vec<usize>,
+    /// Position of query 0, by batch.
+    q_offsets: Vec<i64>,
+    softmax_scale: f64,
+    changes: Vec<Change>,
+    mask: Keeps,
+    weights: Weights,
+}
+
+enum Weights {
+    Softmax { sink: Option<Table> },
+    Sigmoid { bias: f64 },
+}
+
+impl Weights {
+    fn new(normaliser: &Normaliser, inputs: &Inputs<'_>) -> Result<Self, SpecError> {
+        Ok(match normaliser {
+            Normaliser::Softmax { sink } => {
+                Self::Softmax { sink: sink.as_ref().map(|name| inputs.table(name)).transpose()? }
+            }
+            Normaliser::Sigmoid { bias } => Self::Sigmoid { bias: f64::from(bias.0) },
+        })
+    }
+}
+
+/// What a row gives.
+pub(super) struct Row {
+    pub(super) out: Vec<f64>,
+    pub(super) lse: Option<f64>,
+    pub(super) value_max: f64,
+}
+
+/// A key that the row keeps.
+struct Kept<'a> {
+    score: f64,
+    value: &'a [f64],
+}
+
+impl Question {
+    pub(super) fn new(
+        problem: &AttentionProblem,
+        tensors: &BTreeMap<String, HostTensor>,
+        arithmetic: Arithmetic,
+    ) -> Result<Self, SpecError> {
+        let inputs = Inputs { problem, tensors };
+        let extents = problem.extents;
+        // No `..`: an option that is new must be dealt with here.
+        let AttentionSpec {
+            dtype: _,
+            out_dtype: _,
+            layout: _,
+            softmax_scale: _,
+            q_offset,
+            score,
+            mask,
+            normaliser,
+            outputs: _,
+            batch: _,
+            q_heads: _,
+            kv_heads: _,
+            seq_len_q: _,
+            seq_len_kv: _,
+            head_dim: _,
+            value_dim: _,
+        } = &problem.spec;
+        let kv_lens = kv_lens(&inputs)?;
+        let offset = |&kv_len: &usize| match q_offset {
+            Some(offset) => i64::from(*offset),
+            None => kv_len as i64 - i64::from(extents.seq_len_q),
+        };
+        let changes = score.iter().map(|modifier| Change::new(modifier, &inputs, arithmetic));
+        Ok(Self {
+            extents,
+            arithmetic,
+            q: inputs.core("q")?,
+            k: inputs.core("k")?,
+            v: inputs.core("v")?,
+            prefix: prefix(&inputs)?,
+            q_offsets: kv_lens.iter().map(offset).collect(),
+            kv_lens,
+            softmax_scale: f64::from(problem.softmax_scale()),
+            changes: changes.collect::<Result<_, _>>()?,
+            mask: Keeps::new(mask, &inputs, arithmetic.precision())?,
+            weights: Weights::new(normaliser, &inputs)?,
+        })
+    }
+
+    pub(super) fn row(&self, batch: usize, head: usize, q_index: usize) -> Result<Row, SpecError> {
+        let kept = self.kept(batch, head, q_index)?;
+        let (weights, lse) = match &self.weights {
+            Weights::Softmax { sink } => {
+                let sink = sink.as_ref().map(|sink| sink.at(&[head]));
+                let (weights, lse) = self.softmax(&kept, sink);
+                (weights, Some(lse))
+            }
+            Weights::Sigmoid { bias } => (self.sigmoid(&kept, *bias), None),
+        };
+        let a = self.arithmetic;
+        let mut out = vec![0.0; self.extents.value_dim as usize];
+        let mut value_max = 0.0_f64;
+        for (weight, key) in weights.iter().zip(&kept) {
+            for (out, value) in out.iter_mut().zip(key.value) {
+                *out = a.register(*out + a.register(weight * value));
+                value_max = value_max.max(value.abs());
+            }
+        }
+        out.iter_mut().for_each(|out| *out = a.store_out(*out));
+        Ok(Row { out, lse, value_max })
+    }
+
+    /// The keys that exist, pass the mask and have no -inf bias, with their scores.
+    fn kept(&self, batch: usize, head: usize, q_index: usize) -> Result<Vec<Kept<'_>>, SpecError> {
+        let kv_head = head / self.extents.group_size() as usize;
+        let q = self.q.vector(&[batch, head, q_index]);
+        let pos_q = q_index as i64 + self.q_offsets[batch];
+        let mut place = Place { batch, head, q_index, kv_index: 0, pos_q };
+        let mut kept = Vec::new();
+        if let Some((prefix_k, prefix_v)) = &self.prefix {
+            for index in 0..self.extents.prefix_len as usize {
+                let pos_kv = index as i64 - i64::from(self.extents.prefix_len);
+                let score = self.score(
+                    q,
+                    prefix_k.vector(&[kv_head, index]),
+                    &place,
+                    Key::Prefix { pos_kv },
+                )?;
+                kept.push(Kept { score, value: prefix_v.vector(&[kv_head, index]) });
+            }
+        }
+        for kv_index in 0..self.kv_lens[batch] {
+            place.kv_index = kv_index;
+            if self.mask.keeps(&place, &|b, q| self.position(b, q))? {
+                let k = self.k.vector(&[batch, kv_head, kv_index]);
+                let score = self.score(q, k, &place, Key::Own)?;
+                kept.push(Kept { score, value: self.v.vector(&[batch, kv_head, kv_index]) });
+            }
+        }
+        kept.retain(|key| key.score != f64::NEG_INFINITY);
+        Ok(kept)
+    }
+
+    fn score(&self, q: &[f64], k: &[f64], place: &Place, key: Key) -> Result<f64, SpecError> {
+        let a = self.arithmetic;
+        let mut score = a.store(a.register(self.softmax_scale * a.dot(q, k)));
+        for change in &self.changes {
+            let changed = change.apply(score, place, key, &|b, q| self.position(b, q))?;
+            score = a.store(a.register(changed));
+        }
+        Ok(score)
+    }
+
+    /// `exp(s - lse)` of every key, and `lse = ln Σ exp(s)`, the sink's logit among the summands.
+    fn softmax(&self, kept: &[Kept<'_>], sink: Option<f64>) -> (Vec<f64>, f64) {
+        let a = self.arithmetic;
+        let scores = kept.iter().map(|key| key.score);
+        let max = scores.clone().chain(sink).fold(f64::NEG_INFINITY, f64::max);
+        // No key and no sink, or only a sink of -inf; NaN scores do not count as absence.
+        if kept.is_empty() && max == f64::NEG_INFINITY {
+            return (Vec::new(), f64::NEG_INFINITY);
+        }
+        let exp = |score: f64| a.register(a.register(score - max).exp());
+        let sum = scores.clone().chain(sink).fold(0.0, |sum, score| a.register(sum + exp(score)));
+        let weights = scores.map(|score| a.store(a.register(exp(score) / sum)));
+        (weights.collect(), a.register(max + a.register(sum.ln())))
+    }
+
+    fn sigmoid(&self, kept: &[Kept<'_>], bias: f64) -> Vec<f64> {
+        let a = self.arithmetic;
+        let weight = |score: f64| {
+            let exp = a.register((-a.register(score + bias)).exp());
+            a.store(a.register(1.0 / a.register(1.0 + exp)))
+        };
+        kept.iter().map(|key| weight(key.score)).collect()
+    }
+
+    /// `pos_q` of the caller's WGSL; beyond the last batch, the last one's.
+    fn position(&self, batch: u32, q_index: u32) -> i32 {
+        let last = self.q_offsets.len().saturating_sub(1);
+        let offset = self.q_offsets.get(last.min(batch as usize)).copied().unwrap_or(0);
+        (q_index as i32).wrapping_add(offset as i32)
+    }
+}
+
+/// Keys that exist for each batch: `kv_lens`, cut to `0..=seq_len_kv`, or all.
+fn kv_lens(inputs: &Inputs<'_>) -> Result<Vec<usize>, SpecError> {
+    let extents = &inputs.problem.extents;
+    if !inputs.has("kv_lens") {
+        return Ok(vec![extents.seq_len_kv as usize; extents.batch as usize]);
+    }
+    let lens = inputs.table("kv_lens")?;
+    let most = f64::from(extents.seq_len_kv);
+    Ok((0..extents.batch as usize).map(|b| lens.at(&[b]).max(0.0).min(most) as usize).collect())
+}
+
+/// Keys and values of the shared prefix, `[kv_heads, prefix_len, dim]`.
+fn prefix(inputs: &Inputs<'_>) -> Result<Option<(Table, Table)>, SpecError> {
+    match inputs.has("prefix_k") {
+        true => Ok(Some((inputs.table("prefix_k")?, inputs.table("prefix_v")?))),
+        false => Ok(None),
+    }
+}

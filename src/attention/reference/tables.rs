@@ -1,0 +1,127 @@
+//! Input tensors as numbers, held against the problem.
+
+use std::collections::BTreeMap;
+
+use crate::attention::interpret::{AuxValues, Interpreter, Precision};
+use crate::attention::mask::Snippet;
+use crate::attention::problem::AttentionProblem;
+use crate::attention::snippet::{SnippetKind, parse};
+use crate::error::SpecError;
+use crate::tensor::{Dtype, HostTensor, Layout};
+
+/// A tensor's elements.
+pub(super) struct Table {
+    values: Vec<f64>,
+    layout: Layout,
+}
+
+impl Table {
+    /// The element at `index`; an axis of extent 1 broadcasts.
+    pub(super) fn at(&self, index: &[usize]) -> f64 {
+        let axes = index.iter().zip(&self.layout.strides).zip(&self.layout.shape);
+        let place = axes.map(
+            |((&index, &stride), &extent)| {
+                if extent == 1 { 0 } else { index * stride as usize }
+            },
+        );
+        self.values.get(place.sum::<usize>()).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Number of axes.
+    pub(super) fn axes(&self) -> usize {
+        self.layout.shape.len()
+    }
+
+    /// The last axis at `index` of the others.
+    pub(super) fn vector(&self, index: &[usize]) -> &[f64] {
+        let start: usize =
+            index.iter().zip(&self.layout.strides).map(|(i, s)| i * *s as usize).sum();
+        let length = self.layout.shape.last().copied().unwrap_or(0) as usize;
+        self.values.get(start..start + length).unwrap_or(&[])
+    }
+}
+
+/// The inputs of a question.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    pub(super) problem: &'a AttentionProblem,
+    pub(super) tensors: &'a BTreeMap<String, HostTensor>,
+}
+
+impl Inputs<'_> {
+    /// Whether the problem has a tensor of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.problem.tensors.contains_key(name)
+    }
+
+    /// q, k or v: axes in the order batch, head, seq, dim.
+    pub(super) fn core(&self, name: &str) -> Result<Table, SpecError> {
+        self.table_in_order(name, &self.problem.spec.layout.axes())
+    }
+
+    /// Any other tensor.
+    pub(super) fn table(&self, name: &str) -> Result<Table, SpecError> {
+        let axes = self.tensor(name)?.shape.len();
+        self.table_in_order(name, &(0..axes).collect::<Vec<_>>())
+    }
+
+    /// A caller's function, with its tensors.
+    pub(super) fn program(
+        &self,
+        snippet: &Snippet,
+        kind: SnippetKind,
+        precision: Precision,
+    ) -> Result<Interpreter, SpecError> {
+        let mut types = Vec::new();
+        let mut values = Vec::new();
+        for name in &snippet.aux {
+            let numbers = self.table(name)?.values;
+            let is_i32 = self.tensor(name)?.dtype == Dtype::I32;
+            types.push((name.as_str(), is_i32));
+            let numbers = match is_i32 {
+                true => AuxValues::I32(numbers.into_iter().map(|x| x as i32).collect()),
+                false => AuxValues::F32(numbers),
+            };
+            values.push((name.clone(), numbers));
+        }
+        let field = match kind {
+            SnippetKind::Mask => "mask.wgsl",
+            SnippetKind::Score => "score.wgsl",
+        };
+        let parsed = parse(snippet, kind, &types, field)?;
+        Ok(Interpreter::new(parsed, values, precision))
+    }
+
+    fn tensor(&self, name: &str) -> Result<&HostTensor, SpecError> {
+        self.tensors.get(name).ok_or_else(|| SpecError::MissingTensor {
+            name: name.to_owned(),
+            why: "asked for by the reference".to_owned(),
+        })
+    }
+
+    fn table_in_order(&self, name: &str, axes: &[usize]) -> Result<Table, SpecError> {
+        let tensor = self.tensor(name)?;
+        let permutes = tensor.shape.len() == axes.len();
+        let layout = Layout::contiguous(&tensor.shape);
+        let layout = if permutes { layout.permuted(axes) } else { layout };
+        let values = tensor.to_f64();
+        if let Some(desc) = self.problem.tensors.get(name) {
+            if layout.shape != desc.shape() {
+                let expected = format!("shape {:?} (axes in the problem's order)", desc.shape());
+                return Err(SpecError::value(name, expected, format!("{:?}", layout.shape)));
+            }
+            if tensor.dtype != desc.dtype {
+                return Err(SpecError::Dtype {
+                    tensor: name.to_owned(),
+                    expected: desc.dtype.to_string(),
+                    got: tensor.dtype,
+                });
+            }
+        }
+        if values.len() as u64 != layout.len() {
+            let expected = format!("{} elements", layout.len());
+            return Err(SpecError::value(name, expected, values.len()));
+        }
+        Ok(Table { values, layout })
+    }
+}

@@ -1,0 +1,244 @@
+//! The caller's WGSL: parsed, checked, and made fit to stand in a kernel.
+
+mod check;
+mod rewrite;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error as _;
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{Function, Handle, Module, ScalarKind, Span};
+
+use self::scan::Tokens;
+use super::mask::Snippet;
+use crate::error::SpecError;
+
+pub(crate) use self::rewrite::AuxRewrite;
+
+/// Which function a snippet defines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SnippetKind {
+    /// `mask_mod`.
+    Mask,
+    /// `score_mod`.
+    Score,
+}
+
+impl SnippetKind {
+    /// The function's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Mask => "mask_mod",
+            Self::Score => "score_mod",
+        }
+    }
+
+    const fn signature(self) -> &'static str {
+        match self {
+            Self::Mask => "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool",
+            Self::Score => "fn score_mod(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32",
+        }
+    }
+
+    const fn arguments(self) -> &'static [ScalarKind] {
+        use ScalarKind::{Float, Uint};
+        match self {
+            Self::Mask => &[Uint, Uint, Uint, Uint],
+            Self::Score => &[Float, Uint, Uint, Uint, Uint],
+        }
+    }
+
+    const fn result(self) -> ScalarKind {
+        match self {
+            Self::Mask => ScalarKind::Bool,
+            Self::Score => ScalarKind::Float,
+        }
+    }
+}
+
+/// A snippet that naga accepts and that keeps the contract.
+#[derive(Clone, Debug)]
+pub(crate) struct ParsedSnippet {
+    /// The module: the caller's text, then the aux tensors and `pos_q`.
+    pub(crate) module: Module,
+    /// The caller's function in it.
+    pub(crate) function: Handle<Function>,
+    /// Names of the caller's own functions, constants, structs and aliases.
+    pub(crate) globals: Vec<String>,
+    /// False where the text cannot run forever nor leave an array's bounds, aux tensors aside.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the kernels' composer reads it"))]
+    pub(crate) needs_checks: bool,
+    source: Source,
+}
+
+/// The caller's text and the field that holds it.
+#[derive(Clone, Debug)]
+struct Source {
+    text: String,
+    field: String,
+}
+
+impl Source {
+    fn error(&self, offset: usize, message: impl Into<String>) -> SpecError {
+        let mut end = offset.min(self.text.len());
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let before = &self.text[..end];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        SpecError::Wgsl {
+            field: self.field.clone(),
+            line: before.matches('\n').count() as u32 + 1,
+            column: before[line_start..].chars().count() as u32 + 1,
+            message: message.into(),
+        }
+    }
+
+    /// A parser's error at its first label, the primary one, that lies in the caller's text.
+    fn parse_error(&self, error: &naga::front::wgsl::ParseError) -> SpecError {
+        let own = |span: &Span| span.to_range().is_some_and(|range| range.start < self.text.len());
+        let detail = error.labels().next().map_or("", |(_, label)| label);
+        let message = match detail {
+            "" => error.message().to_owned(),
+            detail => format!("{}: {detail}", error.message()),
+        };
+        self.error_in(error.labels().map(|(span, _)| span).find(own), message)
+    }
+
+    /// The error at the narrowest of `spans` that lies in the caller's text; else at its end.
+    fn error_in(&self, spans: impl IntoIterator<Item = Span>, message: String) -> SpecError {
+        let ranges = spans.into_iter().filter_map(Span::to_range);
+        let own = ranges.filter(|range| range.start < self.text.len()).min_by_key(|r| r.len());
+        self.error(own.map_or(self.text.trim_end().len(), |range| range.start), message)
+    }
+}
+
+/// Parses and checks a snippet; `aux_types` says of each aux tensor whether it is i32 (else f32).
+///
+/// # Errors
+/// [`SpecError::Wgsl`] with the place in the caller's own text, [`SpecError::Value`] for an aux name that WGSL does
+/// not take.
+pub(crate) fn parse(
+    snippet: &Snippet,
+    kind: SnippetKind,
+    aux_types: &[(&str, bool)],
+    field: &str,
+) -> Result<ParsedSnippet, SpecError> {
+    let source = Source { text: snippet.wgsl.clone(), field: field.to_owned() };
+    let aux: Vec<String> = aux_types.iter().map(|(name, _)| (*name).to_owned()).collect();
+    check_aux_names(&aux, field)?;
+    let tokens =
+        Tokens::of(&source.text).map_err(|error| source.error(error.offset, error.message))?;
+    check_directives(&tokens, &source)?;
+    let module = naga::front::wgsl::parse_str(&module_text(&source.text, aux_types))
+        .map_err(|error| source.parse_error(&error))?;
+    rewrite::check_aux_uses(&tokens, &aux).map_err(|found| {
+        let name = found.name;
+        let message = format!(
+            "{name} is an aux tensor: it is read as {name}[index] or arrayLength(&{name}), and nothing else has its name"
+        );
+        source.error(found.offset, message)
+    })?;
+    let finding = |found: check::Finding| source.error_in([found.span], found.message);
+    check_entry_points(&module, &tokens, &source)?;
+    check::check_declarations(&module, &aux).map_err(finding)?;
+    check::check_bodies(&module).map_err(finding)?;
+    validate(&module, &source)?;
+    let function = check::find_function(&module, kind).map_err(|found| {
+        source.error(found.span.to_range().map_or(0, |range| range.start), found.message)
+    })?;
+    let globals = rewrite::own_globals(&tokens);
+    let needs_checks = check::needs_checks(&module);
+    Ok(ParsedSnippet { module, function, globals, needs_checks, source })
+}
+
+impl ParsedSnippet {
+    /// The caller's text with its own globals prefixed and each read of an aux tensor turned into a call of the
+    /// accessor that `aux` gives for its name (`None` for other words). Lines stay where they are.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the kernels' composer calls it"))]
+    pub(crate) fn rewrite(&self, prefix: &str, aux: &dyn Fn(&str) -> Option<AuxRewrite>) -> String {
+        match Tokens::of(&self.source.text) {
+            Ok(tokens) => rewrite::rewrite(&tokens, &self.globals, prefix, aux),
+            // Unreachable: parse has split the same text.
+            Err(_) => self.source.text.clone(),
+        }
+    }
+
+    /// An error at a place of the module.
+    pub(crate) fn error_at(&self, span: Span, message: String) -> SpecError {
+        self.source.error_in([span], message)
+    }
+}
+
+/// The declarations stand behind the caller's text, so that its places are the module's.
+fn module_text(text: &str, aux_types: &[(&str, bool)]) -> String {
+    let mut module = format!("{text}\n");
+    for (binding, (name, is_i32)) in aux_types.iter().enumerate() {
+        let element = if *is_i32 { "i32" } else { "f32" };
+        module.push_str(&format!(
+            "@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;\n"
+        ));
+    }
+    module.push_str("fn pos_q(b: u32, q: u32) -> i32 { return 0; }\n");
+    module
+}
+
+fn check_aux_names(aux: &[String], field: &str) -> Result<(), SpecError> {
+    let field = || format!("{}.aux", field.trim_end_matches(".wgsl"));
+    for (index, name) in aux.iter().enumerate() {
+        let declaration = format!("var<private> {name}: f32;");
+        let is_word = Tokens::of(name)
+            .is_ok_and(|tokens| tokens.list.len() == 1 && tokens.word(0) == Some(name));
+        if !is_word || naga::front::wgsl::parse_str(&declaration).is_err() {
+            return Err(SpecError::value(field(), "names that WGSL takes", format!("{name:?}")));
+        }
+        if name == "pos_q" || aux[..index].contains(name) {
+            return Err(SpecError::value(field(), "names that are not taken yet", name));
+        }
+    }
+    Ok(())
+}
+
+/// Directives hold for a whole module, which is the kernel's.
+fn check_directives(tokens: &Tokens<'_>, source: &Source) -> Result<(), SpecError> {
+    for (index, token) in tokens.list.iter().enumerate() {
+        if let Some(word @ ("enable" | "requires" | "diagnostic")) = tokens.word(index)
+            && token.depth == 0
+            && !tokens.follows(index, '@')
+        {
+            let message = format!("{word}: a snippet has no directives");
+            return Err(source.error(token.start, message));
+        }
+    }
+    Ok(())
+}
+
+fn check_entry_points(
+    module: &Module,
+    tokens: &Tokens<'_>,
+    source: &Source,
+) -> Result<(), SpecError> {
+    let Some(entry) = module.entry_points.first() else { return Ok(()) };
+    let place = (1..tokens.list.len()).find(|&index| {
+        tokens.word(index) == Some(&entry.name) && tokens.word(index - 1) == Some("fn")
+    });
+    let offset = place.map_or(0, |index| tokens.list[index].start);
+    Err(source.error(offset, format!("{} is an entry point: a snippet has none", entry.name)))
+}
+
+fn validate(module: &Module, source: &Source) -> Result<(), SpecError> {
+    // What every device has in practice: `quantizeToF16`, `pack2x16float`.
+    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    validator.validate(module).map(|_| ()).map_err(|error| {
+        let mut message = error.as_inner().to_string();
+        let mut cause = error.as_inner().source();
+        while let Some(inner) = cause {
+            message = format!("{message}: {inner}");
+            cause = inner.source();
+        }
+        source.error_in(error.spans().map(|(span, _)| *span), message)
+    })
+}

@@ -1,0 +1,3 @@
+//! Holding results against the truth.
+
+pub mod judge;
