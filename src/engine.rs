@@ -41,6 +41,8 @@ struct Shared {
     fault: Arc<Mutex<Option<GpuError>>>,
     pipelines: Mutex<HashMap<Arc<Shader>, Arc<Pipeline>>>,
     prepared: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+    /// Questions as apps ask them, which need not be checked again.
+    asked: Mutex<HashMap<(AttentionSpec, TensorDescs), Arc<Prepared<AttentionProblem>>>>,
     scratch: Mutex<Vec<wgpu::Buffer>>,
     /// Bound where a tensor has no element.
     stand_in: wgpu::Buffer,
@@ -120,6 +122,7 @@ impl Engine {
             fault: Arc::default(),
             pipelines: Mutex::default(),
             prepared: Mutex::default(),
+            asked: Mutex::default(),
             scratch: Mutex::default(),
             stand_in,
         };
@@ -161,10 +164,21 @@ impl Engine {
     ) -> Result<(), Error> {
         let descs: TensorDescs =
             tensors.iter().map(|(name, view)| ((*name).to_owned(), view.desc.clone())).collect();
-        let problem = AttentionProblem::new(spec, &descs)?;
         let buffers: Vec<(&str, &wgpu::Buffer)> =
             tensors.iter().map(|(name, view)| (*name, view.buffer)).collect();
-        self.prepare(&problem, None)?.record(encoder, &buffers)
+        let question = (spec.clone(), descs);
+        let known = lock(&self.shared.asked).get(&question).cloned();
+        let prepared = match known {
+            Some(prepared) => prepared,
+            None => {
+                let problem = AttentionProblem::new(&question.0, &question.1)?;
+                let prepared = self.prepare(&problem, None)?;
+                lock(&self.shared.asked).insert(question, Arc::clone(&prepared));
+                prepared
+            }
+        };
+        self.healthy()?;
+        prepared.record(encoder, &buffers)
     }
 
     /// Records and submits attention; returns at once.

@@ -7,6 +7,7 @@ use super::mask_wgsl::{self, side, side_index};
 use super::plan::{Context, ScratchBytes, Slice};
 use super::problem::{AttentionProblem, SideRole, SideTensor};
 use super::score::{Normaliser, ScoreModifier};
+use super::snippet::{AuxRewrite, SnippetKind, parse_with, snippets};
 use super::spec::AttentionOutput;
 use crate::error::PlanError;
 use crate::fused::FusedTiles;
@@ -149,7 +150,9 @@ impl Context<'_> {
         source.params.i32("q_offset", p.spec.q_offset.unwrap_or(0));
         if p.tensors.contains_key("kv_lens") {
             self.bind_side(source, "kv_lens");
-            let get = format!("{}_get(b)", side(p, "kv_lens"));
+            // Callers may ask for the position in a batch that is none.
+            source.params.u32("batch_last", e.batch - 1);
+            let get = format!("{}_get(min(b, params.batch_last))", side(p, "kv_lens"));
             source.accessor(&format!(
                 "fn own_len(b: u32) -> u32 {{ return u32(clamp({get}, 0, i32(params.seq_len_kv))); }}\n"
             ));
@@ -175,31 +178,51 @@ impl Context<'_> {
                 self.bind_side(source, &name);
             }
         }
-        let mut snippets = Vec::new();
-        p.spec.mask.walk(&mut |mask| {
-            if let Mask::Wgsl(snippet) = mask {
-                snippets.push(snippet);
-            }
-        });
+        let masks = snippets(&p.spec).into_iter().filter(|(kind, ..)| *kind == SnippetKind::Mask);
         let mut checked = false;
-        for (index, snippet) in snippets.into_iter().enumerate() {
-            checked |= self.snippet(source, snippet, &format!("mask{index}"));
+        for (index, snippet) in masks.enumerate() {
+            checked |= self.snippet(source, snippet, &format!("mask{index}_"))?;
         }
         Ok(checked)
     }
 
-    /// Adds a caller's functions under names of their own.
-    fn snippet(&self, source: &mut KernelSource, snippet: &Snippet, prefix: &str) -> bool {
-        let _ = (source, snippet, prefix);
-        false
+    /// Adds a caller's functions under names of their own; says whether they must run checked.
+    fn snippet(
+        &self,
+        source: &mut KernelSource,
+        snippet: (SnippetKind, &Snippet, &str),
+        prefix: &str,
+    ) -> Result<bool, PlanError> {
+        let p = self.problem;
+        let parsed = parse_with(&p.tensors, snippet).map_err(|error| PlanError::Unsupported {
+            what: snippet.2.to_owned(),
+            reason: error.to_string(),
+        })?;
+        for name in &snippet.1.aux {
+            self.bind_side(source, name);
+            let id = side(p, name);
+            let kind = if p.tensors[name].dtype == Dtype::I32 { "i32" } else { "f32" };
+            let text = format!(
+                "fn {id}_aux(i: u32) -> {kind} {{ return {id}_get(min(i, max(params.{id}_len, 1u) - 1u)); }}\n"
+            );
+            source.fragment(&format!("aux {name}"), text);
+        }
+        let text = parsed.rewrite(prefix, &|word| {
+            let known = snippet.1.aux.iter().any(|name| name == word);
+            known.then(|| AuxRewrite {
+                accessor: format!("{}_aux", side(p, word)),
+                length: format!("params.{}_len", side(p, word)),
+            })
+        });
+        source.fragment(&format!("{} of the caller, {prefix}", snippet.2), text);
+        Ok(parsed.needs_checks)
     }
 
     /// Writes `score_modify`: the list of modifiers, in order.
-    fn score(&self, source: &mut KernelSource, pass: &Pass) -> bool {
+    fn score(&self, source: &mut KernelSource, pass: &Pass) -> Result<bool, PlanError> {
         let p = self.problem;
         let mut body = String::new();
         let mut checked = false;
-        let mut snippets = 0;
         for (index, modifier) in p.spec.score.iter().enumerate() {
             let line = match modifier {
                 ScoreModifier::Softcap(cap) => {
@@ -228,13 +251,10 @@ impl Context<'_> {
                     format!("s + {}_get({})", side(p, name), side_index(p, name, "q", "kv"))
                 }
                 ScoreModifier::Wgsl(snippet) => {
-                    for name in &snippet.aux {
-                        self.bind_side(source, name);
-                    }
-                    let prefix = format!("score{snippets}");
-                    snippets += 1;
-                    checked |= self.snippet(source, snippet, &prefix);
-                    format!("{prefix}_score_mod(s, b, h, q, kv)")
+                    let prefix = format!("score{index}_");
+                    let snippet = (SnippetKind::Score, snippet, "score.wgsl");
+                    checked |= self.snippet(source, snippet, &prefix)?;
+                    format!("{prefix}score_mod(s, b, h, q, kv)")
                 }
             };
             body.push_str(&format!("    s = {line};\n"));
@@ -247,7 +267,7 @@ impl Context<'_> {
             "fn score_modify(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32 {{\n    var s = score;\n{body}    return s;\n}}\n"
         );
         source.fragment("score of the spec", text);
-        checked
+        Ok(checked)
     }
 
     fn score_may_mask(&self) -> bool {
@@ -297,7 +317,7 @@ impl Context<'_> {
         }
         if p.wants(AttentionOutput::Lse) {
             self.bind_rows(source, "lse", "lse", "u32", true);
-            source.accessor(&lse_writer("lse"));
+            source.lse_writer("lse");
         } else {
             stand_in_params(source, "lse");
             source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");
@@ -316,7 +336,7 @@ impl Context<'_> {
             source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");
         } else {
             source.bind("part_lses", "u32", true, self.part_lses());
-            source.accessor(&lse_writer("part_lses"));
+            source.lse_writer("part_lses");
         }
         source.fragment(
             "fused/store_partial.wgsl",
@@ -372,13 +392,6 @@ fn stand_in_params(source: &mut KernelSource, name: &str) {
     }
 }
 
-/// lse as bits: WGSL has no constant for minus infinity.
-fn lse_writer(name: &str) -> String {
-    format!(
-        "fn lse_store(at: u32, value: f32, empty: bool) {{ {name}[at] = select(bitcast<u32>(value), 0xff800000u, empty); }}\n"
-    )
-}
-
 pub(super) fn classify_step(context: &Context<'_>, pass: &Pass) -> Result<Step, PlanError> {
     let mut source = KernelSource::default();
     source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
@@ -424,7 +437,7 @@ pub(super) fn forward_step(
     let work = Work { first, count, kv_splits: context.tiles.kv_splits() };
     let mut checked = context.domain(&mut source, pass, &work)?;
     score_constants(&mut source, context);
-    checked |= context.score(&mut source, pass);
+    checked |= context.score(&mut source, pass)?;
     context.normaliser(&mut source);
     if context.parts > 1 {
         context.partial_outputs(&mut source);

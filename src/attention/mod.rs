@@ -5,6 +5,7 @@ mod json;
 mod kernel;
 mod mask;
 mod mask_wgsl;
+mod merge;
 mod plan;
 mod problem;
 mod reference;
@@ -13,6 +14,7 @@ mod snippet;
 mod spec;
 
 pub use mask::{BatchCount, HeadCount, Mask, Snippet};
+pub use merge::{MergeProblem, MergeSpec, MergeTiles};
 pub use problem::{
     AttentionExtents, AttentionProblem, MAX_HEAD_DIM, MAX_SEQ_LEN, SideRole, SideTensor,
     TensorDescs,

@@ -7,6 +7,7 @@ use ordered_float::OrderedFloat;
 
 use super::mask::{BatchCount, HeadCount, Mask};
 use super::score::{Normaliser, ScoreModifier};
+use super::snippet::{parse_with, snippets};
 use super::spec::{AttentionOutput, AttentionSpec};
 use crate::error::{Error, PlanError, SpecError};
 use crate::tensor::{Dtype, TensorDesc};
@@ -132,6 +133,9 @@ impl AttentionProblem {
             known.insert(&side.name);
         }
         check_per_head_masks(&spec, &extents)?;
+        for snippet in snippets(&spec) {
+            parse_with(&tensors, snippet)?;
+        }
         check_outputs(&spec, &extents, &mut tensors)?;
         tensors.retain(|name, _| known.contains(name.as_str()));
         Ok(Self { spec, extents, tensors })
@@ -506,6 +510,10 @@ fn check_side(
     spec: &AttentionSpec,
     extents: &AttentionExtents,
 ) -> Result<(), SpecError> {
+    if ["q", "k", "v", "out", "lse", "prefix_k", "prefix_v"].contains(&side.name.as_str()) {
+        let expected = "a name other than those of the core tensors";
+        return Err(SpecError::value(side.field, expected, &side.name));
+    }
     let floats: &[Dtype] = &[Dtype::F32, spec.dtype];
     let [batch, q_heads] = [extents.batch, extents.q_heads].map(u64::from);
     let [seq_len_q, seq_len_kv] = [extents.seq_len_q, extents.seq_len_kv].map(u64::from);

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::{CliError, Common, read_text};
-use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
+use crate::attention::{AttentionProblem, AttentionSpec, MergeProblem, MergeSpec, TensorDescs};
 use crate::engine::{Engine, EngineOptions};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, read_safetensors, write_safetensors};
@@ -38,6 +38,7 @@ enum Backend {
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum OperatorSpec {
     Attention(AttentionSpec),
+    AttentionMerge(MergeSpec),
 }
 
 pub(crate) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
@@ -50,6 +51,9 @@ pub(crate) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
     let outputs = match spec {
         OperatorSpec::Attention(spec) => {
             compute(common, args.backend, &AttentionProblem::new(&spec, &descs)?, &inputs)?
+        }
+        OperatorSpec::AttentionMerge(spec) => {
+            compute(common, args.backend, &MergeProblem::new(&spec, &descs)?, &inputs)?
         }
     };
     Ok(write_safetensors(&args.output, &outputs)?)

@@ -191,6 +191,14 @@ impl KernelSource {
         }
     }
 
+    /// `lse_store(at, value, empty)`, as bits: WGSL has no constant for minus infinity.
+    pub fn lse_writer(&mut self, name: &str) {
+        let text = format!(
+            "fn lse_store(at: u32, value: f32, empty: bool) {{ {name}[at] = select(bitcast<u32>(value), 0xff800000u, empty); }}\n"
+        );
+        self.accessors.push_str(&text);
+    }
+
     /// Adds a function to the header's accessors.
     pub fn accessor(&mut self, text: &str) {
         self.accessors.push_str(text);
