@@ -11,8 +11,10 @@ pub mod error;
 pub mod fused;
 pub mod gpu;
 pub mod operator;
+mod prepared;
 pub mod tensor;
 pub mod verify;
 
-pub use engine::{Engine, EngineOptions, Prepared, Tensors};
+pub use engine::{Engine, EngineOptions, Tensors};
 pub use error::{Error, GpuError, PlanError, SpecError};
+pub use prepared::Prepared;

@@ -10,7 +10,7 @@ use super::score::{Normaliser, ScoreModifier};
 use super::snippet::{AuxRewrite, SnippetKind, parse_with, snippets};
 use super::spec::AttentionOutput;
 use crate::error::PlanError;
-use crate::fused::FusedTiles;
+use crate::fused::forward::{Forward, score_constants};
 use crate::fused::merge::{Parts, merge_step};
 use crate::fused::source::{Access, KernelSource, Launch, bound_range};
 use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
@@ -422,7 +422,13 @@ pub(super) fn forward_step(
 ) -> Result<Step, PlanError> {
     let (p, e) = (context.problem, &context.problem.extents);
     let mut source = KernelSource::default();
-    let (head_asked, value_asked) = tile_constants(&mut source, context);
+    let forward = Forward {
+        head_dim: e.head_dim,
+        value_dim: e.value_dim,
+        tiles: context.tiles,
+        is_cpu: context.limits.is_cpu,
+    };
+    let (head_asked, value_asked) = forward.constants(&mut source);
     for (name, tensor, dim, asked) in [
         ("q", "q", e.head_dim, head_asked),
         ("k", if pass.prefix { "prefix_k" } else { "k" }, e.head_dim, head_asked),
@@ -436,7 +442,9 @@ pub(super) fn forward_step(
     }
     let work = Work { first, count, kv_splits: context.tiles.kv_splits() };
     let mut checked = context.domain(&mut source, pass, &work)?;
-    score_constants(&mut source, context);
+    let raw = p.spec.score.is_empty() && p.softmax_scale() > 0.0 && !context.is_sigmoid();
+    source.params.u32("q_heads", e.q_heads);
+    score_constants(&mut source, p.softmax_scale(), raw, context.score_may_mask());
     checked |= context.score(&mut source, pass)?;
     context.normaliser(&mut source);
     if context.parts > 1 {
@@ -460,100 +468,15 @@ pub(super) fn forward_step(
             include_str!("../../shaders/fused/tiles_by_form.wgsl"),
         );
     }
-    let entry = body(&mut source, &context.tiles);
+    forward.body(&mut source);
     context.check_bindings(&source)?;
     Ok(source.step(Launch {
-        entry,
+        entry: forward.entry(),
         workgroup_size: context.tiles.workgroup_size(),
         workgroup_bytes: context.tiles.workgroup_bytes(e.head_dim, e.value_dim),
         checked,
         grid: fold_grid("attention", u64::from(count), context.limits)?,
     }))
-}
-
-/// Writes the tile family's constants; gives how far the kernel asks for dims of q and k, and of v.
-fn tile_constants(source: &mut KernelSource, context: &Context<'_>) -> (u32, u32) {
-    let e = &context.problem.extents;
-    source.const_u32("HEAD_DIM", e.head_dim);
-    source.const_u32("VALUE_DIM", e.value_dim);
-    source.const_u32("WORKGROUP_SIZE", context.tiles.workgroup_size());
-    match context.tiles {
-        FusedTiles::Workgroup { tile_kv, rows, cols, head_chunk, key_chunk, hold_q, .. } => {
-            let values = 4 * tile_kv / cols;
-            let value_vecs = e.value_dim.div_ceil(values);
-            // The rolled loops take as many steps as drivers still unroll; fewer compile faster, which is what
-            // counts where a processor runs a kernel that is made for GPUs.
-            let steps = |chunk: u32, multiply_adds: u32| {
-                if context.limits.is_cpu { 1 } else { unrolled_steps(chunk / 4, multiply_adds) }
-            };
-            source.const_u32("ROWS", rows);
-            source.const_u32("COLS", cols);
-            source.const_u32("HEAD_CHUNK", head_chunk);
-            source.const_u32("KEY_CHUNK", key_chunk);
-            source.const_u32("HEAD_STEPS", steps(head_chunk, rows * cols * 4));
-            source.const_u32("VALUE_STEPS", steps(key_chunk, rows * value_vecs * 16));
-            source.const_bool("Q_STAYS", hold_q);
-            (e.head_dim.next_multiple_of(head_chunk), e.value_dim.next_multiple_of(values))
-        }
-        FusedTiles::Stream { rows, lanes, keys, .. } => {
-            source.const_u32("ROWS", rows);
-            source.const_u32("LANES", lanes);
-            source.const_u32("KEYS", keys);
-            let dims = 4 * lanes;
-            (e.head_dim.next_multiple_of(dims), e.value_dim.next_multiple_of(dims))
-        }
-    }
-}
-
-/// Steps of a rolled loop: up to 4 and 512 multiply-adds, as many as divide the whole.
-fn unrolled_steps(whole: u32, multiply_adds: u32) -> u32 {
-    let fits = |steps: &u32| whole.is_multiple_of(*steps) && steps * multiply_adds <= 512;
-    [4, 2].into_iter().find(fits).unwrap_or(1)
-}
-
-fn score_constants(source: &mut KernelSource, context: &Context<'_>) {
-    let p = context.problem;
-    let scale = p.softmax_scale();
-    let raw = p.spec.score.is_empty() && scale > 0.0 && !context.is_sigmoid();
-    source.const_bool("SCORE_RAW", raw);
-    source.const_bool("SCORE_MAY_MASK", context.score_may_mask());
-    source.const_f32("LOWEST", f32::MIN);
-    source.const_f32("MASKED", -3.2e38);
-    source.const_f32("LOWEST_KEPT", -3.0e38);
-    source.params.u32("q_heads", p.extents.q_heads);
-    source.params.f32("softmax_scale", scale);
-    let log2_e = std::f32::consts::LOG2_E;
-    source.params.f32("exp_scale", if raw { scale * log2_e } else { log2_e });
-}
-
-fn body(source: &mut KernelSource, tiles: &FusedTiles) -> &'static str {
-    match *tiles {
-        FusedTiles::Workgroup { subgroup, .. } => {
-            if subgroup {
-                source.fragment(
-                    "fused/reduce_subgroup.wgsl",
-                    include_str!("../../shaders/fused/reduce_subgroup.wgsl"),
-                );
-            } else {
-                source.fragment(
-                    "fused/reduce_workgroup.wgsl",
-                    include_str!("../../shaders/fused/reduce_workgroup.wgsl"),
-                );
-            }
-            source.fragment(
-                "fused/forward_tile.wgsl",
-                include_str!("../../shaders/fused/forward_tile.wgsl"),
-            );
-            "fused_forward_tile"
-        }
-        FusedTiles::Stream { .. } => {
-            source.fragment(
-                "fused/forward_stream.wgsl",
-                include_str!("../../shaders/fused/forward_stream.wgsl"),
-            );
-            "fused_forward_stream"
-        }
-    }
 }
 
 pub(super) fn partial_merge_step(context: &Context<'_>) -> Result<Step, PlanError> {
