@@ -68,7 +68,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let outputs = engine.run(&problem, None, &inputs)?;
 
     println!("device: {}", engine.adapter().name);
-    println!("the mask: queries 0, 8, 16, … down, keys across, # seen, . masked");
+    println!("the mask: queries 0, 8, 16, … down, keys 0, 2, 4, … across, # seen, . masked");
     for query in (0..SEQ_LEN).step_by(8) {
         let seen = |key: usize| if keeps(query, key) { '#' } else { '.' };
         println!("  {}", (0..SEQ_LEN).step_by(2).map(seen).collect::<String>());
