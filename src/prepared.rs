@@ -62,7 +62,7 @@ impl<O: Operator> Prepared<O> {
     ///
     /// # Errors
     /// [`SpecError`] for a buffer that is missing, too small, without `STORAGE`, or shared between an output and
-    /// another tensor; [`GpuError::OutOfMemory`] for scratch.
+    /// another tensor; [`GpuError::OutOfMemory`](crate::GpuError::OutOfMemory) for scratch.
     pub fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,
