@@ -275,6 +275,12 @@ impl Engine {
         plan.steps.iter().map(|step| pollster::block_on(self.pipeline(&step.shader))).collect()
     }
 
+    /// Compiles one kernel and runs nothing: for drivers that report on what they compile.
+    #[cfg(feature = "cli")]
+    pub(crate) fn compile(&self, shader: &Arc<Shader>) -> Result<(), GpuError> {
+        pollster::block_on(self.pipeline(shader)).map(drop)
+    }
+
     async fn pipeline(&self, shader: &Arc<Shader>) -> Result<Arc<Pipeline>, GpuError> {
         if let Some(known) = lock(&self.shared.pipelines).get(shader) {
             return Ok(Arc::clone(known));

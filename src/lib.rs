@@ -11,6 +11,7 @@ pub mod error;
 pub mod fused;
 pub mod gpu;
 pub mod operator;
+pub mod problems;
 pub mod tensor;
 pub mod verify;
 
