@@ -62,6 +62,7 @@ pub mod fused;
 pub mod gpu;
 pub mod operator;
 mod prepared;
+pub mod problems;
 pub mod tensor;
 pub mod verify;
 
