@@ -602,7 +602,9 @@ fn from_wgpu(what: &str, bytes: u64, error: &wgpu::Error) -> GpuError {
 
 /// The result of a mapping, awaited.
 #[derive(Clone, Debug, Default)]
-struct Mapped(Arc<Mutex<(Option<Result<(), wgpu::BufferAsyncError>>, Option<std::task::Waker>)>>);
+struct Mapped(Arc<Mutex<(Option<MapResult>, Option<std::task::Waker>)>>);
+
+type MapResult = Result<(), wgpu::BufferAsyncError>;
 
 impl Mapped {
     fn set(&self, result: Result<(), wgpu::BufferAsyncError>) {
