@@ -12,8 +12,12 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{Function, Handle, Module, ScalarKind, Span};
 
 use self::scan::Tokens;
-use super::mask::Snippet;
+use super::mask::{Mask, Snippet};
+use super::problem::TensorDescs;
+use super::score::ScoreModifier;
+use super::spec::AttentionSpec;
 use crate::error::SpecError;
+use crate::tensor::Dtype;
 
 pub(crate) use self::rewrite::AuxRewrite;
 
@@ -68,7 +72,6 @@ pub(crate) struct ParsedSnippet {
     /// Names of the caller's own functions, constants, structs and aliases.
     pub(crate) globals: Vec<String>,
     /// False where the text cannot run forever nor leave an array's bounds, aux tensors aside.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the kernels' composer reads it"))]
     pub(crate) needs_checks: bool,
     source: Source,
 }
@@ -154,10 +157,44 @@ pub(crate) fn parse(
     Ok(ParsedSnippet { module, function, globals, needs_checks, source })
 }
 
+/// Every snippet of a spec, in the order of the tree and of the list.
+pub(super) fn snippets(spec: &AttentionSpec) -> Vec<(SnippetKind, &Snippet, &'static str)> {
+    let mut snippets = Vec::new();
+    spec.mask.walk(&mut |mask| {
+        if let Mask::Wgsl(snippet) = mask {
+            snippets.push((SnippetKind::Mask, snippet, "mask.wgsl"));
+        }
+    });
+    for modifier in &spec.score {
+        if let ScoreModifier::Wgsl(snippet) = modifier {
+            snippets.push((SnippetKind::Score, snippet, "score.wgsl"));
+        }
+    }
+    snippets
+}
+
+/// Parses a snippet against the tensors that its aux names stand for.
+///
+/// # Errors
+/// As [`parse`]; [`SpecError::MissingTensor`].
+pub(super) fn parse_with(
+    tensors: &TensorDescs,
+    (kind, snippet, field): (SnippetKind, &Snippet, &str),
+) -> Result<ParsedSnippet, SpecError> {
+    let mut aux_types = Vec::new();
+    for name in &snippet.aux {
+        let desc = tensors.get(name).ok_or_else(|| SpecError::MissingTensor {
+            name: name.clone(),
+            why: format!("asked for by {field}"),
+        })?;
+        aux_types.push((name.as_str(), desc.dtype == Dtype::I32));
+    }
+    parse(snippet, kind, &aux_types, field)
+}
+
 impl ParsedSnippet {
     /// The caller's text with its own globals prefixed and each read of an aux tensor turned into a call of the
     /// accessor that `aux` gives for its name (`None` for other words). Lines stay where they are.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the kernels' composer calls it"))]
     pub(crate) fn rewrite(&self, prefix: &str, aux: &dyn Fn(&str) -> Option<AuxRewrite>) -> String {
         match Tokens::of(&self.source.text) {
             Ok(tokens) => rewrite::rewrite(&tokens, &self.globals, prefix, aux),

@@ -17,13 +17,17 @@ pub(super) struct Common {
     /// Tile set to use, as JSON, instead of the one that is chosen.
     #[arg(long, global = true, value_name = "JSON")]
     pub tiles: Option<String>,
+    /// Use WebGPU's default limits and no features, whatever the adapter has.
+    #[arg(long, global = true)]
+    pub floor: bool,
 }
 
 impl Common {
-    /// Opens the adapter asked for, or the best; at the `floor` with WebGPU's default limits.
-    pub fn open(&self, floor: bool) -> Result<Engine, CliError> {
+    /// Opens the adapter asked for, or the best.
+    pub fn open(&self) -> Result<Engine, CliError> {
         let adapter = self.adapter.clone().unwrap_or_default();
-        Ok(Engine::open(&EngineOptions { adapter, floor, ..EngineOptions::default() })?)
+        let options = EngineOptions { adapter, floor: self.floor, ..EngineOptions::default() };
+        Ok(Engine::open(&options)?)
     }
 
     /// The tile set asked for.

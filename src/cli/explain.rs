@@ -27,9 +27,6 @@ pub(super) struct ExplainArgs {
     /// Tensors to take the extents from; without them the spec must say all.
     #[arg(long, value_name = "SAFETENSORS")]
     input: Option<PathBuf>,
-    /// Plan for WebGPU's default limits, whatever adapter there is.
-    #[arg(long)]
-    floor: bool,
     /// Create the pipelines one after the other, naming each on stderr before; nothing is run.
     #[arg(long)]
     compile: bool,
@@ -42,7 +39,13 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliError> {
-    let OperatorSpec::Attention(spec) = read_spec(&args.spec)?;
+    let spec = match read_spec(&args.spec)? {
+        OperatorSpec::Attention(spec) => spec,
+        OperatorSpec::AttentionMerge(_) => {
+            let message = "attention_merge has one kernel and no choice to explain";
+            return Err(CliError::Request(message.to_owned()));
+        }
+    };
     if args.simulate {
         let message = "--simulate applies to neighborhood specs, this one is attention";
         return Err(CliError::Request(message.to_owned()));
@@ -54,7 +57,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
     let chosen = forced.unwrap_or(candidates[0]);
     let report = Report {
         problem: &problem,
-        options: options(args, forced),
+        options: options(common, args, forced),
         device: &device.name,
         limits: &device.limits,
         chosen,
@@ -71,9 +74,9 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
 }
 
 /// The options of a command line that shows the same plan.
-fn options(args: &ExplainArgs, tiles: Option<FusedTiles>) -> String {
+fn options(common: &Common, args: &ExplainArgs, tiles: Option<FusedTiles>) -> String {
     let input = args.input.as_ref().map(|path| format!(" --input {}", path.display()));
-    let floor = args.floor.then(|| " --floor".to_owned());
+    let floor = common.floor.then(|| " --floor".to_owned());
     let tiles = tiles.map(|tiles| format!(" --tiles '{tiles}'"));
     [input, floor, tiles].into_iter().flatten().collect()
 }
@@ -88,19 +91,19 @@ struct Device {
 impl Device {
     /// The adapter asked for, else the best there is, else WebGPU's floor. It is opened only to compile.
     fn of(common: &Common, args: &ExplainArgs) -> Result<Self, CliError> {
-        let floor = if args.floor { "WebGPU's floor on " } else { "" };
+        let floor = if common.floor { "WebGPU's floor on " } else { "" };
         if common.adapter.is_some() || args.compile {
-            let engine = common.open(args.floor)?;
+            let engine = common.open()?;
             let name = format!("{floor}{}", device_line(engine.adapter()));
             let limits = engine.limits().clone();
             return Ok(Self { name, limits, engine: Some(engine) });
         }
-        if !args.floor
+        if !common.floor
             && let Some(best) = pollster::block_on(adapters()).first()
         {
             return Ok(Self { name: device_line(best), limits: best.limits.clone(), engine: None });
         }
-        let why = if args.floor { "as asked" } else { "no adapter was found" };
+        let why = if common.floor { "as asked" } else { "no adapter was found" };
         let name = format!("WebGPU's floor, {why}");
         Ok(Self { name, limits: GpuLimits::floor(), engine: None })
     }

@@ -37,7 +37,8 @@ pub(super) fn info(common: &Common, args: &InfoArgs) -> Result<(), CliError> {
         for one in &mut listed {
             eprintln!("measuring {}", one.adapter.name);
             let adapter = AdapterChoice::Index(one.index);
-            let options = EngineOptions { adapter, ..EngineOptions::default() };
+            let floor = common.floor;
+            let options = EngineOptions { adapter, floor, ..EngineOptions::default() };
             one.measured = Some(ceilings(&Engine::open(&options)?)?);
         }
     }

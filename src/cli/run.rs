@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::common::{CliError, Common};
 use super::spec::{OperatorSpec, read_inputs, read_spec};
-use crate::attention::{AttentionProblem, reference};
+use crate::attention::{AttentionProblem, MergeProblem, merge_reference, reference};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, write_safetensors};
 
@@ -39,8 +39,15 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
         OperatorSpec::Attention(spec) => {
             let problem = AttentionProblem::new(&spec, &descs)?;
             match args.backend {
-                Backend::Gpu => common.open(false)?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
                 Backend::Cpu => attention_on_cpu(&problem, &inputs)?,
+            }
+        }
+        OperatorSpec::AttentionMerge(spec) => {
+            let problem = MergeProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Cpu => merge_on_cpu(&problem, &inputs)?,
             }
         }
     };
@@ -64,6 +71,27 @@ fn attention_on_cpu(
         outputs.insert(name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), &values));
     }
     Ok(outputs)
+}
+
+fn merge_on_cpu(
+    problem: &MergeProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<BTreeMap<String, HostTensor>, CliError> {
+    let values = |name: &str| inputs.get(name).map(HostTensor::to_f64).unwrap_or_default();
+    let shape = problem.tensors["outs"].shape();
+    let rows: u64 = shape[1..4].iter().product();
+    let merged = merge_reference(
+        &values("outs"),
+        &values("lses"),
+        shape[0] as usize,
+        rows as usize,
+        shape[4] as usize,
+    )?;
+    let host = |name: &str, values: &[f64]| {
+        let desc = &problem.tensors[name];
+        (name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), values))
+    };
+    Ok(BTreeMap::from([host("out", &merged.out), host("lse", &merged.lse)]))
 }
 
 /// Row-major elements of `shape` in another order: axis `i` of the result is axis `order[i]`.

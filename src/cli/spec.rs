@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::common::CliError;
-use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
+use crate::attention::{AttentionProblem, AttentionSpec, MergeSpec, TensorDescs};
 use crate::tensor::{HostTensor, read_safetensors};
 
 /// A spec of any operator.
@@ -14,6 +14,7 @@ use crate::tensor::{HostTensor, read_safetensors};
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(super) enum OperatorSpec {
     Attention(AttentionSpec),
+    AttentionMerge(MergeSpec),
 }
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::engine::{Engine, Prepared};
+use crate::engine::Engine;
 use crate::error::{Error, SpecError};
 use crate::operator::Operator;
+use crate::prepared::Prepared;
 use crate::tensor::HostTensor;
 
 /// A prepared call with buffers of its own; outputs start as NaN.

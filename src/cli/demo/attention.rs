@@ -44,7 +44,7 @@ pub(super) fn attention(common: &Common, args: &AttentionDemoArgs) -> Result<(),
     if let Heads::One(head) = args.head {
         check_choice("--head", head + 1, head_count)?;
     }
-    let engine = common.open(false)?;
+    let engine = common.open()?;
     let spec = AttentionSpec {
         outputs: vec![AttentionOutput::Out, AttentionOutput::Lse],
         ..AttentionSpec::default()

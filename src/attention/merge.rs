@@ -1,0 +1,202 @@
+//! Merging partial results: attention over parts of the keys, each with its own lse, as one.
+//!
+//! `lse = ln Σ exp(lse_i)`, `out = Σ out_i · exp(lse_i − lse)`, exact to rounding: for keys split over calls, a cache
+//! shared by requests, or a ring of devices.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::problem::{MAX_HEAD_DIM, TensorDescs};
+use crate::error::{Error, PlanError, SpecError};
+use crate::fused::merge::{Parts, merge_step};
+use crate::fused::source::{Access, KernelSource, bound_range};
+use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::Plan;
+use crate::operator::Operator;
+use crate::tensor::{Dtype, TensorDesc};
+
+/// What to merge: `outs [parts, batch, heads, seq, dim]` and `lses [parts, batch, heads, seq]` give `out` and `lse`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MergeSpec {
+    /// Element type of outs and out; lses and lse are f32.
+    pub dtype: Dtype,
+}
+
+impl Default for MergeSpec {
+    fn default() -> Self {
+        Self { dtype: Dtype::F32 }
+    }
+}
+
+/// A merge, checked; made by [`MergeProblem::new`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MergeProblem {
+    /// The caller's spec.
+    pub spec: MergeSpec,
+    /// outs, lses, out and lse, all without gaps.
+    pub tensors: TensorDescs,
+}
+
+/// The merge has one shape of work: a lane for four dims of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergeTiles {}
+
+impl fmt::Display for MergeTiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{}")
+    }
+}
+
+impl MergeProblem {
+    /// Checks `outs` and `lses`, and `out` and `lse` where the caller has buffers for them.
+    ///
+    /// # Errors
+    /// [`SpecError`] naming the tensor, what it should be and what it is.
+    pub fn new(spec: &MergeSpec, tensors: &TensorDescs) -> Result<Self, Error> {
+        if !matches!(spec.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
+            return Err(SpecError::value("dtype", "f32, f16 or bf16", spec.dtype).into());
+        }
+        let find = |name: &str| {
+            tensors.get(name).ok_or_else(|| SpecError::MissingTensor {
+                name: name.to_owned(),
+                why: "asked for by attention_merge".to_owned(),
+            })
+        };
+        let outs = find("outs")?.shape().to_vec();
+        let [parts, batch, heads, seq, dim] = outs[..] else {
+            let expected = "5 axes (parts, batch, heads, seq, dim)";
+            return Err(SpecError::value("outs", expected, format!("shape {outs:?}")).into());
+        };
+        if parts == 0 || !(1..=u64::from(MAX_HEAD_DIM)).contains(&dim) {
+            let expected = format!("at least 1 part, dim 1 to {MAX_HEAD_DIM}");
+            return Err(SpecError::value("outs", expected, format!("shape {outs:?}")).into());
+        }
+        let rows = [batch, heads, seq];
+        let mut checked = TensorDescs::new();
+        for (name, dtype, shape) in [
+            ("outs", spec.dtype, outs.clone()),
+            ("lses", Dtype::F32, [&[parts], &rows[..]].concat()),
+            ("out", spec.dtype, [&rows[..], &[dim]].concat()),
+            ("lse", Dtype::F32, rows.to_vec()),
+        ] {
+            let expected = TensorDesc::contiguous(dtype, &shape);
+            let given = match name {
+                "out" | "lse" => tensors.get(name).unwrap_or(&expected),
+                _ => find(name)?,
+            };
+            check_tensor(name, given, &expected)?;
+            checked.insert(name.to_owned(), given.clone());
+        }
+        Ok(Self { spec: spec.clone(), tensors: checked })
+    }
+}
+
+fn check_tensor(name: &str, given: &TensorDesc, expected: &TensorDesc) -> Result<(), SpecError> {
+    if given.shape() != expected.shape() {
+        let shape = format!("shape {:?}", expected.shape());
+        return Err(SpecError::value(name, shape, format!("{:?}", given.shape())));
+    }
+    if given.dtype != expected.dtype {
+        return Err(SpecError::Dtype {
+            tensor: name.to_owned(),
+            expected: expected.dtype.to_string(),
+            got: given.dtype,
+        });
+    }
+    if !given.layout.is_contiguous() {
+        let got = format!("strides {:?}", given.layout.strides);
+        return Err(SpecError::value(name, "a tensor without gaps", got));
+    }
+    Ok(())
+}
+
+/// A command line that reproduces the question.
+impl fmt::Display for MergeProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = self.tensors["outs"].shape();
+        write!(f, "attention_merge of {} outs {shape:?}", self.spec.dtype)
+    }
+}
+
+impl Operator for MergeProblem {
+    type Tiles = MergeTiles;
+
+    fn candidates(&self, _: &GpuLimits) -> Result<Vec<MergeTiles>, PlanError> {
+        Ok(vec![MergeTiles {}])
+    }
+
+    fn plan(&self, limits: &GpuLimits, _: &MergeTiles) -> Result<Plan, PlanError> {
+        let extent = |axis: usize| self.tensors["outs"].shape()[axis] as u32;
+        let mut steps = Vec::new();
+        if self.tensors["out"].layout.is_empty() {
+            return Ok(Plan { steps, scratch: Vec::new() });
+        }
+        let mut source = KernelSource::default();
+        source.const_f32("LOWEST", f32::MIN);
+        source.const_bool("HAS_OUT", true);
+        source.const_bool("HAS_LSE", true);
+        source.params.u32("batch_first", 0);
+        source.params.u32("head_first", 0);
+        let whole = |name: &str| {
+            let desc = &self.tensors[name];
+            let (first, end) = (desc.layout.offset, desc.layout.offset + desc.layout.len());
+            let (bound, origin) =
+                bound_range(name, desc.dtype, first, end, limits.storage_alignment);
+            if bound.size > limits.storage_binding_bytes {
+                return Err(PlanError::Limit {
+                    what: name.to_owned(),
+                    limit: "bytes of one binding (max_storage_buffer_binding_size)",
+                    needed: bound.size,
+                    available: limits.storage_binding_bytes,
+                });
+            }
+            Ok((bound, origin.wrapping_add(desc.layout.offset as u32)))
+        };
+        for name in ["out", "lse"] {
+            let desc = &self.tensors[name];
+            let (bound, first) = whole(name)?;
+            source.params.u32(format!("{name}_first"), first);
+            for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(&desc.layout.strides) {
+                source.params.u32(format!("{name}_{axis}_stride"), *stride as u32);
+            }
+            if name == "out" {
+                let access = Access::of(desc);
+                let element = KernelSource::written_element(desc.dtype, access);
+                source.bind(name, element, true, bound);
+                source.row_writer(name, desc.dtype, access, extent(4));
+            } else {
+                source.bind(name, "u32", true, bound);
+                source.lse_writer(name);
+            }
+        }
+        let (outs, outs_first) = whole("outs")?;
+        let (lses, lses_first) = whole("lses")?;
+        let parts = Parts {
+            parts: extent(0),
+            batch: extent(1),
+            heads: extent(2),
+            seq_len_q: extent(3),
+            value_dim: extent(4),
+            dtype: self.spec.dtype,
+            access: Access::of(&self.tensors["outs"]),
+            row_stride: extent(4),
+            outs,
+            outs_first,
+            lses: Some(lses),
+            lses_first,
+        };
+        steps.push(merge_step(source, parts, limits)?);
+        Ok(Plan { steps, scratch: Vec::new() })
+    }
+
+    fn tensors(&self) -> Vec<(&str, TensorDesc)> {
+        self.tensors.iter().map(|(name, desc)| (name.as_str(), desc.clone())).collect()
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["out", "lse"]
+    }
+}
