@@ -1,11 +1,13 @@
 //! The `tilewise` program: its commands and how they end.
 
 mod run;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use serde::de::DeserializeOwned;
 
 use crate::gpu::device::AdapterChoice;
 use crate::tensor::TensorFileError;
@@ -31,10 +33,20 @@ pub(crate) struct Common {
     tiles: Option<String>,
 }
 
+impl Common {
+    /// The tile set asked for.
+    fn tiles<T: DeserializeOwned>(&self) -> Result<Option<T>, CliError> {
+        let parsed = self.tiles.as_deref().map(serde_json::from_str).transpose();
+        parsed.map_err(|error| CliError::Request(format!("--tiles: {error}")))
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Compute what a spec asks for, from a safetensors file to a safetensors file.
     Run(run::RunArgs),
+    /// Hold this machine's results against the reference.
+    Verify(verify::VerifyArgs),
 }
 
 /// How a command fails.
@@ -84,6 +96,7 @@ pub fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let result = match command {
         Command::Run(args) => run::run(&common, &args),
+        Command::Verify(args) => verify::verify(&common, &args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

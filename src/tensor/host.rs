@@ -6,7 +6,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView as FileView};
 
-use super::{Dtype, TensorDesc};
+use super::{Dtype, Layout, TensorDesc};
 
 /// A tensor in host memory, row-major without gaps, little-endian.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +81,22 @@ impl HostTensor {
                 Dtype::Bool => f64::from(u8::from(b[0] != 0)),
             })
             .collect()
+    }
+
+    /// The same elements with axes in another order: axis `i` of the result is axis `order[i]` of this one.
+    pub fn permuted(&self, order: &[usize]) -> Self {
+        let size = self.dtype.bytes() as usize;
+        let layout = Layout::contiguous(&self.shape).permuted(order);
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        for mut index in 0..layout.len() {
+            let mut place = 0;
+            for (&extent, &stride) in layout.shape.iter().zip(&layout.strides).rev() {
+                place += (index % extent * stride) as usize;
+                index /= extent;
+            }
+            bytes.extend_from_slice(&self.bytes[place * size..(place + 1) * size]);
+        }
+        Self { dtype: self.dtype, shape: layout.shape, bytes }
     }
 
     /// What is known of it without its elements.
@@ -169,6 +185,18 @@ mod tests {
         assert_eq!(read, tensors);
         assert_eq!(read["f16"].to_f64(), values);
         assert_eq!(read["bool"].to_f64(), [1.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn permuting_moves_elements() {
+        let values: Vec<f64> = (0..6).map(f64::from).collect();
+        let tensor = HostTensor::from_f64(Dtype::F16, &[2, 3], &values);
+        let turned = tensor.permuted(&[1, 0]);
+        assert_eq!(
+            (turned.shape.as_slice(), turned.to_f64()),
+            (&[3, 2][..], vec![0.0, 3.0, 1.0, 4.0, 2.0, 5.0])
+        );
+        assert_eq!(turned.permuted(&[1, 0]), tensor);
     }
 
     #[test]

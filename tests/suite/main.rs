@@ -4,7 +4,7 @@ mod attention;
 mod cli;
 mod engine;
 mod errors;
-mod golden;
+mod golden_cases;
 mod harness;
 mod known_issues;
 mod laws;
