@@ -5,19 +5,19 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{CliError, Common};
-use crate::engine::{Engine, EngineOptions};
+use super::common::{CliError, Common, device_line};
+use super::output;
+use crate::engine::Engine;
 use crate::fused::FusedTiles;
 use crate::verify::{Case, CaseReport, cases, find_cases, run_case};
 
 #[derive(Args)]
-pub(crate) struct VerifyArgs {
+pub(super) struct VerifyArgs {
     /// Only cases whose name fits, such as 'mask/*'.
     #[arg(long, value_name = "GLOB")]
     only: Option<String>,
@@ -45,20 +45,19 @@ struct Group {
 /// A case's name and how it ended.
 type Outcome = (Case, Result<CaseReport, String>);
 
-pub(crate) fn verify(common: &Common, args: &VerifyArgs) -> Result<(), CliError> {
+pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<(), CliError> {
     let tiles = common.tiles()?;
     let cases = selected(args)?;
-    let adapter = common.adapter.clone().unwrap_or_default();
-    let engine = Engine::open(&EngineOptions { adapter, ..EngineOptions::default() })?;
+    let engine = common.open()?;
     let start = Instant::now();
     let outcomes = run(&engine, &cases, tiles);
     let failures: Vec<&String> =
         outcomes.iter().filter_map(|(_, result)| result.as_ref().err()).collect();
     let groups = grouped(&outcomes);
     if args.json {
-        print_json(&engine, &groups, &failures);
+        print_json(&engine, &groups, &failures)?;
     } else {
-        print_table(&engine, &groups, start.elapsed());
+        print_table(&engine, &groups, start.elapsed())?;
     }
     if failures.is_empty() {
         return Ok(());
@@ -122,11 +121,8 @@ fn grouped(outcomes: &[Outcome]) -> Vec<(&str, Group)> {
     order.into_iter().filter_map(|name| groups.remove_entry(name)).collect()
 }
 
-fn print_table(engine: &Engine, groups: &[(&str, Group)], time: Duration) {
-    let adapter = engine.adapter();
-    let mut table = Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["cases of", "passed", "worst error / budget", "tile sets"]);
+fn print_table(engine: &Engine, groups: &[(&str, Group)], time: Duration) -> Result<(), CliError> {
+    let mut table = output::table(&["cases of", "passed", "worst error / budget", "tile sets"], 1);
     for (name, group) in groups {
         table.add_row([
             (*name).to_owned(),
@@ -135,20 +131,25 @@ fn print_table(engine: &Engine, groups: &[(&str, Group)], time: Duration) {
             group.tiles.len().to_string(),
         ]);
     }
-    println!("{} ({}, {})", adapter.name, adapter.kind, adapter.driver);
-    println!("{table}");
     let (passed, all) = totals(groups);
-    println!("{passed} of {all} cases are right, in {:.0} s", time.as_secs_f64());
+    let device = device_line(engine.adapter());
+    let seconds = time.as_secs_f64();
+    output::print(&format!(
+        "{device}\n\n{table}\n\n{passed} of {all} cases are right, in {seconds:.0} s\n"
+    ))
 }
 
-fn print_json(engine: &Engine, groups: &[(&str, Group)], failures: &[&String]) {
+fn print_json(
+    engine: &Engine,
+    groups: &[(&str, Group)],
+    failures: &[&String],
+) -> Result<(), CliError> {
     let (passed, all) = totals(groups);
     let groups: BTreeMap<&str, &Group> =
         groups.iter().map(|(name, group)| (*name, group)).collect();
-    let report = json!({
+    output::print_json(&json!({
         "adapter": engine.adapter(), "cases": all, "passed": passed, "groups": groups, "failures": failures,
-    });
-    println!("{report:#}");
+    }))
 }
 
 fn totals(groups: &[(&str, Group)]) -> (usize, usize) {

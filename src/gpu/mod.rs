@@ -1,5 +1,6 @@
 //! The way to the device: limits, shader text, plans, pipelines, devices.
 
+pub(crate) mod context;
 pub mod device;
 pub mod limits;
 pub(crate) mod pipeline;

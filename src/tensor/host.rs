@@ -6,7 +6,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView as FileView};
 
-use super::{Dtype, Layout, TensorDesc};
+use super::{Dtype, TensorDesc};
 
 /// A tensor in host memory, row-major without gaps, little-endian.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,22 +83,6 @@ impl HostTensor {
             .collect()
     }
 
-    /// The same elements with axes in another order: axis `i` of the result is axis `order[i]` of this one.
-    pub fn permuted(&self, order: &[usize]) -> Self {
-        let size = self.dtype.bytes() as usize;
-        let layout = Layout::contiguous(&self.shape).permuted(order);
-        let mut bytes = Vec::with_capacity(self.bytes.len());
-        for mut index in 0..layout.len() {
-            let mut place = 0;
-            for (&extent, &stride) in layout.shape.iter().zip(&layout.strides).rev() {
-                place += (index % extent * stride) as usize;
-                index /= extent;
-            }
-            bytes.extend_from_slice(&self.bytes[place * size..(place + 1) * size]);
-        }
-        Self { dtype: self.dtype, shape: layout.shape, bytes }
-    }
-
     /// What is known of it without its elements.
     pub fn desc(&self) -> TensorDesc {
         TensorDesc::contiguous(self.dtype, &self.shape)
@@ -110,9 +94,23 @@ impl HostTensor {
 /// # Errors
 /// [`TensorFileError`] when the file cannot be read, is not safetensors, or holds an unknown element type.
 pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, HostTensor>, TensorFileError> {
-    let name = || path.display().to_string();
-    let raw = std::fs::read(path).map_err(|source| TensorFileError::Io { path: name(), source })?;
-    let file = SafeTensors::deserialize(&raw)
+    let name = path.display().to_string();
+    match std::fs::read(path) {
+        Ok(raw) => parse_safetensors(&name, &raw),
+        Err(source) => Err(TensorFileError::Io { path: name, source }),
+    }
+}
+
+/// Reads every tensor of a safetensors file that is in memory; `path` is what errors call it.
+///
+/// # Errors
+/// [`TensorFileError`] when it is not safetensors, or holds an unknown element type.
+pub fn parse_safetensors(
+    path: &str,
+    raw: &[u8],
+) -> Result<BTreeMap<String, HostTensor>, TensorFileError> {
+    let name = || path.to_owned();
+    let file = SafeTensors::deserialize(raw)
         .map_err(|error| TensorFileError::Format { path: name(), message: error.to_string() })?;
     let mut tensors = BTreeMap::new();
     for (tensor, view) in file.tensors() {
@@ -185,18 +183,6 @@ mod tests {
         assert_eq!(read, tensors);
         assert_eq!(read["f16"].to_f64(), values);
         assert_eq!(read["bool"].to_f64(), [1.0, 1.0, 1.0, 0.0]);
-    }
-
-    #[test]
-    fn permuting_moves_elements() {
-        let values: Vec<f64> = (0..6).map(f64::from).collect();
-        let tensor = HostTensor::from_f64(Dtype::F16, &[2, 3], &values);
-        let turned = tensor.permuted(&[1, 0]);
-        assert_eq!(
-            (turned.shape.as_slice(), turned.to_f64()),
-            (&[3, 2][..], vec![0.0, 3.0, 1.0, 4.0, 2.0, 5.0])
-        );
-        assert_eq!(turned.permuted(&[1, 0]), tensor);
     }
 
     #[test]

@@ -1,0 +1,107 @@
+//! The two bodies of the fused forward, host side: their constants and fragments. A kernel adds a domain, a mask,
+//! a score, a normaliser and a store.
+
+use super::source::KernelSource;
+use super::tiles::FusedTiles;
+
+/// What a forward body is compiled for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forward {
+    pub head_dim: u32,
+    pub value_dim: u32,
+    pub tiles: FusedTiles,
+    /// Kernels run on a processor.
+    pub is_cpu: bool,
+}
+
+impl Forward {
+    /// Writes the body's constants; gives how far it asks for dims of q and k, and of v.
+    pub fn constants(&self, source: &mut KernelSource) -> (u32, u32) {
+        let Self { head_dim, value_dim, tiles, is_cpu } = *self;
+        source.const_u32("HEAD_DIM", head_dim);
+        source.const_u32("VALUE_DIM", value_dim);
+        source.const_u32("WORKGROUP_SIZE", tiles.workgroup_size());
+        match tiles {
+            FusedTiles::Workgroup {
+                tile_kv, rows, cols, head_chunk, key_chunk, hold_q, ..
+            } => {
+                let values = 4 * tile_kv / cols;
+                let value_vecs = value_dim.div_ceil(values);
+                // The rolled loops take as many steps as drivers still unroll; fewer compile faster, which is what
+                // counts where a processor runs a kernel that is made for GPUs.
+                let steps = |chunk: u32, multiply_adds: u32| {
+                    if is_cpu { 1 } else { unrolled_steps(chunk / 4, multiply_adds) }
+                };
+                source.const_u32("ROWS", rows);
+                source.const_u32("COLS", cols);
+                source.const_u32("HEAD_CHUNK", head_chunk);
+                source.const_u32("KEY_CHUNK", key_chunk);
+                source.const_u32("HEAD_STEPS", steps(head_chunk, rows * cols * 4));
+                source.const_u32("VALUE_STEPS", steps(key_chunk, rows * value_vecs * 16));
+                source.const_bool("Q_STAYS", hold_q);
+                (head_dim.next_multiple_of(head_chunk), value_dim.next_multiple_of(values))
+            }
+            FusedTiles::Stream { rows, lanes, keys, .. } => {
+                source.const_u32("ROWS", rows);
+                source.const_u32("LANES", lanes);
+                source.const_u32("KEYS", keys);
+                let dims = 4 * lanes;
+                (head_dim.next_multiple_of(dims), value_dim.next_multiple_of(dims))
+            }
+        }
+    }
+
+    /// The entry point.
+    pub fn entry(&self) -> &'static str {
+        match self.tiles {
+            FusedTiles::Workgroup { .. } => "fused_forward_tile",
+            FusedTiles::Stream { .. } => "fused_forward_stream",
+        }
+    }
+
+    /// Adds the body, last.
+    pub fn body(&self, source: &mut KernelSource) {
+        match self.tiles {
+            FusedTiles::Workgroup { subgroup, .. } => {
+                if subgroup {
+                    let text = include_str!("../../shaders/fused/reduce_subgroup.wgsl");
+                    source.fragment("fused/reduce_subgroup.wgsl", text);
+                } else {
+                    let text = include_str!("../../shaders/fused/reduce_workgroup.wgsl");
+                    source.fragment("fused/reduce_workgroup.wgsl", text);
+                }
+                let text = include_str!("../../shaders/fused/forward_tile.wgsl");
+                source.fragment("fused/forward_tile.wgsl", text);
+            }
+            FusedTiles::Stream { .. } => {
+                let text = include_str!("../../shaders/fused/forward_stream.wgsl");
+                source.fragment("fused/forward_stream.wgsl", text);
+            }
+        }
+    }
+}
+
+/// Steps of a rolled loop: up to 4 and 512 multiply-adds, as many as divide the whole.
+fn unrolled_steps(whole: u32, multiply_adds: u32) -> u32 {
+    let fits = |steps: &u32| whole.is_multiple_of(*steps) && steps * multiply_adds <= 512;
+    [4, 2].into_iter().find(fits).unwrap_or(1)
+}
+
+/// Writes what turns q · k into weights. `raw`: no modifier and a positive scale, so that the scale goes into the
+/// exponent; `may_mask`: a modifier may give minus infinity.
+pub(crate) fn score_constants(
+    source: &mut KernelSource,
+    softmax_scale: f32,
+    raw: bool,
+    may_mask: bool,
+) {
+    source.const_bool("SCORE_RAW", raw);
+    source.const_bool("SCORE_MAY_MASK", may_mask);
+    // "No key" is LOWEST; the lowest finite scores, which some masks use, are kept at LOWEST_KEPT; MASKED parts the two.
+    source.const_f32("LOWEST", f32::MIN);
+    source.const_f32("MASKED", -3.2e38);
+    source.const_f32("LOWEST_KEPT", -3.0e38);
+    source.params.f32("softmax_scale", softmax_scale);
+    let log2_e = std::f32::consts::LOG2_E;
+    source.params.f32("exp_scale", if raw { softmax_scale * log2_e } else { log2_e });
+}

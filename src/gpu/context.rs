@@ -1,0 +1,222 @@
+//! A device in use: its queue, its compiled kernels, its scratch memory, its faults.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::device::{AdapterDescription, describe};
+use super::limits::GpuLimits;
+use super::pipeline::{Pipeline, compile};
+use super::recording::Plan;
+use super::shader::Shader;
+use crate::error::GpuError;
+
+/// What every call on a device shares.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub adapter: AdapterDescription,
+    checked: bool,
+    /// The first error that nobody waited for, of a device that is the engine's own.
+    fault: Arc<Mutex<Option<GpuError>>>,
+    pipelines: Mutex<HashMap<Arc<Shader>, Arc<Pipeline>>>,
+    scratch: Mutex<Vec<wgpu::Buffer>>,
+    /// Bound where a tensor has no element.
+    pub stand_in: wgpu::Buffer,
+}
+
+impl Gpu {
+    pub fn new(device: wgpu::Device, queue: wgpu::Queue, checked: bool) -> Self {
+        let adapter = describe(&device.adapter_info(), &device.limits(), device.features());
+        let stand_in = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tilewise stand-in"),
+            size: 16,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        Self {
+            device,
+            queue,
+            adapter,
+            checked,
+            fault: Arc::default(),
+            pipelines: Mutex::default(),
+            scratch: Mutex::default(),
+            stand_in,
+        }
+    }
+
+    /// Takes loss and uncaught errors of a device that is the engine's own, to give them back as errors.
+    pub fn watch(&self) {
+        let fault = Arc::clone(&self.fault);
+        let note = move |error| {
+            lock(&fault).get_or_insert(error);
+        };
+        let lost = note.clone();
+        self.device.set_device_lost_callback(move |reason, message| {
+            lost(GpuError::Lost { message: format!("{reason:?} {message}").trim().to_owned() });
+        });
+        self.device.on_uncaptured_error(Arc::new(move |error| {
+            note(from_wgpu("a call", 0, &error));
+        }));
+    }
+
+    pub fn limits(&self) -> &GpuLimits {
+        &self.adapter.limits
+    }
+
+    /// The pipelines of a plan's steps; those not known yet are compiled in parallel.
+    pub fn pipelines(&self, plan: &Plan) -> Result<Vec<Arc<Pipeline>>, GpuError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        std::thread::scope(|scope| {
+            let known = lock(&self.pipelines).clone();
+            let mut wanted: Vec<&Arc<Shader>> = Vec::new();
+            for step in &plan.steps {
+                if !known.contains_key(&step.shader) && !wanted.contains(&&step.shader) {
+                    wanted.push(&step.shader);
+                }
+            }
+            // One is compiled here, so that a call of one kernel starts no thread.
+            for shader in wanted.iter().skip(1) {
+                scope.spawn(|| pollster::block_on(self.pipeline(shader)));
+            }
+            if let Some(shader) = wanted.first() {
+                let _ = pollster::block_on(self.pipeline(shader));
+            }
+        });
+        plan.steps.iter().map(|step| pollster::block_on(self.pipeline(&step.shader))).collect()
+    }
+
+    pub async fn pipeline(&self, shader: &Arc<Shader>) -> Result<Arc<Pipeline>, GpuError> {
+        if let Some(known) = lock(&self.pipelines).get(shader) {
+            return Ok(Arc::clone(known));
+        }
+        let pipeline = Arc::new(compile(&self.device, shader, self.checked).await?);
+        lock(&self.pipelines).insert(Arc::clone(shader), Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    /// A buffer, or the error of having no memory for it.
+    pub fn buffer(
+        &self,
+        what: &str,
+        size: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        if size > self.limits().buffer_bytes {
+            return Err(GpuError::OutOfMemory { what: what.to_owned(), bytes: size });
+        }
+        let device = &self.device;
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
+            size: size.next_multiple_of(4).max(16),
+            usage,
+            mapped_at_creation: false,
+        });
+        match pollster::block_on(memory.pop()) {
+            Some(error) => Err(from_wgpu(what, size, &error)),
+            None => Ok(buffer),
+        }
+    }
+
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tilewise") };
+        self.device.create_command_encoder(&descriptor)
+    }
+
+    /// Scratch buffers of at least these sizes, shared by all calls: one queue runs them one after the other.
+    pub fn scratch(&self, sizes: &[u64]) -> Result<Vec<wgpu::Buffer>, GpuError> {
+        let mut pool = lock(&self.scratch);
+        for (index, &size) in sizes.iter().enumerate() {
+            let enough = pool.get(index).is_some_and(|buffer| buffer.size() >= size);
+            if enough {
+                continue;
+            }
+            let buffer = self.buffer("scratch", size, wgpu::BufferUsages::STORAGE)?;
+            match pool.get_mut(index) {
+                Some(place) => *place = buffer,
+                None => pool.push(buffer),
+            }
+        }
+        Ok(pool[..sizes.len()].to_vec())
+    }
+
+    /// The first error that nobody has seen yet, if any; a lost device stays lost.
+    pub fn healthy(&self) -> Result<(), GpuError> {
+        let mut fault = lock(&self.fault);
+        match &*fault {
+            None => Ok(()),
+            Some(lost @ GpuError::Lost { .. }) => Err(lost.clone()),
+            Some(_) => fault.take().map_or(Ok(()), Err),
+        }
+    }
+
+    pub fn wait(&self) -> Result<(), GpuError> {
+        let waited = self.device.poll(wgpu::PollType::wait_indefinitely());
+        self.healthy()?;
+        waited.map(drop).map_err(|error| GpuError::Lost { message: error.to_string() })
+    }
+
+    /// Reads the first `size` bytes of a buffer back.
+    pub async fn download(&self, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8>, GpuError> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.buffer("a readback", size, usage)?;
+        let mut encoder = self.encoder();
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size.next_multiple_of(4));
+        self.queue.submit([encoder.finish()]);
+        let map = |message: String| GpuError::Map { what: "a tensor".to_owned(), message };
+        let mapped = Mapped::default();
+        let signal = mapped.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.set(result));
+        // The browser drives its own queue; elsewhere somebody has to.
+        #[cfg(not(target_arch = "wasm32"))]
+        self.wait()?;
+        mapped.await.map_err(|error| map(error.to_string()))?;
+        let range = staging.get_mapped_range(..).map_err(|error| map(error.to_string()))?;
+        Ok(range[..size as usize].to_vec())
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn from_wgpu(what: &str, bytes: u64, error: &wgpu::Error) -> GpuError {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory { what: what.to_owned(), bytes },
+        other => GpuError::Validation { what: what.to_owned(), message: other.to_string() },
+    }
+}
+
+/// The result of a mapping, awaited.
+#[derive(Clone, Debug, Default)]
+struct Mapped(Arc<Mutex<(Option<Result<(), wgpu::BufferAsyncError>>, Option<std::task::Waker>)>>);
+
+impl Mapped {
+    fn set(&self, result: Result<(), wgpu::BufferAsyncError>) {
+        let mut state = lock(&self.0);
+        state.0 = Some(result);
+        if let Some(waker) = state.1.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for Mapped {
+    type Output = Result<(), wgpu::BufferAsyncError>;
+
+    fn poll(
+        self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        let mut state = lock(&self.0);
+        match state.0.take() {
+            Some(result) => std::task::Poll::Ready(result),
+            None => {
+                state.1 = Some(context.waker().clone());
+                std::task::Poll::Pending
+            }
+        }
+    }
+}

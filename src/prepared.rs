@@ -1,0 +1,166 @@
+//! A question made ready for one device.
+
+use std::sync::Arc;
+
+use crate::error::{Error, SpecError};
+use crate::gpu::context::Gpu;
+use crate::gpu::pipeline::Pipeline;
+use crate::gpu::recording::{Bound, Plan, Slot};
+use crate::operator::Operator;
+use crate::tensor::TensorDesc;
+
+/// A question made ready for one device: plan, pipelines, params. Recording it again costs microseconds.
+#[derive(Debug)]
+pub struct Prepared<O: Operator> {
+    /// The question.
+    pub operator: O,
+    /// The tiles it runs with.
+    pub tiles: O::Tiles,
+    /// Its launches.
+    pub plan: Plan,
+    gpu: Arc<Gpu>,
+    pipelines: Vec<Arc<Pipeline>>,
+    params: wgpu::Buffer,
+    param_offsets: Vec<u64>,
+    needed: Vec<Needed>,
+}
+
+impl<O: Operator> Prepared<O> {
+    pub(crate) fn new(
+        gpu: &Arc<Gpu>,
+        operator: &O,
+        tiles: O::Tiles,
+        plan: Plan,
+        pipelines: Vec<Arc<Pipeline>>,
+    ) -> Result<Self, crate::GpuError> {
+        let alignment = gpu.limits().uniform_alignment as usize;
+        let mut bytes = Vec::new();
+        let mut param_offsets = Vec::new();
+        for step in &plan.steps {
+            bytes.resize(bytes.len().next_multiple_of(alignment), 0);
+            param_offsets.push(bytes.len() as u64);
+            bytes.extend(&step.params);
+        }
+        bytes.resize(bytes.len().max(16), 0);
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params = gpu.buffer("params", bytes.len() as u64, usage)?;
+        gpu.queue.write_buffer(&params, 0, &bytes);
+        Ok(Self {
+            operator: operator.clone(),
+            tiles,
+            plan,
+            gpu: Arc::clone(gpu),
+            pipelines,
+            params,
+            param_offsets,
+            needed: Needed::of(operator),
+        })
+    }
+
+    /// Records the call into an encoder: no submit, no wait. `buffers` are those of the views that the question was
+    /// made of, by name.
+    ///
+    /// # Errors
+    /// [`SpecError`] for a buffer that is missing, too small, without `STORAGE`, or shared between an output and
+    /// another tensor; [`GpuError::OutOfMemory`](crate::GpuError::OutOfMemory) for scratch.
+    pub fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[(&str, &wgpu::Buffer)],
+    ) -> Result<(), Error> {
+        self.check_buffers(buffers)?;
+        let scratch = self.gpu.scratch(&self.plan.scratch)?;
+        let device = &self.gpu.device;
+        let stand_in = &self.gpu.stand_in;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (index, step) in self.plan.steps.iter().enumerate() {
+            let pipeline = &self.pipelines[index];
+            let params = wgpu::BufferBinding {
+                buffer: &self.params,
+                offset: self.param_offsets[index],
+                size: wgpu::BufferSize::new(step.params.len() as u64),
+            };
+            let mut entries = vec![wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(params),
+            }];
+            for (binding, Bound { slot, offset, size }) in step.bindings.iter().enumerate() {
+                let buffer = match slot {
+                    _ if *size == 0 => stand_in,
+                    Slot::Scratch(index) => &scratch[*index],
+                    Slot::Tensor(name) => find(buffers, name)?,
+                };
+                entries.push(wgpu::BindGroupEntry {
+                    binding: binding as u32 + 1,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer,
+                        offset: *offset,
+                        size: wgpu::BufferSize::new((*size).max(16)).filter(|_| *size > 0),
+                    }),
+                });
+            }
+            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(step.shader.entry),
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+            let [x, y, z] = step.grid;
+            pass.set_pipeline(&pipeline.pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+        Ok(())
+    }
+
+    fn check_buffers(&self, buffers: &[(&str, &wgpu::Buffer)]) -> Result<(), SpecError> {
+        for Needed { name, bytes, written } in &self.needed {
+            let buffer = find(buffers, name)?;
+            if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+                let got = format!("{:?}", buffer.usage());
+                return Err(SpecError::value(format!("{name}'s buffer"), "usage STORAGE", got));
+            }
+            if buffer.size() < *bytes {
+                let expected = format!("{bytes} bytes (whole words)");
+                return Err(SpecError::value(format!("{name}'s buffer"), expected, buffer.size()));
+            }
+            let shares = |(other, it): &&(&str, &wgpu::Buffer)| other != name && *it == buffer;
+            if *written && let Some((other, _)) = buffers.iter().find(shares) {
+                let expected = "a buffer of its own (WebGPU forbids to write and bind one twice)";
+                return Err(SpecError::value(name, expected, format!("the buffer of {other}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a call needs of a buffer.
+#[derive(Debug)]
+struct Needed {
+    name: String,
+    bytes: u64,
+    written: bool,
+}
+
+impl Needed {
+    fn of<O: Operator>(operator: &O) -> Vec<Self> {
+        let outputs = operator.outputs();
+        let need = |(name, desc): (&str, TensorDesc)| {
+            let bytes = desc.layout.end().unwrap_or(u64::MAX).saturating_mul(desc.dtype.bytes());
+            Self {
+                name: name.to_owned(),
+                bytes: bytes.checked_next_multiple_of(4).unwrap_or(u64::MAX),
+                written: outputs.contains(&name),
+            }
+        };
+        operator.tensors().into_iter().map(need).collect()
+    }
+}
+
+fn find<'a>(
+    buffers: &[(&str, &'a wgpu::Buffer)],
+    name: &str,
+) -> Result<&'a wgpu::Buffer, SpecError> {
+    buffers.iter().find(|(known, _)| *known == name).map(|(_, buffer)| *buffer).ok_or_else(|| {
+        SpecError::MissingTensor { name: name.to_owned(), why: "no buffer was given".to_owned() }
+    })
+}
