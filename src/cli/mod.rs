@@ -9,6 +9,7 @@ mod measure;
 mod output;
 mod run;
 mod spec;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// List the adapters of this machine and what they offer.
     Info(info::InfoArgs),
+    /// Hold this machine's results against the reference.
+    Verify(verify::VerifyArgs),
     /// Check and time named problems.
     Bench(bench::BenchArgs),
     /// Do a real job and show the result.
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&common, &args),
         Command::Explain(args) => explain::explain(&common, &args),
         Command::Info(args) => info::info(&common, &args),
+        Command::Verify(args) => verify::verify(&common, &args),
         Command::Bench(args) => bench::bench(&common, &args),
         Command::Demo(args) => demo::demo(&common, &args),
     };
