@@ -95,7 +95,7 @@ impl<O: Operator> Prepared<O> {
                     resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                         buffer,
                         offset: *offset,
-                        size: wgpu::BufferSize::new((*size).max(16)).filter(|_| *size > 0),
+                        size: wgpu::BufferSize::new(*size),
                     }),
                 });
             }
