@@ -12,7 +12,7 @@ use self::report::Report;
 use super::common::{CliError, Common, device_line};
 use super::output::print;
 use super::spec::{OperatorSpec, problem, read_spec};
-use crate::attention::AttentionProblem;
+use crate::attention::{AttentionExtents, AttentionProblem};
 use crate::engine::Engine;
 use crate::fused::FusedTiles;
 use crate::gpu::device::adapters;
@@ -125,12 +125,24 @@ fn kernels(
     for tiles in tiles {
         for step in problem.plan(limits, tiles)?.steps {
             if kernels.iter().all(|known| known.shader != step.shader) {
-                let name = format!("{} {}", step.shader.entry, label(tiles));
+                let mut name = format!("{} {}", step.shader.entry, label(tiles));
+                if step.shader.entry.starts_with("fused_forward") {
+                    name.push_str(&trips(tiles, problem));
+                }
                 kernels.push(Kernel { name, shader: step.shader });
             }
         }
     }
     Ok(kernels)
+}
+
+/// ` trips=4:512,8:256`: how often the rolled loops of a kernel run.
+fn trips(tiles: &FusedTiles, problem: &AttentionProblem) -> String {
+    let AttentionExtents { head_dim, value_dim, .. } = problem.extents;
+    let loops = tiles.rolled_loops(head_dim, value_dim);
+    let loops: Vec<String> =
+        loops.iter().map(|(trips, multiply_adds)| format!("{trips}:{multiply_adds}")).collect();
+    format!(" trips={}", loops.join(","))
 }
 
 /// A tile set in a word: `q64.kv64.4x4.h32.k16.subgroup.split2`.

@@ -257,6 +257,21 @@ impl FusedTiles {
         }
     }
 
+    /// Loops of the forward kernel that stay rolled, as (trips, multiply-adds a lane does in one): what statistics of
+    /// compiled kernels need to weigh them.
+    pub fn rolled_loops(&self, head_dim: u32, value_dim: u32) -> Vec<(u32, u32)> {
+        match *self {
+            Self::Workgroup { tile_kv, rows, cols, head_chunk, key_chunk, .. } => {
+                let values = 4 * value_dim.div_ceil(4 * tile_kv / cols);
+                let scores = (head_dim.div_ceil(head_chunk), rows * cols * head_chunk);
+                vec![scores, (tile_kv / key_chunk, rows * values * key_chunk)]
+            }
+            Self::Stream { rows, lanes, keys, .. } => {
+                vec![(keys, rows * 4 * head_dim.div_ceil(4 * lanes))]
+            }
+        }
+    }
+
     /// Every tile set worth trying on a device, the heuristic's choice first; empty where none fits.
     ///
     /// `rows` is how many query rows share keys: the queries of a sequence and of the heads of a group.
