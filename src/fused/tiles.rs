@@ -60,7 +60,7 @@ const fn one() -> u32 {
 /// Floats of outputs a lane may hold in workgroup tiles, and of q and outputs in streams: more spills on some GPU's
 /// compiler, or outgrows a processor's instruction cache.
 const WORKGROUP_ACCUMULATORS: u32 = 32;
-const STREAM_ACCUMULATORS: u32 = 128;
+const STREAM_ACCUMULATORS: u32 = 96;
 const STREAM_ACCUMULATORS_ON_CPU: u32 = 512;
 
 /// Micro-tiles of more scores than this are for devices with more workgroup memory than this: those with 32 KiB have
