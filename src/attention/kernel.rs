@@ -166,15 +166,14 @@ pub(super) fn forward_step(
     }
     if pass.by_map {
         source.bind("tile_map", "vec2<u32>", false, context.tile_map(pass));
-        source.fragment(
-            "fused/tiles_by_map.wgsl",
-            include_str!("../../shaders/fused/tiles_by_map.wgsl"),
-        );
+        let text = include_str!("../../shaders/fused/tiles_by_map.wgsl");
+        source.fragment("fused/tiles_by_map.wgsl", text);
+    } else if context.every_tile_is_full(pass) {
+        let text = include_str!("../../shaders/fused/tiles_full.wgsl");
+        source.fragment("fused/tiles_full.wgsl", text);
     } else {
-        source.fragment(
-            "fused/tiles_by_form.wgsl",
-            include_str!("../../shaders/fused/tiles_by_form.wgsl"),
-        );
+        let text = include_str!("../../shaders/fused/tiles_by_form.wgsl");
+        source.fragment("fused/tiles_by_form.wgsl", text);
     }
     forward.body(&mut source);
     context.check_bindings(&source)?;

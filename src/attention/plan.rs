@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::bind::packed_sides;
 use super::kernel::{Pass, classify_step, forward_step, pack_step, partial_merge_step};
+use super::mask::Mask;
 use super::mask_wgsl;
 use super::problem::AttentionProblem;
 use crate::error::PlanError;
@@ -128,7 +129,7 @@ impl AttentionProblem {
         let rows = u64::from(e.seq_len_q) * u64::from(group_rows);
         let groups = u64::from(e.batch) * u64::from(e.q_heads / group_rows);
         let workgroups = (rows.div_ceil(u64::from(tiles.tile_q())) * groups).max(1);
-        let wanted: u64 = if limits.is_cpu { 16 } else { 256 };
+        let wanted: u64 = if limits.is_cpu { 16 } else { 128 };
         let tiles = u64::from(e.seq_len_kv).div_ceil(u64::from(tiles.tile_kv()));
         (wanted / workgroups).min(tiles / LEAST_TILES_A_SPLIT).max(1) as u32
     }
@@ -233,6 +234,18 @@ impl Context<'_> {
 
     pub fn workgroups(&self, pass: &Pass) -> u64 {
         self.row_tiles(pass) * u64::from(self.tiles.kv_splits())
+    }
+
+    /// Nothing is masked and no tile is cut off.
+    pub fn every_tile_is_full(&self, pass: &Pass) -> bool {
+        let p = self.problem;
+        let (keys, masked) = if pass.prefix {
+            (p.extents.prefix_len, false)
+        } else {
+            let lens = p.tensors.contains_key("kv_lens");
+            (p.extents.seq_len_kv, lens || p.spec.mask != Mask::Full)
+        };
+        !masked && keys.is_multiple_of(self.tiles.tile_kv())
     }
 
     /// Words of the tile map that a tile of rows has: a bit a key tile.

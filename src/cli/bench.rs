@@ -48,7 +48,8 @@ pub(super) fn bench(common: &Common, args: &BenchArgs) -> Result<(), CliError> {
     let engine = common.open()?;
     let progress = progress_bar(problems.len() as u64);
     progress.set_message("measuring the device");
-    let mut report = Report::new(engine.adapter(), ceilings(&engine)?, args.runs, args.seed);
+    let mut report =
+        Report::new(&engine, ceilings(&engine)?, common.floor).sampled(args.runs, args.seed);
     for named in problems {
         let figures = Run { engine: &engine, args, named, progress: &progress }.figures(tiles)?;
         report.results.extend(figures);
@@ -121,7 +122,9 @@ impl Run<'_> {
             of.wall = Some(Summary::of(samples.iter().map(|elapsed| elapsed.wall)));
             of.cpu = Some(Summary::of(samples.iter().map(|elapsed| elapsed.cpu)));
         }
-        let median = |of: &Figures| of.wall.map_or(f64::INFINITY, |wall| wall.median_ms);
+        let counts =
+            |of: &Figures| if self.engine.adapter().is_software() { of.cpu } else { of.wall };
+        let median = |of: &Figures| counts(of).map_or(f64::INFINITY, |time| time.median_ms);
         figures.sort_by(|a, b| median(a).total_cmp(&median(b)));
         figures.extend(wrong);
         Ok(figures)

@@ -57,6 +57,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
     let chosen = forced.unwrap_or(candidates[0]);
     let report = Report {
         problem: &problem,
+        options: options(common, args, forced),
         device: &device.name,
         limits: &device.limits,
         chosen,
@@ -70,6 +71,14 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
         (Some(engine), true) => compile(engine, &kernels),
         _ => Ok(()),
     }
+}
+
+/// The options of a command line that shows the same plan.
+fn options(common: &Common, args: &ExplainArgs, tiles: Option<FusedTiles>) -> String {
+    let input = args.input.as_ref().map(|path| format!(" --input {}", path.display()));
+    let floor = common.floor.then(|| " --floor".to_owned());
+    let tiles = tiles.map(|tiles| format!(" --tiles '{tiles}'"));
+    [input, floor, tiles].into_iter().flatten().collect()
 }
 
 /// What is planned for.
@@ -153,13 +162,21 @@ pub(super) fn label(tiles: &FusedTiles) -> String {
     }
 }
 
-/// Creates the pipelines in order; what a driver prints about one comes after its name.
+/// Creates the pipelines in order; what a driver prints about one comes after its name. One that fails does not keep
+/// the others from being tried.
 fn compile(engine: &Engine, kernels: &[Kernel]) -> Result<(), CliError> {
     let mut stderr = std::io::stderr();
+    let mut failed = 0;
     for Kernel { name, shader } in kernels {
         writeln!(stderr, "=== kernel {name}")?;
         stderr.flush()?;
-        engine.compile(shader)?;
+        if let Err(error) = engine.compile(shader) {
+            writeln!(stderr, "{error}")?;
+            failed += 1;
+        }
     }
-    Ok(())
+    match failed {
+        0 => Ok(()),
+        _ => Err(CliError::Failed(format!("{failed} of {} kernels do not compile", kernels.len()))),
+    }
 }

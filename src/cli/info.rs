@@ -37,7 +37,8 @@ pub(super) fn info(common: &Common, args: &InfoArgs) -> Result<(), CliError> {
         for one in &mut listed {
             eprintln!("measuring {}", one.adapter.name);
             let adapter = AdapterChoice::Index(one.index);
-            let options = EngineOptions { adapter, ..EngineOptions::default() };
+            let floor = common.floor;
+            let options = EngineOptions { adapter, floor, ..EngineOptions::default() };
             one.measured = Some(ceilings(&Engine::open(&options)?)?);
         }
     }
@@ -59,18 +60,18 @@ fn chosen(common: &Common) -> Result<Vec<Listed>, CliError> {
         .map(|(index, adapter)| Listed { index, adapter, measured: None })
         .collect();
     let found: Vec<String> = all.iter().map(|one| one.adapter.name.clone()).collect();
-    let (fits, wanted): (Box<dyn Fn(&Listed) -> bool>, String) = match &common.adapter {
-        Some(AdapterChoice::Index(index)) => {
-            (Box::new(|one| one.index == *index), format!("of index {index}"))
-        }
-        Some(AdapterChoice::Name(part)) => {
-            let part = part.to_lowercase();
-            let wanted = format!("named {part}");
-            (Box::new(move |one| one.adapter.name.to_lowercase().contains(&part)), wanted)
-        }
-        _ => (Box::new(|_| true), "at all".to_owned()),
+    let lower = |text: &str| text.to_lowercase();
+    let fits = |one: &Listed| match &common.adapter {
+        Some(AdapterChoice::Index(index)) => one.index == *index,
+        Some(AdapterChoice::Name(name)) => lower(&one.adapter.name).contains(&lower(name)),
+        _ => true,
     };
-    let listed: Vec<Listed> = all.into_iter().filter(|one| fits(one)).collect();
+    let wanted = match &common.adapter {
+        Some(AdapterChoice::Index(index)) => format!("of index {index}"),
+        Some(AdapterChoice::Name(name)) => format!("named {name}"),
+        _ => "at all".to_owned(),
+    };
+    let listed: Vec<Listed> = all.into_iter().filter(fits).collect();
     if listed.is_empty() {
         return Err(Error::from(GpuError::NoAdapter { wanted, found }).into());
     }

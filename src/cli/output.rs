@@ -9,8 +9,10 @@ use super::common::CliError;
 
 /// Writes to stdout; a reader that went away (`| head`) is no error.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
+    // Tables fill their last column with spaces.
+    let lines: String = text.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
     }
@@ -20,7 +22,7 @@ pub(super) fn print(text: &str) -> Result<(), CliError> {
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| CliError::Failed(format!("as JSON: {error}")))?;
-    print(&(text + "\n"))
+    print(&text)
 }
 
 /// A rule below the headings, no other line.

@@ -13,7 +13,7 @@ use crate::tensor::{HostTensor, read_safetensors};
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(super) enum OperatorSpec {
-    Attention(AttentionSpec),
+    Attention(Box<AttentionSpec>),
     AttentionMerge(MergeSpec),
 }
 

@@ -133,7 +133,7 @@ impl Row<'_> {
 
     fn range(&self, start: i64, end: i64) -> Keys {
         let (start, end) = (start.max(0), end.min(self.len));
-        if start < end { vec![start..end] } else { Vec::new() }
+        (start < end).then_some(start..end).into_iter().collect()
     }
 
     fn complement(&self, keys: &Keys) -> Keys {

@@ -8,6 +8,7 @@ use crate::cli::common::device_line;
 use crate::cli::explain::label;
 use crate::cli::measure::Ceilings;
 use crate::cli::output::{digits, table};
+use crate::engine::Engine;
 use crate::fused::FusedTiles;
 use crate::gpu::device::AdapterDescription;
 use crate::problems::{Counted, NamedProblem, Work};
@@ -17,6 +18,8 @@ use crate::verify::judge::JudgeReport;
 #[derive(Serialize)]
 pub(super) struct Report {
     adapter: AdapterDescription,
+    /// Whether only WebGPU's default limits were used.
+    floor: bool,
     ceilings: Ceilings,
     runs: u32,
     seed: u64,
@@ -106,8 +109,14 @@ impl Figures {
 }
 
 impl Report {
-    pub fn new(adapter: &AdapterDescription, ceilings: Ceilings, runs: u32, seed: u64) -> Self {
-        Self { adapter: adapter.clone(), ceilings, runs, seed, results: Vec::new() }
+    pub fn new(engine: &Engine, ceilings: Ceilings, floor: bool) -> Self {
+        let adapter = engine.adapter().clone();
+        Self { adapter, floor, ceilings, runs: 0, seed: 0, results: Vec::new() }
+    }
+
+    /// Says how the figures were got.
+    pub fn sampled(self, runs: u32, seed: u64) -> Self {
+        Self { runs, seed, ..self }
     }
 
     /// How many results are wrong.
@@ -122,7 +131,8 @@ impl Report {
         for figures in &self.results {
             table.add_row(figures.row(&self.ceilings));
         }
-        format!("{}\n\n{table}\n\n{}", device_line(&self.adapter), self.notes())
+        let floor = if self.floor { ", WebGPU's default limits" } else { "" };
+        format!("{}{floor}\n\n{table}\n\n{}", device_line(&self.adapter), self.notes())
     }
 
     fn notes(&self) -> String {

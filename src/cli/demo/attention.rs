@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use comfy_table::Table;
 
+use super::canvas::Canvas;
 use super::encoder::{Encoder, Heads, Word, token_weights, word_weights};
 use super::picture::{Picture, draw};
 use crate::attention::{AttentionOutput, AttentionProblem, AttentionSpec, TensorDescs};
@@ -18,10 +19,10 @@ pub(super) struct AttentionDemoArgs {
     #[arg(long, value_name = "PNG", default_value = "attention.png")]
     output: PathBuf,
     /// The text that is drawn, from 1.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     text: usize,
-    /// The head that is shown, from 1, or `mean` of all.
-    #[arg(long, value_name = "N|mean", default_value = "mean", value_parser = parse_head)]
+    /// The head that is shown, from 1, or `mean` of all. Head 2 of this layer finds what pronouns stand for.
+    #[arg(long, value_name = "N|mean", default_value = "2", value_parser = parse_head)]
     head: Heads,
 }
 
@@ -56,17 +57,11 @@ pub(super) fn attention(common: &Common, args: &AttentionDemoArgs) -> Result<(),
     print(&check(&outputs["out"], &encoder.attention_out)?)?;
     let lse = outputs["lse"].to_f64();
     for (index, text) in encoder.texts.iter().enumerate() {
-        let words = encoder.words(index);
-        let tokens = token_weights(&encoder, &lse, index, args.head);
-        check_sums(&tokens)?;
-        let weights = word_weights(&words, &tokens);
+        let view = View::of(&encoder, &lse, index, args.head)?;
         let heading = format!("\nText {}, {}: {text}\n\n", index + 1, heads_words(args.head));
-        print(&format!("{heading}{}\n", table_of(&words, &weights)))?;
+        print(&format!("{heading}{}\n", view.table()))?;
         if index + 1 == args.text {
-            let title = format!("What each word looks at ({})", heads_words(args.head));
-            let subtitle = format!("{}, text {}", encoder.model, index + 1);
-            draw(&Picture { title, subtitle, words: &words, weights: &weights })
-                .save(&args.output)?;
+            view.picture(&encoder.model, args.head).save(&args.output)?;
         }
     }
     print(&format!("\nDrew text {} to {}\n", args.text, args.output.display()))
@@ -116,23 +111,65 @@ fn check_sums(weights: &[Vec<f64>]) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The three words that each word attends to most, and what goes to the markers around the text.
-fn table_of(words: &[Word], weights: &[Vec<f64>]) -> Table {
-    let mut table = table(&["word", "looks at", "", "", "markers"], 4);
-    for (word, weights) in words.iter().zip(weights) {
-        if word.is_marker() {
-            continue;
-        }
-        let mut seen: Vec<(&Word, f64)> = words.iter().zip(weights.iter().copied()).collect();
-        let markers: f64 = seen.iter().filter(|(to, _)| to.is_marker()).map(|(_, w)| w).sum();
-        seen.retain(|(to, _)| !to.is_marker());
-        seen.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let mut cells = vec![word.text.clone()];
-        let shown = |(to, weight): &(&Word, f64)| format!("{} {:.0} %", to.text, weight * 100.0);
-        cells.extend(seen.iter().take(3).map(shown));
-        cells.resize(4, String::new());
-        cells.push(format!("{:.0} %", markers * 100.0));
-        table.add_row(cells);
+/// The words of a text and how they look at each other, without signs.
+struct View {
+    words: Vec<Word>,
+    weights: Vec<Vec<f64>>,
+    /// What each word gives to signs.
+    signs: Vec<f64>,
+}
+
+impl View {
+    fn of(encoder: &Encoder, lse: &[f64], text: usize, heads: Heads) -> Result<Self, CliError> {
+        let words = encoder.words(text);
+        let tokens = token_weights(encoder, lse, text, heads);
+        check_sums(&tokens)?;
+        let is_word: Vec<bool> = words.iter().map(|word| !word.is_sign()).collect();
+        let mut weights = word_weights(&words, &tokens);
+        let of_signs = |row: &Vec<f64>| {
+            row.iter().zip(&is_word).filter(|(_, is_word)| !**is_word).map(|(w, _)| w).sum()
+        };
+        let mut signs: Vec<f64> = weights.iter().map(of_signs).collect();
+        retain(&mut signs, &is_word);
+        retain(&mut weights, &is_word);
+        weights.iter_mut().for_each(|row| retain(row, &is_word));
+        let words = words.into_iter().filter(|word| !word.is_sign()).collect();
+        Ok(Self { words, weights, signs })
     }
-    table
+
+    /// The three words that each word looks at most.
+    fn table(&self) -> Table {
+        let mut table = table(&["word", "looks at", "then at", "and at", "signs"], 4);
+        for ((word, weights), signs) in self.words.iter().zip(&self.weights).zip(&self.signs) {
+            let mut seen: Vec<(&Word, f64)> =
+                self.words.iter().zip(weights.iter().copied()).collect();
+            seen.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let shown =
+                |(to, weight): &(&Word, f64)| format!("{} {:.0} %", to.text, weight * 100.0);
+            let mut cells = vec![word.text.clone()];
+            cells.extend(seen.iter().take(3).map(shown));
+            cells.resize(4, String::new());
+            cells.push(format!("{:.0} %", signs * 100.0));
+            table.add_row(cells);
+        }
+        table
+    }
+
+    fn picture(&self, model: &str, heads: Heads) -> Canvas {
+        let mean = self.signs.iter().sum::<f64>() / self.signs.len().max(1) as f64;
+        draw(&Picture {
+            title: format!("What each word looks at: {}", heads_words(heads)),
+            subtitle: format!(
+                "{model}; the {:.0} % that go to punctuation and the model's own tokens are left out",
+                mean * 100.0
+            ),
+            words: &self.words,
+            weights: &self.weights,
+        })
+    }
+}
+
+fn retain<T>(values: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    values.retain(|_| keep.next().copied().unwrap_or(false));
 }

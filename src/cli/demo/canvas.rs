@@ -77,6 +77,12 @@ impl Canvas {
         Self { width, height, pixels: vec![colour; width * height] }
     }
 
+    /// Width and height.
+    #[cfg(test)]
+    pub fn size(&self) -> [usize; 2] {
+        [self.width, self.height]
+    }
+
     /// Fills a rectangle, as much of it as lies within.
     pub fn fill(&mut self, [x, y]: [usize; 2], [width, height]: [usize; 2], colour: Colour) {
         for row in y..(y + height).min(self.height) {

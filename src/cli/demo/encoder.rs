@@ -49,7 +49,7 @@ impl Encoder {
         })
     }
 
-    /// The words of a text, each with its range of tokens: a piece that starts with `##` belongs to the word before.
+    /// The words and signs of a text, each with its range of tokens: a piece that starts with `##` belongs to the word before.
     pub fn words(&self, text: usize) -> Vec<Word> {
         let mut words: Vec<Word> = Vec::new();
         for (token, piece) in self.tokens[text].iter().enumerate() {
@@ -74,9 +74,9 @@ pub(super) struct Word {
 }
 
 impl Word {
-    /// Whether it is one of the tokens that the model puts around a text.
-    pub fn is_marker(&self) -> bool {
-        self.text.starts_with('[') && self.text.ends_with(']')
+    /// Whether it is none of the text's words: `[CLS]` and `[SEP]`, which the model puts around it, and punctuation.
+    pub fn is_sign(&self) -> bool {
+        self.text.starts_with('[') || !self.text.contains(char::is_alphanumeric)
     }
 }
 
@@ -141,9 +141,9 @@ mod tests {
     fn pieces_become_words_and_their_weights_add_up() {
         let encoder = Encoder::read().unwrap();
         let words = encoder.words(0);
+        assert!(words[0].is_sign() && !words[1].is_sign());
         let gulls = words.iter().position(|word| word.text == "gulls").unwrap();
         assert_eq!(words[gulls].tokens.len(), 2);
-        assert!(words[0].is_marker() && !words[1].is_marker());
         let tokens = encoder.tokens[0].len();
         let even = vec![vec![1.0 / tokens as f64; tokens]; tokens];
         for row in word_weights(&words, &even) {

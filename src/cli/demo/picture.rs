@@ -17,6 +17,7 @@ const INK: Colour = [28, 30, 34];
 const FAINT: Colour = [110, 114, 122];
 const MARGIN: usize = 32;
 const BAR_WIDTH: usize = 18;
+const BAR_GAP: usize = 30;
 
 /// Where things lie, in pixels.
 struct Frame {
@@ -25,7 +26,6 @@ struct Frame {
     corner: [usize; 2],
     /// Side of the map.
     side: usize,
-    letters: f32,
 }
 
 /// Draws the map.
@@ -36,36 +36,24 @@ pub(super) fn draw(picture: &Picture<'_>) -> Canvas {
     let labels: Vec<Line> =
         picture.words.iter().map(|word| Line::new(&word.text, letters)).collect();
     let widest = labels.iter().map(|line| line.width).max().unwrap_or(0);
-    let corner = [MARGIN + 26 + widest + 10, MARGIN + 106 + widest + 10];
-    let frame = Frame { cell, corner, side: cell * count, letters };
-    let heading = Line::new(&picture.title, 30.0);
-    let width =
-        (corner[0] + frame.side + 28 + BAR_WIDTH + 110).max(MARGIN + heading.width) + MARGIN;
-    let mut canvas = Canvas::new(width, corner[1] + frame.side + MARGIN, PAPER);
-    canvas.write([MARGIN, MARGIN - 8], &heading, INK);
-    canvas.write([MARGIN, MARGIN + 28], &Line::new(&picture.subtitle, 18.0), FAINT);
-    let most = brightest(picture);
+    let corner = [MARGIN + 24 + widest + 10, MARGIN + 100 + widest + 10];
+    let frame = Frame { cell, corner, side: cell * count };
+    let headings = [Line::new(&picture.title, 30.0), Line::new(&picture.subtitle, 18.0)];
+    let widest = headings.iter().map(|line| line.width).max().unwrap_or(0);
+    let right = (corner[0] + frame.side + BAR_GAP + BAR_WIDTH + 84).max(MARGIN + widest);
+    let mut canvas = Canvas::new(right + MARGIN, corner[1] + frame.side + MARGIN, PAPER);
+    canvas.write([MARGIN, MARGIN - 8], &headings[0], INK);
+    canvas.write([MARGIN, MARGIN + 30], &headings[1], FAINT);
+    let most = picture.weights.iter().flatten().copied().fold(0.0, f64::max);
+    let most = if most > 0.0 { most } else { 1.0 };
     draw_labels(&mut canvas, &frame, &labels);
     draw_cells(&mut canvas, &frame, picture, most);
-    draw_bar(&mut canvas, &frame, most, picture);
+    draw_bar(&mut canvas, &frame, most);
     canvas
 }
 
-/// The weight that has the brightest colour: the largest between words, since markers would outshine them all.
-fn brightest(picture: &Picture<'_>) -> f64 {
-    let mut most: f64 = 0.0;
-    for row in picture.weights {
-        for (word, &weight) in picture.words.iter().zip(row) {
-            if !word.is_marker() {
-                most = most.max(weight);
-            }
-        }
-    }
-    if most > 0.0 { most } else { 1.0 }
-}
-
 fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[Line]) {
-    let Frame { cell, corner, side, letters } = *frame;
+    let Frame { cell, corner, side } = *frame;
     for (index, line) in labels.iter().enumerate() {
         let middle = index * cell + cell / 2;
         let [left, top] = corner;
@@ -75,11 +63,10 @@ fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[Line]) {
         let at = [(left + middle).saturating_sub(column.width / 2), top - 10 - column.height];
         canvas.write(at, &column, INK);
     }
-    let looked_at = Line::new("is looked at \u{2192}", letters.min(18.0));
-    canvas.write([corner[0], MARGIN + 64], &looked_at, FAINT);
-    let looks = Line::new("\u{2190} this word", letters.min(18.0)).upright();
-    let top = corner[1] + (side.saturating_sub(looks.height)).min(0);
-    canvas.write([MARGIN - 6, top], &looks, FAINT);
+    let columns = Line::new("column: a word that is looked at", 16.0);
+    canvas.write([corner[0], MARGIN + 68], &columns, FAINT);
+    let rows = Line::new("row: a word that looks", 16.0).upright();
+    canvas.write([MARGIN - 6, corner[1] + side.saturating_sub(rows.height)], &rows, FAINT);
 }
 
 fn draw_cells(canvas: &mut Canvas, frame: &Frame, picture: &Picture<'_>, most: f64) {
@@ -87,28 +74,49 @@ fn draw_cells(canvas: &mut Canvas, frame: &Frame, picture: &Picture<'_>, most: f
     for (row, weights) in picture.weights.iter().enumerate() {
         for (column, &weight) in weights.iter().enumerate() {
             let at = [frame.corner[0] + column * frame.cell, frame.corner[1] + row * frame.cell];
-            canvas.fill(at, [frame.cell - gap; 2], viridis(weight / most));
+            canvas.fill(at, [frame.cell - gap; 2], viridis((weight / most).sqrt()));
         }
     }
 }
 
-/// The colour bar with five ticks; its top stands for all that is brighter, too.
-fn draw_bar(canvas: &mut Canvas, frame: &Frame, most: f64, picture: &Picture<'_>) {
-    let [x, top] = [frame.corner[0] + frame.side + 28, frame.corner[1]];
+/// Shares that a tick may stand at.
+const TICKS: [f64; 13] = [0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8];
+
+/// The colour bar. Colours go by the root of the share, so that small ones are told apart too.
+fn draw_bar(canvas: &mut Canvas, frame: &Frame, most: f64) {
+    let [x, top] = [frame.corner[0] + frame.side + BAR_GAP, frame.corner[1]];
     let height = frame.side.min(420);
     for row in 0..height {
         let value = 1.0 - row as f64 / (height - 1).max(1) as f64;
         canvas.fill([x, top + row], [BAR_WIDTH, 1], viridis(value));
     }
-    let clipped = picture.weights.iter().flatten().any(|&weight| weight > most * 1.0001);
-    for tick in 0..=4u32 {
-        let share = f64::from(tick) / 4.0;
-        let y = top + ((1.0 - share) * (height - 1) as f64).round() as usize;
+    let mut last = f64::INFINITY;
+    for share in TICKS.into_iter().filter(|share| *share <= most) {
+        let y = (1.0 - (share / most).sqrt()) * height.saturating_sub(1) as f64;
+        if last - y < 24.0 {
+            continue;
+        }
+        last = y;
+        let y = top + y.round() as usize;
         canvas.fill([x + BAR_WIDTH, y], [5, 1], INK);
-        let sign = if tick == 4 && clipped { "\u{2265} " } else { "" };
-        let label = Line::new(&format!("{sign}{:.1} %", share * most * 100.0), 16.0);
+        let label = Line::new(&format!("{} %", (share * 1e6).round() / 1e4), 16.0);
         canvas.write([x + BAR_WIDTH + 10, y.saturating_sub(label.height / 2)], &label, INK);
     }
     let caption = Line::new("attention", 16.0);
-    canvas.write([x, top.saturating_sub(caption.height + 8)], &caption, FAINT);
+    canvas.write([x, top.saturating_sub(caption.height + 10)], &caption, FAINT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_drawn_for_one_word_and_for_none() {
+        let word = Word { text: "word".to_owned(), tokens: 0..1 };
+        let of = |words: &[Word], weights: &[Vec<f64>]| {
+            let (title, subtitle) = (String::new(), String::new());
+            draw(&Picture { title, subtitle, words, weights }).size()
+        };
+        assert!(of(&[word], &[vec![1.0]]) > of(&[], &[]));
+    }
 }

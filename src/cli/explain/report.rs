@@ -16,6 +16,8 @@ use crate::operator::Operator;
 /// What is reported.
 pub(super) struct Report<'a> {
     pub problem: &'a AttentionProblem,
+    /// Those of a command line that shows the same.
+    pub options: String,
     pub device: &'a str,
     pub limits: &'a GpuLimits,
     pub chosen: FusedTiles,
@@ -32,7 +34,7 @@ impl Report<'_> {
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "{name:<14}{value}");
         };
-        line("reproduce", &format!("{}{}", self.problem, self.tiles_option()));
+        line("reproduce", &format!("{}{}", self.problem, self.options));
         line("planned for", self.device);
         line("tiles", &format!("{} ({how})\n{:14}{}", label(&self.chosen), "", self.chosen));
         line("reads", &bytes(self.tensor_bytes(false)));
@@ -46,10 +48,6 @@ impl Report<'_> {
             let _ = writeln!(text, "// ==== kernel {name}\n{}", shader.text());
         }
         Ok(text)
-    }
-
-    fn tiles_option(&self) -> String {
-        if self.forced { format!(" --tiles '{}'", self.chosen) } else { String::new() }
     }
 
     /// Bytes of the tensors that are read or written, each once.
