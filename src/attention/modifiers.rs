@@ -103,7 +103,7 @@ impl Context<'_> {
         }
         if self.score_may_mask() {
             // Minus infinity is "no key"; the lowest finite scores, which some masks use, still are keys.
-            body.push_str("    if (bitcast<u32>(s) == 0xff800000u) { return LOWEST; }\n    s = max(s, LOWEST_KEPT);\n");
+            body.push_str("    if (bitcast<u32>(s) == 0xff800000u) { return LOWEST; }\n    s = select(max(s, LOWEST_KEPT), s, s != s);\n");
         }
         let text = format!(
             "fn score_modify(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32 {{\n    var s = score;\n{body}    return s;\n}}\n"

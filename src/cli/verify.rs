@@ -62,9 +62,6 @@ pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<(), CliError>
     if failures.is_empty() {
         return Ok(());
     }
-    for failure in &failures {
-        eprintln!("{failure}\n");
-    }
     Err(CliError::Failed(format!("{} of {} cases are wrong", failures.len(), outcomes.len())))
 }
 
@@ -89,9 +86,11 @@ fn run(engine: &Engine, cases: &[Case], tiles: Option<FusedTiles>) -> Vec<Outcom
     let failed = Mutex::new(0_usize);
     let outcomes = cases.par_iter().map(|case| {
         let result = run_case(engine, case, tiles).map_err(|failure| failure.to_string());
-        if let (Err(_), Ok(mut failed)) = (&result, failed.lock()) {
+        if let (Err(failure), Ok(mut failed)) = (&result, failed.lock()) {
             *failed += 1;
             bar.set_message(format!("{failed} wrong"));
+            // At once: the suite takes minutes.
+            bar.suspend(|| eprintln!("{failure}\n"));
         }
         bar.inc(1);
         (case.clone(), result)

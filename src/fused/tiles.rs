@@ -57,6 +57,10 @@ const fn one() -> u32 {
     1
 }
 
+/// The largest number of a tile set, and the most parts that keys are split into.
+const LARGEST: u32 = 4096;
+const MOST_SPLITS: u32 = 4096;
+
 /// Floats of outputs a lane may hold in workgroup tiles, and of q and outputs in streams: more spills on some GPU's
 /// compiler, or outgrows a processor's instruction cache.
 const WORKGROUP_ACCUMULATORS: u32 = 32;
@@ -159,12 +163,16 @@ impl FusedTiles {
         limits: &GpuLimits,
     ) -> Result<(), PlanError> {
         let refused = |reason| PlanError::Tiles { tiles: self.to_string(), reason };
-        let shape = self.workgroup_shape().or_else(|| self.stream_shape(head_dim.max(value_dim)));
+        let shape = self
+            .too_large()
+            .or_else(|| self.workgroup_shape())
+            .or_else(|| self.stream_shape(head_dim.max(value_dim)));
         if let Some(reason) = shape {
             return Err(refused(reason));
         }
-        if self.kv_splits() == 0 {
-            return Err(refused("kv_splits is 0".to_owned()));
+        if !(1..=MOST_SPLITS).contains(&self.kv_splits()) {
+            let got = self.kv_splits();
+            return Err(refused(format!("kv_splits is {got}, not 1 to {MOST_SPLITS}")));
         }
         let lanes = match *self {
             Self::Workgroup { subgroup: false, .. } => 0,
@@ -199,6 +207,30 @@ impl FusedTiles {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The first number that no device has room for, if any; what follows multiplies them.
+    fn too_large(&self) -> Option<String> {
+        let numbers = match *self {
+            Self::Workgroup { tile_q, tile_kv, rows, cols, head_chunk, key_chunk, .. } => [
+                ("tile_q", tile_q),
+                ("tile_kv", tile_kv),
+                ("rows", rows),
+                ("cols", cols),
+                ("head_chunk", head_chunk),
+                ("key_chunk", key_chunk),
+            ],
+            Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, .. } => [
+                ("rows", rows),
+                ("lanes", lanes),
+                ("keys", keys),
+                ("tile_kv", tile_kv),
+                ("workgroup_size", workgroup_size),
+                ("rows", rows),
+            ],
+        };
+        let (name, value) = numbers.into_iter().find(|(_, value)| *value > LARGEST)?;
+        Some(format!("{name} is {value}, not up to {LARGEST}"))
     }
 
     /// What keeps the workgroup kernel from running with these numbers, if anything.

@@ -19,8 +19,22 @@ pub enum Question {
     Merge(MergeProblem),
 }
 
+impl Question {
+    /// Checks what a case asks.
+    ///
+    /// # Errors
+    /// [`SpecError`] when the case asks a wrong question.
+    pub fn new(case: &Case) -> Result<Self, Error> {
+        if case.spec["op"] == "attention_merge" {
+            let problem = MergeProblem::new(&spec_of(case)?, &merge_descs(case))?;
+            return Ok(Self::Merge(problem));
+        }
+        Ok(Self::Attention(Box::new(attention_problem(case)?)))
+    }
+}
+
 /// The spec without the operator's name.
-pub(super) fn spec_of<S: DeserializeOwned>(case: &Case) -> Result<S, SpecError> {
+fn spec_of<S: DeserializeOwned>(case: &Case) -> Result<S, SpecError> {
     let mut spec = case.spec.clone();
     if let Value::Object(fields) = &mut spec {
         fields.remove("op");
@@ -29,7 +43,7 @@ pub(super) fn spec_of<S: DeserializeOwned>(case: &Case) -> Result<S, SpecError> 
 }
 
 /// The tensors of a merge where the case's placement wants them.
-pub(super) fn merge_descs(case: &Case) -> TensorDescs {
+fn merge_descs(case: &Case) -> TensorDescs {
     let placed = |(name, dtype, shape): &(&str, Dtype, Vec<u64>)| {
         let layout = place::layout(case.placement, name, shape);
         ((*name).to_owned(), TensorDesc { dtype: *dtype, layout })
@@ -38,7 +52,7 @@ pub(super) fn merge_descs(case: &Case) -> TensorDescs {
 }
 
 /// The problem with every tensor where the case's placement wants it.
-pub(super) fn attention_problem(case: &Case) -> Result<AttentionProblem, Error> {
+fn attention_problem(case: &Case) -> Result<AttentionProblem, Error> {
     let spec = spec_of::<AttentionSpec>(case)?;
     let mut dense = spec.assumed_tensors()?;
     for (name, dtype, shape) in &case.tensors {

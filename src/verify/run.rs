@@ -5,9 +5,8 @@ use super::case::{Case, Placement};
 use super::inputs::{Inputs, attention_inputs, merge_inputs};
 use super::judge::{Budget, JudgeReport, judge};
 use super::place;
-use super::question::{Question, attention_problem, merge_descs, spec_of};
+use super::question::Question;
 use super::report::{CaseFailure, CaseReport, Failure};
-use crate::attention::MergeProblem;
 use crate::engine::Engine;
 use crate::error::{Error, PlanError};
 use crate::fused::FusedTiles;
@@ -54,16 +53,18 @@ impl Trial {
     /// # Errors
     /// [`SpecError`] when the case asks a wrong question.
     pub fn new(case: &Case) -> Result<Self, Error> {
-        let (question, inputs, expected) = if case.spec["op"] == "attention_merge" {
-            let problem = MergeProblem::new(&spec_of(case)?, &merge_descs(case))?;
-            let inputs = merge_inputs(case, &problem);
-            let expected = expected_merge(&problem, &inputs)?;
-            (Question::Merge(problem), inputs, expected)
-        } else {
-            let problem = attention_problem(case)?;
-            let inputs = attention_inputs(case, &problem);
-            let expected = expected_attention(&problem, &inputs)?;
-            (Question::Attention(Box::new(problem)), inputs, expected)
+        let question = Question::new(case)?;
+        let (inputs, expected) = match &question {
+            Question::Merge(problem) => {
+                let inputs = merge_inputs(case, problem);
+                let expected = expected_merge(problem, &inputs)?;
+                (inputs, expected)
+            }
+            Question::Attention(problem) => {
+                let inputs = attention_inputs(case, problem);
+                let expected = expected_attention(problem, &inputs)?;
+                (inputs, expected)
+            }
         };
         Ok(Self { case: case.clone(), question, inputs, expected })
     }

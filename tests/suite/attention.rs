@@ -154,7 +154,7 @@ fn every_tile_set_is_right_for_wide_heads() {
 #[test]
 fn every_tile_set_is_right_with_a_map_of_tiles_and_a_bias() {
     every_tile_set(engine(), "mask/documents_and_causal");
-    every_tile_set(engine(), "score/bias_neg_inf_f32");
+    every_tile_set(engine(), "score/bias_many_rows");
 }
 
 #[test]

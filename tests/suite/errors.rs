@@ -79,7 +79,9 @@ fn tiles_that_do_not_fit_are_refused_with_the_numbers() {
     }
     let error = plan(tiles(4, 64, 64)).to_string();
     assert!(error.contains("bytes of workgroup memory, the device has 16384"), "{error}");
-    let error = plan(tiles(2, 64, 8)).to_string();
+    let roomy = GpuLimits { workgroup_bytes: 64 << 10, ..GpuLimits::floor() };
+    let many: FusedTiles = serde_json::from_value(tiles(2, 64, 8)).unwrap();
+    let error = problem.plan(&roomy, &many).unwrap_err().to_string();
     assert!(error.contains("needs 512 invocations a workgroup, the device has 256"), "{error}");
     let stream = json!({"family": "stream", "rows": 4, "lanes": 4, "keys": 4, "tile_kv": 64, "workgroup_size": 32});
     let error = plan(stream).to_string();
