@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{CliError, Common, read_text};
 use crate::attention::{AttentionProblem, AttentionSpec, MergeProblem, MergeSpec, TensorDescs};
 use crate::engine::{Engine, EngineOptions};
+use crate::neighborhood::{self, NeighborhoodProblem, NeighborhoodSpec};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, read_safetensors, write_safetensors};
 
@@ -39,6 +40,7 @@ enum Backend {
 pub(crate) enum OperatorSpec {
     Attention(AttentionSpec),
     AttentionMerge(MergeSpec),
+    Neighborhood(NeighborhoodSpec),
 }
 
 pub(crate) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
@@ -55,8 +57,31 @@ pub(crate) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
         OperatorSpec::AttentionMerge(spec) => {
             compute(common, args.backend, &MergeProblem::new(&spec, &descs)?, &inputs)?
         }
+        OperatorSpec::Neighborhood(spec) => {
+            let problem = NeighborhoodProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => compute(common, args.backend, &problem, &inputs)?,
+                Backend::Cpu => neighborhood_on_cpu(&problem, &inputs)?,
+            }
+        }
     };
     Ok(write_safetensors(&args.output, &outputs)?)
+}
+
+/// The reference's results, in the types that the spec asks for.
+fn neighborhood_on_cpu(
+    problem: &NeighborhoodProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<BTreeMap<String, HostTensor>, CliError> {
+    let result = neighborhood::reference(problem, inputs)?;
+    let mut outputs = BTreeMap::new();
+    for (name, values) in [("out", result.out), ("lse", result.lse)] {
+        if let Some(desc) = problem.tensors.get(name) {
+            let host = HostTensor::from_f64(desc.dtype, desc.shape(), &values);
+            outputs.insert(name.to_owned(), host);
+        }
+    }
+    Ok(outputs)
 }
 
 fn compute<O: Operator>(
