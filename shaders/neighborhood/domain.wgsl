@@ -13,6 +13,8 @@ struct Block {
     batch: u32,
     head: u32,
     kv_head: u32,
+    row_first: u32,           // rows are places in the box
+    row_end: u32,
     tile_first: u32,
     tile_end: u32,
     kv_end: u32,              // one past the last valid key
@@ -128,7 +130,7 @@ fn domain_block(workgroup: u32) -> Block {
     let class_number = number / box_count;
     let head_number = class_number / CLASSES;
     var block: Block;
-    block.part = 0u;
+    block.row_end = TILE_Q;
     block.head = params.head_first + head_number % params.heads;
     block.batch = params.batch_first + head_number / params.heads;
     block.kv_head = block.head / GROUP_SIZE;

@@ -207,6 +207,22 @@ impl KernelSource {
         self.accessors.push_str(&text);
     }
 
+    /// The same for a tensor packed into words of `buffer`.
+    pub fn packed_reader(&mut self, name: &str, buffer: &str, dtype: Dtype) {
+        let (kind, value) = match dtype {
+            Dtype::I32 => ("i32", format!("bitcast<i32>({buffer}[params.{name}_first + i])")),
+            Dtype::Bool => ("bool", format!("{buffer}[params.{name}_first + i] != 0u")),
+            _ => ("f32", format!("bitcast<f32>({buffer}[params.{name}_first + i])")),
+        };
+        let text = format!("fn {name}_get(i: u32) -> {kind} {{ return {value}; }}\n");
+        self.accessors.push_str(&text);
+    }
+
+    /// Whether a param of this name is there already.
+    pub fn has_param(&self, name: &str) -> bool {
+        self.params.has(name)
+    }
+
     /// The element type that [`KernelSource::side_reader`] reads.
     pub fn side_element(dtype: Dtype) -> &'static str {
         match dtype {

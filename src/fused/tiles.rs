@@ -57,16 +57,22 @@ const fn one() -> u32 {
     1
 }
 
-/// Floats of q and of outputs a lane may hold: more spills on some GPU's compiler (workgroup tiles), or outgrows a
-/// processor's instruction cache (streams).
+/// Floats of outputs a lane may hold in workgroup tiles, and of q and outputs in streams: more spills on some GPU's
+/// compiler, or outgrows a processor's instruction cache.
 const WORKGROUP_ACCUMULATORS: u32 = 32;
-const STREAM_ACCUMULATORS: u32 = 512;
+const STREAM_ACCUMULATORS: u32 = 128;
+const STREAM_ACCUMULATORS_ON_CPU: u32 = 512;
+
+/// Micro-tiles of more scores than this are for devices with more workgroup memory than this: those with 32 KiB have
+/// register files that such tiles spill from.
+const COMMON_MICRO_TILE: u32 = 16;
+const COMMON_WORKGROUP_BYTES: u32 = 32 << 10;
 
 /// `tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q`, best first where everything fits.
 const WORKGROUP_SETS: [[u32; 7]; 12] = [
-    [64, 64, 4, 4, 32, 16, 1],
-    [64, 64, 4, 4, 16, 16, 0],
     [64, 32, 4, 4, 32, 16, 1],
+    [64, 64, 4, 4, 16, 16, 0],
+    [64, 64, 4, 4, 32, 16, 1],
     [64, 32, 4, 4, 32, 16, 0],
     [64, 64, 8, 4, 16, 8, 0],
     [64, 64, 4, 8, 16, 8, 0],
@@ -238,14 +244,15 @@ impl FusedTiles {
     }
 
     /// Whether a lane's registers hold its share of q and outputs without spilling.
-    fn fits_registers(&self, head_dim: u32, value_dim: u32) -> bool {
+    fn fits_registers(&self, head_dim: u32, value_dim: u32, is_cpu: bool) -> bool {
         match *self {
             Self::Workgroup { tile_kv, rows, cols, .. } => {
                 rows * 4 * value_dim.div_ceil(4 * tile_kv / cols) <= WORKGROUP_ACCUMULATORS
             }
             Self::Stream { rows, lanes, .. } => {
                 let steps = value_dim.div_ceil(4 * lanes) + head_dim.div_ceil(4 * lanes);
-                rows * 4 * steps <= STREAM_ACCUMULATORS
+                let most = if is_cpu { STREAM_ACCUMULATORS_ON_CPU } else { STREAM_ACCUMULATORS };
+                rows * 4 * steps <= most
             }
         }
     }
@@ -256,6 +263,9 @@ impl FusedTiles {
     pub fn candidates(head_dim: u32, value_dim: u32, rows: u64, limits: &GpuLimits) -> Vec<Self> {
         let mut tiles = Vec::new();
         for [tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q] in WORKGROUP_SETS {
+            if rows * cols > COMMON_MICRO_TILE && limits.workgroup_bytes <= COMMON_WORKGROUP_BYTES {
+                continue;
+            }
             for subgroup in [true, false] {
                 tiles.push(Self::Workgroup {
                     tile_q,
@@ -273,8 +283,9 @@ impl FusedTiles {
         tiles.extend(Self::streams(limits));
         tiles.retain(|tiles| tiles.check(head_dim, value_dim, limits).is_ok());
         // Where nothing fits the registers, what spills still computes.
-        if tiles.iter().any(|tiles| tiles.fits_registers(head_dim, value_dim)) {
-            tiles.retain(|tiles| tiles.fits_registers(head_dim, value_dim));
+        let fits = |tiles: &Self| tiles.fits_registers(head_dim, value_dim, limits.is_cpu);
+        if tiles.iter().any(fits) {
+            tiles.retain(fits);
         }
         // Streams first where lanes are a processor's; then the largest tile that the rows fill.
         tiles.sort_by_key(|tiles| {

@@ -36,6 +36,14 @@ pub struct BoxChoice {
     pub tiles_full: u64,
 }
 
+impl fmt::Display for BoxChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { query_box, key_box, tiles_visited, tiles_full } = self;
+        let boxes = format!("{query_box} by {key_box}");
+        write!(f, "{boxes:<20} {tiles_visited:>8} visits, {tiles_full} unmasked")
+    }
+}
+
 /// A stride, with the best boxes for it. Displayed, a line of a table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StrideChoice {
