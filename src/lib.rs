@@ -60,6 +60,7 @@ mod engine;
 pub mod error;
 pub mod fused;
 pub mod gpu;
+pub mod neighborhood;
 pub mod operator;
 mod prepared;
 pub mod problems;

@@ -12,8 +12,7 @@ use super::spec::{AttentionOutput, AttentionSpec};
 use crate::error::{Error, PlanError, SpecError};
 use crate::tensor::{Dtype, TensorDesc};
 
-/// Largest head_dim and value_dim that the kernels take.
-pub const MAX_HEAD_DIM: u32 = 576;
+pub use crate::fused::MAX_HEAD_DIM;
 
 /// Largest extent of every other axis, and largest distance of `q_offset` from 0: positions and their sums with
 /// mask counts stay within i32.

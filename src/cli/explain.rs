@@ -1,5 +1,6 @@
 //! `tilewise explain`: what a spec becomes, without running it.
 
+mod neighborhood;
 mod report;
 
 use std::io::Write as _;
@@ -45,6 +46,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
             let message = "attention_merge has one kernel and no choice to explain";
             return Err(CliError::Request(message.to_owned()));
         }
+        OperatorSpec::Neighborhood(spec) => return neighborhood::explain(common, args, &spec),
     };
     if args.simulate {
         let message = "--simulate applies to neighborhood specs, this one is attention";

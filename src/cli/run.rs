@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::common::{CliError, Common};
 use super::spec::{OperatorSpec, read_inputs, read_spec};
 use crate::attention::{AttentionProblem, MergeProblem, merge_reference, reference};
+use crate::neighborhood::{self, NeighborhoodProblem};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, write_safetensors};
 
@@ -48,6 +49,13 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
             match args.backend {
                 Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
                 Backend::Cpu => merge_on_cpu(&problem, &inputs)?,
+            }
+        }
+        OperatorSpec::Neighborhood(spec) => {
+            let problem = NeighborhoodProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Cpu => neighborhood_on_cpu(&problem, &inputs)?,
             }
         }
     };
@@ -92,6 +100,22 @@ fn merge_on_cpu(
         (name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), values))
     };
     Ok(BTreeMap::from([host("out", &merged.out), host("lse", &merged.lse)]))
+}
+
+/// The reference's results, in the types that the spec asks for.
+fn neighborhood_on_cpu(
+    problem: &NeighborhoodProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<BTreeMap<String, HostTensor>, CliError> {
+    let result = neighborhood::reference(problem, inputs)?;
+    let mut outputs = BTreeMap::new();
+    for (name, values) in [("out", result.out), ("lse", result.lse)] {
+        if let Some(desc) = problem.tensors.get(name) {
+            let host = HostTensor::from_f64(desc.dtype, desc.shape(), &values);
+            outputs.insert(name.to_owned(), host);
+        }
+    }
+    Ok(outputs)
 }
 
 /// Row-major elements of `shape` in another order: axis `i` of the result is axis `order[i]`.

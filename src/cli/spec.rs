@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::common::CliError;
 use crate::attention::{AttentionProblem, AttentionSpec, MergeSpec, TensorDescs};
+use crate::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
 use crate::tensor::{HostTensor, read_safetensors};
 
 /// A spec of any operator.
@@ -15,6 +16,7 @@ use crate::tensor::{HostTensor, read_safetensors};
 pub(super) enum OperatorSpec {
     Attention(Box<AttentionSpec>),
     AttentionMerge(MergeSpec),
+    Neighborhood(Box<NeighborhoodSpec>),
 }
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.
@@ -50,6 +52,18 @@ pub(super) fn problem(
         None => spec.assumed_tensors()?,
     };
     Ok(AttentionProblem::new(spec, &tensors)?)
+}
+
+/// The same for neighborhoods.
+pub(super) fn neighborhood_problem(
+    spec: &NeighborhoodSpec,
+    input: Option<&Path>,
+) -> Result<NeighborhoodProblem, CliError> {
+    let tensors = match input {
+        Some(path) => read_inputs(path)?.1,
+        None => spec.assumed_tensors()?,
+    };
+    Ok(NeighborhoodProblem::new(spec, &tensors)?)
 }
 
 #[cfg(test)]
