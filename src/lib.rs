@@ -10,6 +10,7 @@ mod engine;
 pub mod error;
 pub mod fused;
 pub mod gpu;
+pub mod moe;
 pub mod operator;
 mod prepared;
 pub mod tensor;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{CliError, Common, read_text};
 use crate::attention::{AttentionProblem, AttentionSpec, MergeProblem, MergeSpec, TensorDescs};
 use crate::engine::{Engine, EngineOptions};
+use crate::moe::{MoeProblem, MoeSpec, reference_tensors};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, read_safetensors, write_safetensors};
 
@@ -39,6 +40,7 @@ enum Backend {
 pub(crate) enum OperatorSpec {
     Attention(AttentionSpec),
     AttentionMerge(MergeSpec),
+    Moe(MoeSpec),
 }
 
 pub(crate) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
@@ -54,6 +56,13 @@ pub(crate) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
         }
         OperatorSpec::AttentionMerge(spec) => {
             compute(common, args.backend, &MergeProblem::new(&spec, &descs)?, &inputs)?
+        }
+        OperatorSpec::Moe(spec) => {
+            let problem = MoeProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Cpu => reference_tensors(&problem, &inputs)?,
+                Backend::Gpu => return Err(CliError::Failed("not yet".into())),
+            }
         }
     };
     Ok(write_safetensors(&args.output, &outputs)?)
