@@ -10,6 +10,7 @@ mod engine;
 pub mod error;
 pub mod fused;
 pub mod gpu;
+pub mod matmul;
 pub mod moe;
 pub mod operator;
 mod prepared;

@@ -61,7 +61,7 @@ pub(crate) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
             let problem = MoeProblem::new(&spec, &descs)?;
             match args.backend {
                 Backend::Cpu => reference_tensors(&problem, &inputs)?,
-                Backend::Gpu => return Err(CliError::Failed("not yet".into())),
+                Backend::Gpu => compute(common, args.backend, &problem, &inputs)?,
             }
         }
     };

@@ -11,6 +11,9 @@
 //! (bool `[tokens, experts]`: false is never chosen) and `token_top_k` (i32 `[tokens]`: a token's own number of
 //! experts, at most `top_k`; unused slots have id −1 and weight 0).
 
+mod experts;
+mod kernel;
+mod plan;
 mod problem;
 mod reference;
 mod spec;
