@@ -68,7 +68,7 @@ pub(super) fn optional_side(
 }
 
 /// `NAME_out(i, value)`: writes an output, or nothing where it was not asked for.
-fn optional_output(
+pub(super) fn optional_output(
     context: &Context<'_>,
     source: &mut KernelSource,
     name: &str,
@@ -88,7 +88,10 @@ fn optional_output(
 }
 
 /// `logits_get(i)` and `params.logits_stride`: what the router's matmul gave, or the caller's.
-fn bind_logits(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+pub(super) fn bind_logits(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+) -> Result<(), PlanError> {
     let columns = context.problem.extents.router_columns();
     let (dtype, (bound, first), stride) = match context.problem.tensors.get("router_logits") {
         Some(desc) => (desc.dtype, context.tensor("router_logits")?, desc.layout.strides[0] as u32),
@@ -96,12 +99,12 @@ fn bind_logits(context: &Context<'_>, source: &mut KernelSource) -> Result<(), P
     };
     source.bind("logits", KernelSource::side_element(dtype), false, bound);
     source.params.u32("logits_first", first);
-    source.params.u32("logits_stride", stride);
+    source.params.u32("logits_stride", context.logits_stride());
     source.side_reader("logits", dtype);
     Ok(())
 }
 
-fn close(
+pub(super) fn close(
     source: KernelSource,
     entry: &'static str,
     workgroup_size: u32,
@@ -112,7 +115,7 @@ fn close(
 }
 
 /// A kernel with one fragment after the header, and its workgroup size as a constant.
-fn kernel(workgroup_size: u32) -> KernelSource {
+pub(super) fn kernel(workgroup_size: u32) -> KernelSource {
     let mut source = KernelSource::default();
     source.const_u32("WORKGROUP_SIZE", workgroup_size);
     source
@@ -335,28 +338,34 @@ pub(super) fn token_lists(context: &Context<'_>) -> Result<Option<Step>, PlanErr
     Ok(Some(close(source, "moe_token_lists", WORKGROUP_SIZE, 0, grid)))
 }
 
+/// Softmax statistics of lines of the logits: their number, the distance of two, and length and step of one.
+pub(super) fn soft_stats(
+    context: &Context<'_>,
+    [lines_count, line_stride, length, step]: [u32; 4],
+    stats_first: u32,
+) -> Result<Step, PlanError> {
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_logits(context, &mut source)?;
+    source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
+    source.const_f32("LOWEST", f32::MIN);
+    source.params.u32("lines", lines_count);
+    source.params.u32("line_stride", line_stride);
+    source.params.u32("length", length);
+    source.params.u32("step", step);
+    source.params.u32("stats_first", stats_first);
+    source.fragment("moe/soft_stats.wgsl", include_str!("../../shaders/moe/soft_stats.wgsl"));
+    let grid = lanes(context, "softmax", u64::from(lines_count), WORKGROUP_SIZE)?;
+    Ok(close(source, "moe_soft_stats", WORKGROUP_SIZE, 0, grid))
+}
+
 /// From slots' and tokens' logits to the slots' inputs.
 pub(super) fn soft_inputs(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
     let slots = e.router_columns();
-    let mut steps = Vec::new();
-    for (lines, line_stride, length, step, first) in
-        [(slots, 1, e.tokens, slots, 0), (e.tokens, slots, slots, 1, 2 * slots)]
-    {
-        let mut source = kernel(WORKGROUP_SIZE);
-        bind_logits(context, &mut source)?;
-        source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
-        source.const_f32("LOWEST", f32::MIN);
-        source.params.u32("lines", lines);
-        source.params.u32("line_stride", line_stride);
-        source.params.u32("length", length);
-        source.params.u32("step", step);
-        source.params.u32("stats_first", first);
-        let text = include_str!("../../shaders/moe/soft_stats.wgsl");
-        source.fragment("moe/soft_stats.wgsl", text);
-        let grid = lanes(context, "softmax", u64::from(lines), WORKGROUP_SIZE)?;
-        steps.push(close(source, "moe_soft_stats", WORKGROUP_SIZE, 0, grid));
-    }
+    let mut steps = vec![
+        soft_stats(context, [slots, 1, e.tokens, slots], 0)?,
+        soft_stats(context, [e.tokens, slots, slots, 1], 2 * slots)?,
+    ];
     let mut source = kernel(WORKGROUP_SIZE);
     bind_logits(context, &mut source)?;
     source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);

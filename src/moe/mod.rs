@@ -13,6 +13,7 @@
 
 mod experts;
 mod kernel;
+mod loss;
 mod plan;
 mod problem;
 mod reference;

@@ -2,6 +2,7 @@
 
 use super::experts;
 use super::kernel;
+use super::loss;
 use super::problem::{MoeExtents, MoeProblem};
 use super::spec::{Capacity, MoeOutput, Priority, Router};
 use crate::error::PlanError;
@@ -35,7 +36,7 @@ pub(super) enum Scratch {
     SharedGate,
     /// f32 `[experts · slots, model_dim]`: inputs of a soft router's slots.
     Slots,
-    /// f32 pairs: maximum and inverse sum of slots, then of tokens.
+    /// f32 pairs: maximum and inverse sum of slots, then of tokens; for losses of tokens, then a term an expert.
     Stats,
 }
 
@@ -120,6 +121,9 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     if !empty {
         steps.extend(routing_steps(context)?);
     }
+    if problem.wants_losses() {
+        steps.push(loss::losses(context)?);
+    }
     // Without tokens there are still counts to give.
     steps.push(kernel::blocks(context)?);
     steps.push(kernel::offsets(context)?);
@@ -157,6 +161,9 @@ fn routing_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             steps.push(kernel::given(context)?);
         }
     }
+    if problem.wants_losses() {
+        steps.extend(loss::terms(context)?);
+    }
     if problem.capacity().is_some() {
         steps.push(kernel::select(context)?);
     }
@@ -173,6 +180,10 @@ impl MoeProblem {
             }
             _ => self.spec.capacity,
         }
+    }
+
+    pub(super) fn wants_losses(&self) -> bool {
+        self.wants(MoeOutput::LoadBalancingLoss) || self.wants(MoeOutput::ZLoss)
     }
 
     /// Rows that all experts compute together, at most.
@@ -255,7 +266,7 @@ fn scratch_bytes(problem: &MoeProblem, sections: &Sections) -> [u64; SCRATCH_COU
     bytes[Scratch::Shared as usize] = has(computes && shared, tokens * model);
     bytes[Scratch::SharedGate as usize] = has(problem.has("shared_gate_w"), tokens);
     bytes[Scratch::Slots as usize] = has(soft, columns * model);
-    bytes[Scratch::Stats as usize] = has(soft, 2 * (columns + tokens));
+    bytes[Scratch::Stats as usize] = has(soft || problem.wants_losses(), 2 * (columns + tokens));
     bytes
 }
 
@@ -273,9 +284,17 @@ impl Context<'_> {
         self.pairs().div_ceil(BLOCK_PAIRS)
     }
 
+    /// Elements between rows of the router's logits.
+    pub fn logits_stride(&self) -> u32 {
+        let columns = self.problem.extents.router_columns();
+        let given = self.problem.tensors.get("router_logits");
+        given.map_or(columns, |desc| desc.layout.strides[0] as u32)
+    }
+
     /// A scratch buffer as a binding.
     pub fn scratch(&self, which: Scratch) -> Result<Bound, PlanError> {
-        let size = self.scratch[which as usize];
+        // Never empty: what stands in for an empty tensor may not be both read and written.
+        let size = self.scratch[which as usize].max(16);
         self.fits(&format!("scratch for {which:?}"), size)?;
         Ok(Bound { slot: Slot::Scratch(which as usize), offset: 0, size })
     }

@@ -1,0 +1,7 @@
+//! Mixture of experts: routers, placing, experts, laws, on the first adapter, against the f64 reference.
+
+mod errors;
+mod golden;
+mod laws;
+mod routers;
+mod support;
