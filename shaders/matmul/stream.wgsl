@@ -1,5 +1,5 @@
 // The matmul without workgroup memory, for processors and for few rows: a lane owns COLUMNS columns of the ROWS rows of its tile.
-// All lanes read the same elements of a, which is one load for all where lanes are a vector's.
+// All lanes need the same rows of a; a fragment says who reads them.
 // Every array is walked over its whole length, so that it lives in registers.
 
 const PARTS: u32 = select(1u, 2u, GATED);
@@ -12,14 +12,15 @@ fn dot_add(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matmul_stream(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) local: u32,
 ) {
+    let lane = lane_of(local);
     let tile = tile_at(workgroup.y + workgroup.z * workgroups.y);
     let column_first = (params.column_tile_first + workgroup.x) * (WORKGROUP_SIZE * LANE_COLUMNS);
     let row_last = max(tile.row_end, 1u) - 1u;
-    var a_offset: array<u32, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
-        a_offset[r] = params.a_first + a_row(min(tile.row_first + r, row_last)) * params.a_stride;
+    var a_offset: array<u32, A_LOADS>;
+    for (var i = 0u; i < A_LOADS; i++) {
+        a_offset[i] = params.a_first + a_row(min(tile.row_first + loaded_row(lane, i), row_last)) * params.a_stride;
     }
     var w_offset: array<array<u32, LANE_COLUMNS>, PARTS>;
     for (var c = 0u; c < LANE_COLUMNS; c++) {
@@ -33,10 +34,12 @@ fn matmul_stream(
         for (var part = 0u; part < PARTS; part++) {
             for (var c = 0u; c < LANE_COLUMNS; c++) { w[part][c] = w_load4(part, w_offset[part][c], d); }
         }
+        var a: array<vec4<f32>, A_LOADS>;
+        for (var i = 0u; i < A_LOADS; i++) { a[i] = a_load4(a_offset[i], d); }
         for (var r = 0u; r < ROWS; r++) {
-            let a = a_load4(a_offset[r], d);
+            let row = row_of(&a, r);
             for (var part = 0u; part < PARTS; part++) {
-                for (var c = 0u; c < LANE_COLUMNS; c++) { acc[part][c][r] = dot_add(acc[part][c][r], a, w[part][c]); }
+                for (var c = 0u; c < LANE_COLUMNS; c++) { acc[part][c][r] = dot_add(acc[part][c][r], row, w[part][c]); }
             }
         }
     }

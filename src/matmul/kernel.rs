@@ -61,7 +61,7 @@ impl Matmul {
         source.accessor(&reader("a", &self.a));
         self.weight_readers(&mut source);
         source.bind("result", "f32", true, self.result.clone());
-        let entry = self.body(&mut source);
+        let entry = self.body(&mut source, limits);
         let (grid, indirect) = self.grid(limits)?;
         let mut step = source.step(Launch {
             entry,
@@ -127,7 +127,7 @@ impl Matmul {
         ));
     }
 
-    fn body(&self, source: &mut KernelSource) -> &'static str {
+    fn body(&self, source: &mut KernelSource, limits: &GpuLimits) -> &'static str {
         match self.tiles {
             MatmulTiles::Workgroup { .. } => {
                 let text = include_str!("../../shaders/matmul/tile.wgsl");
@@ -135,6 +135,16 @@ impl Matmul {
                 "matmul_tile"
             }
             MatmulTiles::Stream { .. } => {
+                // Where a workgroup is one whole subgroup, whatever the driver picks, its lanes share their reads.
+                let size = self.tiles.workgroup_size();
+                let whole = limits.subgroup.is_some_and(|s| s.least == size && s.most == size);
+                if whole {
+                    let text = include_str!("../../shaders/matmul/stream_shared.wgsl");
+                    source.fragment("matmul/stream_shared.wgsl", text);
+                } else {
+                    let text = include_str!("../../shaders/matmul/stream_own.wgsl");
+                    source.fragment("matmul/stream_own.wgsl", text);
+                }
                 let text = include_str!("../../shaders/matmul/stream.wgsl");
                 source.fragment("matmul/stream.wgsl", text);
                 "matmul_stream"

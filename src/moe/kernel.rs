@@ -92,10 +92,9 @@ pub(super) fn bind_logits(
     context: &Context<'_>,
     source: &mut KernelSource,
 ) -> Result<(), PlanError> {
-    let columns = context.problem.extents.router_columns();
-    let (dtype, (bound, first), stride) = match context.problem.tensors.get("router_logits") {
-        Some(desc) => (desc.dtype, context.tensor("router_logits")?, desc.layout.strides[0] as u32),
-        None => (Dtype::F32, (context.scratch(Scratch::Logits)?, 0), columns),
+    let (dtype, (bound, first)) = match context.problem.tensors.get("router_logits") {
+        Some(desc) => (desc.dtype, context.tensor("router_logits")?),
+        None => (Dtype::F32, (context.scratch(Scratch::Logits)?, 0)),
     };
     source.bind("logits", KernelSource::side_element(dtype), false, bound);
     source.params.u32("logits_first", first);

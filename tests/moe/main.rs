@@ -3,5 +3,6 @@
 mod errors;
 mod golden;
 mod laws;
+mod measure;
 mod routers;
 mod support;
