@@ -1,12 +1,11 @@
 //! The losses' kernels.
 
-use super::kernel::{bind_logits, bind_routing, close, kernel, optional_output, soft_stats};
+use super::combine::soft_stats;
+use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, optional_output};
 use super::plan::{Context, Scratch};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
 use crate::gpu::recording::Step;
-
-const WORKGROUP_SIZE: u32 = 64;
 
 /// What the losses sum, token by token and expert by expert.
 pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {

@@ -11,13 +11,17 @@
 //! (bool `[tokens, experts]`: false is never chosen) and `token_top_k` (i32 `[tokens]`: a token's own number of
 //! experts, at most `top_k`; unused slots have id −1 and weight 0).
 
+mod combine;
 mod experts;
 mod kernel;
 mod loss;
+mod place;
 mod plan;
 mod problem;
 mod reference;
+mod route;
 mod spec;
+mod tensors;
 
 pub use problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, MoeProblem};
 pub use reference::{MoeReference, plain, reference, reference_tensors};

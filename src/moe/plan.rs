@@ -1,10 +1,9 @@
 //! From question, limits and tiles to dispatches. Pure: needs no device.
 
-use super::experts;
-use super::kernel;
 use super::loss;
 use super::problem::{MoeExtents, MoeProblem};
 use super::spec::{Capacity, MoeOutput, Priority, Router};
+use super::{combine, experts, place, route};
 use crate::error::PlanError;
 use crate::fused::source::bound_range;
 use crate::gpu::limits::GpuLimits;
@@ -125,23 +124,23 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         steps.push(loss::losses(context)?);
     }
     // Without tokens there are still counts to give.
-    steps.push(kernel::blocks(context)?);
-    steps.push(kernel::offsets(context)?);
+    steps.push(place::blocks(context)?);
+    steps.push(place::offsets(context)?);
     if empty {
         return Ok(steps);
     }
-    steps.push(kernel::permute(context)?);
+    steps.push(place::permute(context)?);
     if matches!(problem.spec.router, Router::ExpertChoice { .. }) {
-        steps.extend(kernel::token_lists(context)?);
+        steps.extend(place::token_lists(context)?);
     }
     if problem.wants(MoeOutput::Out) {
-        steps.push(kernel::tile_list(context)?);
+        steps.push(place::tile_list(context)?);
         if problem.extents.shared_dim > 0 {
             steps.extend(experts::shared(context)?);
         }
         steps.push(experts::gate_up(context)?);
         steps.push(experts::down(context)?);
-        steps.push(kernel::combine(context)?);
+        steps.push(combine::combine(context)?);
     }
     Ok(steps)
 }
@@ -154,20 +153,20 @@ fn routing_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         steps.push(experts::logits(context)?);
     }
     match problem.spec.router {
-        Router::TokenChoice(_) | Router::ExpertChoice { .. } => steps.push(kernel::route(context)?),
-        Router::External => steps.push(kernel::given(context)?),
+        Router::TokenChoice(_) | Router::ExpertChoice { .. } => steps.push(route::route(context)?),
+        Router::External => steps.push(route::given(context)?),
         Router::Soft { .. } => {
-            steps.extend(kernel::soft_inputs(context)?);
-            steps.push(kernel::given(context)?);
+            steps.extend(combine::soft_inputs(context)?);
+            steps.push(route::given(context)?);
         }
     }
     if problem.wants_losses() {
         steps.extend(loss::terms(context)?);
     }
     if problem.capacity().is_some() {
-        steps.push(kernel::select(context)?);
+        steps.push(route::select(context)?);
     }
-    steps.push(kernel::count(context)?);
+    steps.push(place::count(context)?);
     Ok(steps)
 }
 
