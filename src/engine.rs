@@ -10,6 +10,8 @@ use crate::gpu::context::{Gpu, lock};
 use crate::gpu::device::{AdapterChoice, AdapterDescription, open};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
+#[cfg(feature = "cli")]
+use crate::gpu::shader::Shader;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
 use crate::tensor::{HostTensor, TensorView};
@@ -213,6 +215,12 @@ impl Engine {
             None => operator.candidates(limits)?[0],
         };
         Ok((tiles, operator.plan(limits, &tiles)?))
+    }
+
+    /// Compiles one kernel and runs nothing: for drivers that report on what they compile.
+    #[cfg(feature = "cli")]
+    pub(crate) fn compile(&self, shader: &Arc<Shader>) -> Result<(), GpuError> {
+        pollster::block_on(self.gpu.pipeline(shader)).map(drop)
     }
 
     /// Waits until the device has done all that was submitted.

@@ -105,12 +105,12 @@ pub enum PlanError {
 #[non_exhaustive]
 pub enum GpuError {
     /// No adapter fits the request.
-    #[error("no adapter {wanted}; found: {found}")]
+    #[error("no adapter {wanted}; found: {}", list_or_none(.found))]
     NoAdapter {
         /// What was asked for.
         wanted: String,
         /// The adapters there are.
-        found: String,
+        found: Vec<String>,
     },
     /// The adapter gave no device.
     #[error("adapter {adapter} gave no device: {message}")]
@@ -160,6 +160,13 @@ pub enum GpuError {
         /// What the backend says.
         message: String,
     },
+}
+
+fn list_or_none(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none (is a Vulkan, Metal or DX12 driver installed?)".to_owned();
+    }
+    names.join(", ")
 }
 
 /// Any of the three kinds.

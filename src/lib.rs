@@ -1,4 +1,54 @@
-//! tilewise: fused attention as WGSL compute shaders, on every GPU that wgpu reaches.
+//! Fused attention as WGSL compute shaders, on every GPU that wgpu reaches: Vulkan, Metal, DX12 and the browser.
+//!
+//! An app that has a wgpu device records attention into its own encoder, on its own buffers. Scores are never stored:
+//! masks, score modifiers and the normaliser run inside one kernel, written together for the question at hand.
+//!
+//! ```no_run
+//! use tilewise::attention::{AttentionSpec, Mask};
+//! use tilewise::tensor::{Dtype, TensorView};
+//! use tilewise::{Engine, EngineOptions, Error};
+//!
+//! /// 32 query heads on 8 key heads, one new token against 4096 cached ones.
+//! fn decode(engine: &Engine, [q, k, v, out]: [&wgpu::Buffer; 4]) -> Result<(), Error> {
+//!     let spec = AttentionSpec { mask: Mask::causal(), ..AttentionSpec::default() };
+//!     let view = |buffer, heads, seq| TensorView::contiguous(buffer, Dtype::F32, &[1, heads, seq, 128]);
+//!     engine.attention(&spec, &[
+//!         ("q", view(q, 32, 1)),
+//!         ("k", view(k, 8, 4096)),
+//!         ("v", view(v, 8, 4096)),
+//!         ("out", view(out, 32, 1)),
+//!     ])
+//! }
+//!
+//! let engine = Engine::open(&EngineOptions::default())?; // or Engine::from_device(device, queue)
+//! # Ok::<(), tilewise::GpuError>(())
+//! ```
+//!
+//! # The way of a call
+//!
+//! 1. The caller has buffers and a wish: [`tensor::TensorView`]s by name, an [`attention::AttentionSpec`].
+//! 2. [`attention::AttentionProblem::new`] checks one against the other, once; [`SpecError`] says what is wrong. The
+//!    f64 reference starts from here too.
+//! 3. Tiles are chosen, the first of [`operator::Operator::candidates`] or the caller's own: a value,
+//!    [`fused::FusedTiles`].
+//! 4. [`operator::Operator::plan`] computes the launches from question, [`gpu::limits::GpuLimits`] and tiles, without a
+//!    device; [`PlanError`] says what does not fit.
+//! 5. The [`gpu::recording::Plan`] is an inert list of kernels, params, bindings and grids.
+//! 6. [`Engine::prepare`] compiles each kernel's text, a [`gpu::shader::Shader`], to a pipeline, once.
+//! 7. [`Prepared::record`] writes the dispatches into the app's encoder: no submit, no wait, no readback.
+//! 8. The answer lies in the caller's buffers; [`Engine::download`] is apart.
+//!
+//! Steps 1 to 5 need no GPU.
+//!
+//! # Where to look
+//!
+//! - [`attention`]: the question: formula, masks, score modifiers, normalisers.
+//! - [`Engine`]: the door: a device, its kernels, recording.
+//! - [`tensor`]: element types, strides, views, safetensors files.
+//! - [`fused`]: what tiles there are; [`gpu`]: limits, plans, shader text.
+//! - [`error`]: whose turn it is when something fails.
+//!
+//! `ARCHITECTURE.md` in the repository goes through the rooms one by one; `examples/` holds programs that run.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -12,11 +62,18 @@ pub mod fused;
 pub mod gpu;
 pub mod matmul;
 pub mod moe;
+pub mod neighborhood;
 pub mod operator;
 mod prepared;
+pub mod problems;
 pub mod tensor;
 pub mod verify;
 
 pub use engine::{Engine, EngineOptions, Tensors};
 pub use error::{Error, GpuError, PlanError, SpecError};
 pub use prepared::Prepared;
+
+/// Compiles the code in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

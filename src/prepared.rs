@@ -62,7 +62,7 @@ impl<O: Operator> Prepared<O> {
     ///
     /// # Errors
     /// [`SpecError`] for a buffer that is missing, too small, without `STORAGE`, or shared between an output and
-    /// another tensor; [`GpuError::OutOfMemory`] for scratch.
+    /// another tensor; [`GpuError::OutOfMemory`](crate::GpuError::OutOfMemory) for scratch.
     pub fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -95,7 +95,7 @@ impl<O: Operator> Prepared<O> {
                     resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                         buffer,
                         offset: *offset,
-                        size: wgpu::BufferSize::new((*size).max(16)).filter(|_| *size > 0),
+                        size: wgpu::BufferSize::new(*size),
                     }),
                 });
             }

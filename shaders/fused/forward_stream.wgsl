@@ -41,7 +41,8 @@ fn fused_forward_stream(
     var m: array<f32, STATS>;
     var l: array<f32, STATS>;
     for (var g = 0u; g < STATS; g++) {
-        rows[g] = domain_row(block, row_first + g * SPREAD + lane_row);
+        // A row that is not there asks for the last one's modifiers and mask: side tensors end with it.
+        rows[g] = domain_row(block, min(row_first + g * SPREAD + lane_row, block.row_end - block.row_first - 1u));
         m[g] = LOWEST;
     }
     // SPREAD rows a trip, moved down a place by the next: rolled for the sake of compile time.
@@ -95,7 +96,7 @@ fn fused_forward_stream(
             if (!SCORE_RAW) {
                 for (var g = 0u; g < STATS; g++) {
                     for (var i = 0u; i < KEYS; i++) {
-                        let key = domain_key(block, tile, column + i);
+                        let key = min(domain_key(block, tile, column + i), block.kv_end - 1u);
                         scores[i][g] = score_modify(scores[i][g] * params.softmax_scale, rows[g].batch, rows[g].head, rows[g].q, key);
                     }
                 }

@@ -5,8 +5,9 @@ fn norm_max(m: f32, tile_max: f32) -> f32 {
     return max(m, tile_max * params.exp_scale);
 }
 
+// Not clamped at 0: min would turn NaN into a weight of 1, and rounding lifts the exponent by next to nothing.
 fn norm_weight(s: f32, m: f32) -> f32 {
-    return exp2(min(0.0, fma(s, params.exp_scale, -m)));
+    return exp2(fma(s, params.exp_scale, -m));
 }
 
 fn norm_rescale(m_old: f32, m_new: f32) -> f32 {

@@ -1,19 +1,14 @@
 //! The kernels of attention: what each is made of and what it binds.
 
-use std::ops::Range;
-
-use super::mask::{Mask, Snippet};
-use super::mask_wgsl::{self, side, side_index};
-use super::plan::{Context, ScratchBytes, Slice};
-use super::problem::{AttentionProblem, SideRole, SideTensor};
-use super::score::{Normaliser, ScoreModifier};
-use super::snippet::{AuxRewrite, SnippetKind, parse_with, snippets};
-use super::spec::AttentionOutput;
+use super::bind::stand_in_params;
+use super::mask::Mask;
+use super::mask_wgsl::{self, side};
+use super::plan::Context;
 use crate::error::PlanError;
 use crate::fused::forward::{Forward, score_constants};
 use crate::fused::merge::{Parts, merge_step};
-use crate::fused::source::{Access, KernelSource, Launch, bound_range};
-use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
+use crate::fused::source::{Access, KernelSource, Launch};
+use crate::gpu::recording::{Step, fold_grid};
 use crate::tensor::Dtype;
 
 /// One sweep of rows over keys.
@@ -31,92 +26,7 @@ pub(super) struct Pass {
 
 const CLASSIFY_SIZE: u32 = 128;
 
-/// First and one past the last element of a tensor that a slice touches.
-pub(super) fn element_range(problem: &AttentionProblem, name: &str, slice: &Slice) -> (u64, u64) {
-    let layout = &problem.tensors[name].layout;
-    let group = problem.extents.group_size();
-    let q_heads = slice.kv_heads.start * group..slice.kv_heads.end * group;
-    let roles: &[&Range<u32>] = match name {
-        "k" | "v" => &[&slice.batch, &slice.kv_heads],
-        "prefix_k" | "prefix_v" => &[&slice.kv_heads],
-        "q" | "out" | "lse" => &[&slice.batch, &q_heads],
-        _ if layout.shape.len() == 4 && is_indexed(problem, name) => &[&slice.batch, &q_heads],
-        _ => &[],
-    };
-    let (mut first, mut last) = (layout.offset, layout.offset);
-    for (axis, (&extent, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
-        if extent == 0 {
-            return (layout.offset, layout.offset);
-        }
-        match roles.get(axis) {
-            Some(range) if extent > 1 => {
-                first += u64::from(range.start) * stride;
-                last += u64::from(range.end - 1) * stride;
-            }
-            _ => last += (extent - 1) * stride,
-        }
-    }
-    (first, last + 1)
-}
-
-/// Side tensors whose axes are (batch, head, query, key).
-fn is_indexed(problem: &AttentionProblem, name: &str) -> bool {
-    problem.side_tensors().iter().any(|side| {
-        side.name == name
-            && matches!(
-                side.role,
-                SideRole::Bias | SideRole::DenseMask | SideRole::BlockMask { .. }
-            )
-    })
-}
-
 impl Context<'_> {
-    /// Binds a tensor with axes (batch, head, seq, dim) or (batch, head, seq) as `name`, with its strides as params.
-    fn bind_rows(
-        &self,
-        source: &mut KernelSource,
-        name: &str,
-        tensor: &str,
-        element: &str,
-        writes: bool,
-    ) {
-        let desc = &self.problem.tensors[tensor];
-        let (first, end) = element_range(self.problem, tensor, &self.slice);
-        let alignment = self.limits.storage_alignment;
-        let (bound, origin) = bound_range(tensor, desc.dtype, first, end, alignment);
-        source.bind(name, element, writes, bound);
-        // Offsets are sums modulo 2^32 that end inside the binding, whatever their terms.
-        source.params.u32(format!("{name}_first"), origin.wrapping_add(desc.layout.offset as u32));
-        let strides = &desc.layout.strides;
-        let prefix = usize::from(tensor.starts_with("prefix_"));
-        let batch = if prefix == 1 { 0 } else { strides[0] };
-        source.params.u32(format!("{name}_batch_stride"), batch as u32);
-        source.params.u32(format!("{name}_head_stride"), strides[1 - prefix] as u32);
-        source.params.u32(format!("{name}_seq_stride"), strides[2 - prefix] as u32);
-    }
-
-    fn bind_side(&self, source: &mut KernelSource, name: &str) {
-        let desc = &self.problem.tensors[name];
-        let id = side(self.problem, name);
-        let (first, end) = element_range(self.problem, name, &self.slice);
-        let (bound, origin) =
-            bound_range(name, desc.dtype, first, end, self.limits.storage_alignment);
-        if !source.bind(&id, KernelSource::side_element(desc.dtype), false, bound) {
-            return;
-        }
-        source.params.u32(format!("{id}_first"), origin.wrapping_add(desc.layout.offset as u32));
-        source.side_reader(&id, desc.dtype);
-        if is_indexed(self.problem, name) {
-            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(desc.shape());
-            for ((axis, &extent), &stride) in axes.zip(&desc.layout.strides) {
-                let stride = if extent > 1 { stride as u32 } else { 0 };
-                source.params.u32(format!("{id}_{axis}"), stride);
-            }
-        } else {
-            source.params.u32(format!("{id}_len"), desc.layout.len() as u32);
-        }
-    }
-
     /// What classification and forward share: the domain and the mask.
     fn domain(
         &self,
@@ -170,198 +80,6 @@ impl Context<'_> {
         Ok(checked)
     }
 
-    /// Binds what the mask names and adds the caller's functions; says whether they must run checked.
-    fn mask_sides(&self, source: &mut KernelSource) -> Result<bool, PlanError> {
-        let p = self.problem;
-        for SideTensor { name, field, .. } in p.side_tensors() {
-            if field.starts_with("mask.") {
-                self.bind_side(source, &name);
-            }
-        }
-        let masks = snippets(&p.spec).into_iter().filter(|(kind, ..)| *kind == SnippetKind::Mask);
-        let mut checked = false;
-        for (index, snippet) in masks.enumerate() {
-            checked |= self.snippet(source, snippet, &format!("mask{index}_"))?;
-        }
-        Ok(checked)
-    }
-
-    /// Adds a caller's functions under names of their own; says whether they must run checked.
-    fn snippet(
-        &self,
-        source: &mut KernelSource,
-        snippet: (SnippetKind, &Snippet, &str),
-        prefix: &str,
-    ) -> Result<bool, PlanError> {
-        let p = self.problem;
-        let parsed = parse_with(&p.tensors, snippet).map_err(|error| PlanError::Unsupported {
-            what: snippet.2.to_owned(),
-            reason: error.to_string(),
-        })?;
-        for name in &snippet.1.aux {
-            self.bind_side(source, name);
-            let id = side(p, name);
-            let kind = if p.tensors[name].dtype == Dtype::I32 { "i32" } else { "f32" };
-            let text = format!(
-                "fn {id}_aux(i: u32) -> {kind} {{ return {id}_get(min(i, max(params.{id}_len, 1u) - 1u)); }}\n"
-            );
-            source.fragment(&format!("aux {name}"), text);
-        }
-        let text = parsed.rewrite(prefix, &|word| {
-            let known = snippet.1.aux.iter().any(|name| name == word);
-            known.then(|| AuxRewrite {
-                accessor: format!("{}_aux", side(p, word)),
-                length: format!("params.{}_len", side(p, word)),
-            })
-        });
-        source.fragment(&format!("{} of the caller, {prefix}", snippet.2), text);
-        Ok(parsed.needs_checks)
-    }
-
-    /// Writes `score_modify`: the list of modifiers, in order.
-    fn score(&self, source: &mut KernelSource, pass: &Pass) -> Result<bool, PlanError> {
-        let p = self.problem;
-        let mut body = String::new();
-        let mut checked = false;
-        for (index, modifier) in p.spec.score.iter().enumerate() {
-            let line = match modifier {
-                ScoreModifier::Softcap(cap) => {
-                    source.params.f32(format!("softcap_{index}"), cap.into_inner());
-                    source.fragment(
-                        "fused/score_softcap.wgsl",
-                        include_str!("../../shaders/fused/score_softcap.wgsl"),
-                    );
-                    format!("softcap(s, params.softcap_{index})")
-                }
-                ScoreModifier::Alibi(name) => {
-                    self.bind_side(source, name);
-                    let row = if p.tensors[name].shape().len() == 2 {
-                        "b * params.q_heads + h"
-                    } else {
-                        "h"
-                    };
-                    let shift = if pass.prefix { " - i32(params.prefix_len)" } else { "" };
-                    format!(
-                        "s - {}_get({row}) * abs(f32(pos_q(b, q) - (i32(kv){shift})))",
-                        side(p, name)
-                    )
-                }
-                ScoreModifier::Bias(name) => {
-                    self.bind_side(source, name);
-                    format!("s + {}_get({})", side(p, name), side_index(p, name, "q", "kv"))
-                }
-                ScoreModifier::Wgsl(snippet) => {
-                    let prefix = format!("score{index}_");
-                    let snippet = (SnippetKind::Score, snippet, "score.wgsl");
-                    checked |= self.snippet(source, snippet, &prefix)?;
-                    format!("{prefix}score_mod(s, b, h, q, kv)")
-                }
-            };
-            body.push_str(&format!("    s = {line};\n"));
-        }
-        if self.score_may_mask() {
-            // Minus infinity is "no key"; the lowest finite scores, which some masks use, still are keys.
-            body.push_str("    if (bitcast<u32>(s) == 0xff800000u) { return LOWEST; }\n    s = max(s, LOWEST_KEPT);\n");
-        }
-        let text = format!(
-            "fn score_modify(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32 {{\n    var s = score;\n{body}    return s;\n}}\n"
-        );
-        source.fragment("score of the spec", text);
-        Ok(checked)
-    }
-
-    fn score_may_mask(&self) -> bool {
-        let may = |m: &ScoreModifier| matches!(m, ScoreModifier::Bias(_) | ScoreModifier::Wgsl(_));
-        self.problem.spec.score.iter().any(may)
-    }
-
-    fn normaliser(&self, source: &mut KernelSource) {
-        let p = self.problem;
-        match &p.spec.normaliser {
-            Normaliser::Softmax { sink } => {
-                source.const_bool("HAS_SINK", sink.is_some());
-                let logit = sink.as_ref().map_or("0.0".to_owned(), |name| {
-                    self.bind_side(source, name);
-                    format!("{}_get(h)", side(p, name))
-                });
-                source.accessor(&format!("fn sink_logit(h: u32) -> f32 {{ return {logit}; }}\n"));
-                let text = include_str!("../../shaders/fused/normaliser_softmax.wgsl");
-                source.fragment("fused/normaliser_softmax.wgsl", text);
-            }
-            Normaliser::Sigmoid { bias } => {
-                source.params.f32("sigmoid_bias", bias.into_inner());
-                let text = include_str!("../../shaders/fused/normaliser_sigmoid.wgsl");
-                source.fragment("fused/normaliser_sigmoid.wgsl", text);
-            }
-        }
-    }
-
-    fn is_sigmoid(&self) -> bool {
-        matches!(self.problem.spec.normaliser, Normaliser::Sigmoid { .. })
-    }
-
-    /// Binds out and lse as asked for, with their writers.
-    fn outputs(&self, source: &mut KernelSource) {
-        let p = self.problem;
-        source.const_bool("HAS_OUT", p.wants(AttentionOutput::Out));
-        source.const_bool("HAS_LSE", p.wants(AttentionOutput::Lse));
-        if p.wants(AttentionOutput::Out) {
-            let desc = &p.tensors["out"];
-            let access = Access::of(desc);
-            let element = KernelSource::written_element(desc.dtype, access);
-            self.bind_rows(source, "out", "out", element, true);
-            source.row_writer("out", desc.dtype, access, p.extents.value_dim);
-        } else {
-            stand_in_params(source, "out");
-            source.accessor("fn out_store4(offset: u32, d: u32, value: vec4<f32>) {}\n");
-        }
-        if p.wants(AttentionOutput::Lse) {
-            self.bind_rows(source, "lse", "lse", "u32", true);
-            source.lse_writer("lse");
-        } else {
-            stand_in_params(source, "lse");
-            source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");
-        }
-    }
-
-    fn partial_outputs(&self, source: &mut KernelSource) {
-        let vecs = self.problem.extents.value_dim.div_ceil(4);
-        source.const_u32("PART_STRIDE", vecs);
-        source.params.u32("part_batches", self.batches());
-        source.params.u32("part_heads", self.q_heads());
-        let head_first = self.slice.kv_heads.start * self.problem.extents.group_size();
-        source.params.u32("part_head_first", head_first);
-        source.bind("part_outs", "vec4<f32>", true, self.part_outs());
-        if self.is_sigmoid() {
-            source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");
-        } else {
-            source.bind("part_lses", "u32", true, self.part_lses());
-            source.lse_writer("part_lses");
-        }
-        source.fragment(
-            "fused/store_partial.wgsl",
-            include_str!("../../shaders/fused/store_partial.wgsl"),
-        );
-    }
-
-    fn part_rows(&self) -> u64 {
-        let rows = u64::from(self.batches()) * u64::from(self.q_heads());
-        rows * u64::from(self.problem.extents.seq_len_q) * u64::from(self.parts)
-    }
-
-    fn part_outs(&self) -> Bound {
-        let vecs = u64::from(self.problem.extents.value_dim.div_ceil(4));
-        scratch(ScratchBytes::PART_OUTS, self.part_rows() * vecs * 16)
-    }
-
-    fn part_lses(&self) -> Bound {
-        scratch(ScratchBytes::PART_LSES, self.part_rows() * 4)
-    }
-
-    fn tile_map(&self, pass: &Pass) -> Bound {
-        scratch(ScratchBytes::TILE_MAP, self.row_tiles(pass) * self.map_words() * 8)
-    }
-
     fn check_bindings(&self, source: &KernelSource) -> Result<(), PlanError> {
         if source.binding_count() <= self.limits.storage_buffers {
             return Ok(());
@@ -380,16 +98,6 @@ struct Work {
     first: u32,
     count: u32,
     kv_splits: u32,
-}
-
-fn scratch(index: usize, size: u64) -> Bound {
-    Bound { slot: Slot::Scratch(index), offset: 0, size }
-}
-
-fn stand_in_params(source: &mut KernelSource, name: &str) {
-    for field in ["first", "batch_stride", "head_stride", "seq_stride"] {
-        source.params.u32(format!("{name}_{field}"), 0);
-    }
 }
 
 pub(super) fn classify_step(context: &Context<'_>, pass: &Pass) -> Result<Step, PlanError> {
@@ -458,15 +166,14 @@ pub(super) fn forward_step(
     }
     if pass.by_map {
         source.bind("tile_map", "vec2<u32>", false, context.tile_map(pass));
-        source.fragment(
-            "fused/tiles_by_map.wgsl",
-            include_str!("../../shaders/fused/tiles_by_map.wgsl"),
-        );
+        let text = include_str!("../../shaders/fused/tiles_by_map.wgsl");
+        source.fragment("fused/tiles_by_map.wgsl", text);
+    } else if context.every_tile_is_full(pass) {
+        let text = include_str!("../../shaders/fused/tiles_full.wgsl");
+        source.fragment("fused/tiles_full.wgsl", text);
     } else {
-        source.fragment(
-            "fused/tiles_by_form.wgsl",
-            include_str!("../../shaders/fused/tiles_by_form.wgsl"),
-        );
+        let text = include_str!("../../shaders/fused/tiles_by_form.wgsl");
+        source.fragment("fused/tiles_by_form.wgsl", text);
     }
     forward.body(&mut source);
     context.check_bindings(&source)?;
@@ -476,6 +183,31 @@ pub(super) fn forward_step(
         workgroup_bytes: context.tiles.workgroup_bytes(e.head_dim, e.value_dim),
         checked,
         grid: fold_grid("attention", u64::from(count), context.limits)?,
+    }))
+}
+
+/// Copies a packed side tensor to its place among the others, as 32-bit words.
+pub(super) fn pack_step(context: &Context<'_>, name: &str) -> Result<Step, PlanError> {
+    let len = context.problem.tensors[name].layout.len();
+    let mut source = KernelSource::default();
+    source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
+    source.params.u32("count", len as u32);
+    source.params.u32("sides_first", context.packed_first(name).unwrap_or(0));
+    source.bind("sides", "u32", true, context.sides());
+    let get = context.bind_alone(&mut source, name);
+    let bits = match context.problem.tensors[name].dtype {
+        Dtype::Bool => format!("u32({get}(i))"),
+        _ => format!("bitcast<u32>({get}(i))"),
+    };
+    source.accessor(&format!("fn side_bits(i: u32) -> u32 {{ return {bits}; }}\n"));
+    source.fragment("common/pack.wgsl", include_str!("../../shaders/common/pack.wgsl"));
+    let grid = fold_grid("packing", len.div_ceil(u64::from(CLASSIFY_SIZE)), context.limits)?;
+    Ok(source.step(Launch {
+        entry: "common_pack",
+        workgroup_size: CLASSIFY_SIZE,
+        workgroup_bytes: 0,
+        checked: false,
+        grid,
     }))
 }
 

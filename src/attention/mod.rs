@@ -1,24 +1,25 @@
 //! Attention: `out = softmax(score_mod(softmax_scale · q kᵀ) where mask keeps) v`, fused.
 
+mod bind;
 mod interpret;
 mod json;
 mod kernel;
 mod mask;
 mod mask_wgsl;
 mod merge;
+mod modifiers;
 mod plan;
 mod problem;
 mod reference;
 mod score;
+mod side;
 mod snippet;
 mod spec;
 
 pub use mask::{BatchCount, HeadCount, Mask, Snippet};
 pub use merge::{MergeProblem, MergeSpec, MergeTiles};
-pub use problem::{
-    AttentionExtents, AttentionProblem, MAX_HEAD_DIM, MAX_SEQ_LEN, SideRole, SideTensor,
-    TensorDescs,
-};
+pub use problem::{AttentionExtents, AttentionProblem, MAX_HEAD_DIM, MAX_SEQ_LEN, TensorDescs};
 pub use reference::{AttentionReference, merge_reference, plain, reference};
 pub use score::{Normaliser, ScoreModifier};
+pub use side::{SideRole, SideTensor};
 pub use spec::{AttentionLayout, AttentionOutput, AttentionSpec};

@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use super::kernel::{Pass, classify_step, forward_step, partial_merge_step};
+use super::bind::packed_sides;
+use super::kernel::{Pass, classify_step, forward_step, pack_step, partial_merge_step};
+use super::mask::Mask;
 use super::mask_wgsl;
 use super::problem::AttentionProblem;
 use crate::error::PlanError;
@@ -37,6 +39,8 @@ pub(super) struct Context<'a> {
     pub slice: Slice,
     /// Partial results a row has in all; 1 is written straight to the outputs.
     pub parts: u32,
+    /// Side tensors that share a binding.
+    pub packed: Vec<String>,
 }
 
 /// Scratch buffers of a plan, by what they hold.
@@ -45,18 +49,21 @@ pub(super) struct ScratchBytes {
     pub tile_map: u64,
     pub part_outs: u64,
     pub part_lses: u64,
+    pub sides: u64,
 }
 
 impl ScratchBytes {
     pub const TILE_MAP: usize = 0;
     pub const PART_OUTS: usize = 1;
     pub const PART_LSES: usize = 2;
+    pub const SIDES: usize = 3;
 
     fn max(self, other: Self) -> Self {
         Self {
             tile_map: self.tile_map.max(other.tile_map),
             part_outs: self.part_outs.max(other.part_outs),
             part_lses: self.part_lses.max(other.part_lses),
+            sides: self.sides.max(other.sides),
         }
     }
 }
@@ -93,7 +100,7 @@ impl Operator for AttentionProblem {
             steps.extend(slice_steps);
             scratch = scratch.max(slice_scratch);
         }
-        let scratch = vec![scratch.tile_map, scratch.part_outs, scratch.part_lses];
+        let scratch = vec![scratch.tile_map, scratch.part_outs, scratch.part_lses, scratch.sides];
         Ok(Plan { steps, scratch })
     }
 
@@ -122,7 +129,7 @@ impl AttentionProblem {
         let rows = u64::from(e.seq_len_q) * u64::from(group_rows);
         let groups = u64::from(e.batch) * u64::from(e.q_heads / group_rows);
         let workgroups = (rows.div_ceil(u64::from(tiles.tile_q())) * groups).max(1);
-        let wanted: u64 = if limits.is_cpu { 16 } else { 256 };
+        let wanted: u64 = if limits.is_cpu { 16 } else { 128 };
         let tiles = u64::from(e.seq_len_kv).div_ceil(u64::from(tiles.tile_kv()));
         (wanted / workgroups).min(tiles / LEAST_TILES_A_SPLIT).max(1) as u32
     }
@@ -136,9 +143,15 @@ fn plan_slice(
 ) -> Result<(Vec<Step>, ScratchBytes), PlanError> {
     let passes = passes(problem, tiles);
     let parts = tiles.kv_splits() * passes.len() as u32;
-    let context = Context { problem, limits, tiles, slice, parts };
+    let packed = packed_sides(problem, limits);
+    let context = Context { problem, limits, tiles, slice, parts, packed };
     let scratch = scratch_bytes(&context, &passes);
     let mut steps = Vec::new();
+    if context.slice.batch.start == 0 && context.slice.kv_heads.start == 0 {
+        for name in &context.packed {
+            steps.push(pack_step(&context, name)?);
+        }
+    }
     for pass in &passes {
         if pass.by_map {
             steps.push(classify_step(&context, pass)?);
@@ -223,6 +236,18 @@ impl Context<'_> {
         self.row_tiles(pass) * u64::from(self.tiles.kv_splits())
     }
 
+    /// Nothing is masked and no tile is cut off.
+    pub fn every_tile_is_full(&self, pass: &Pass) -> bool {
+        let p = self.problem;
+        let (keys, masked) = if pass.prefix {
+            (p.extents.prefix_len, false)
+        } else {
+            let lens = p.tensors.contains_key("kv_lens");
+            (p.extents.seq_len_kv, lens || p.spec.mask != Mask::Full)
+        };
+        !masked && keys.is_multiple_of(self.tiles.tile_kv())
+    }
+
     /// Words of the tile map that a tile of rows has: a bit a key tile.
     pub fn map_words(&self) -> u64 {
         let tiles =
@@ -247,13 +272,14 @@ fn scratch_bytes(context: &Context<'_>, passes: &[Pass]) -> ScratchBytes {
     let e = &context.problem.extents;
     let maps = passes.iter().filter(|pass| pass.by_map);
     let tile_map = maps.map(|pass| context.row_tiles(pass) * context.map_words() * 8).sum();
+    let sides = if context.packed.is_empty() { 0 } else { context.sides().size };
     if context.parts == 1 {
-        return ScratchBytes { tile_map, part_outs: 0, part_lses: 0 };
+        return ScratchBytes { tile_map, part_outs: 0, part_lses: 0, sides };
     }
     let rows = u64::from(context.batches()) * u64::from(context.q_heads()) * u64::from(e.seq_len_q);
     let rows = rows * u64::from(context.parts);
     let value_vecs = u64::from(e.value_dim.div_ceil(4));
-    ScratchBytes { tile_map, part_outs: rows * value_vecs * 16, part_lses: rows * 4 }
+    ScratchBytes { tile_map, part_outs: rows * value_vecs * 16, part_lses: rows * 4, sides }
 }
 
 /// The fewest slices whose bindings all fit.
@@ -300,10 +326,11 @@ fn largest_binding(
 ) -> (String, u64) {
     let passes = passes(problem, tiles);
     let parts = tiles.kv_splits() * passes.len() as u32;
-    let context = Context { problem, limits, tiles, slice: slice.clone(), parts };
+    let packed = packed_sides(problem, limits);
+    let context = Context { problem, limits, tiles, slice: slice.clone(), parts, packed };
     let scratch = scratch_bytes(&context, &passes);
     let tensors = problem.tensors.iter().map(|(name, desc)| {
-        let (first, end) = super::kernel::element_range(problem, name, slice);
+        let (first, end) = super::bind::element_range(problem, name, slice);
         let slack = u64::from(limits.storage_alignment); // bindings start at multiples of it
         let bytes = end.saturating_sub(first).saturating_mul(desc.dtype.bytes());
         (name.clone(), bytes.saturating_add(slack))
@@ -312,6 +339,7 @@ fn largest_binding(
         .chain([
             ("the map of tiles".to_owned(), scratch.tile_map),
             ("partial results".to_owned(), scratch.part_outs),
+            ("packed side tensors".to_owned(), scratch.sides),
         ])
         .max_by_key(|(_, bytes)| *bytes)
         .unwrap_or_default()

@@ -5,15 +5,14 @@ use std::fmt;
 
 use ordered_float::OrderedFloat;
 
-use super::mask::{BatchCount, HeadCount, Mask};
 use super::score::{Normaliser, ScoreModifier};
+use super::side::{SideTensor, check_per_head_masks, check_side, side_tensors};
 use super::snippet::{parse_with, snippets};
 use super::spec::{AttentionOutput, AttentionSpec};
 use crate::error::{Error, PlanError, SpecError};
 use crate::tensor::{Dtype, TensorDesc};
 
-/// Largest head_dim and value_dim that the kernels take.
-pub const MAX_HEAD_DIM: u32 = 576;
+pub use crate::fused::MAX_HEAD_DIM;
 
 /// Largest extent of every other axis, and largest distance of `q_offset` from 0: positions and their sums with
 /// mask counts stay within i32.
@@ -59,48 +58,6 @@ impl AttentionExtents {
     pub const fn group_size(&self) -> u32 {
         self.q_heads / self.kv_heads
     }
-}
-
-/// What a side tensor is for: decides its shape and element type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SideRole {
-    /// Float `[q_heads]` or `[batch, q_heads]`.
-    AlibiSlopes,
-    /// Float `[batch|1, q_heads|1, seq_len_q|1, seq_len_kv|1]`.
-    Bias,
-    /// Float `[q_heads]`.
-    SinkLogits,
-    /// i32 `[batch]`, each from 0 to seq_len_kv.
-    KvLens,
-    /// i32 `[batch]`.
-    BatchCount,
-    /// i32 `[q_heads]`.
-    HeadCount,
-    /// i32 `[batch, seq_len_q]`.
-    QueryDocuments,
-    /// i32 `[batch, seq_len_kv]`.
-    KeyDocuments,
-    /// bool `[batch|1, q_heads|1, seq_len_q|1, seq_len_kv|1]`.
-    DenseMask,
-    /// bool `[batch|1, q_heads|1, query blocks, key blocks]`.
-    BlockMask {
-        /// Queries and keys a block.
-        block: [u32; 2],
-    },
-    /// Float or i32, any shape.
-    Aux,
-}
-
-/// A tensor beside q, k and v.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SideTensor {
-    /// Its name.
-    pub name: String,
-    /// What it is for.
-    pub role: SideRole,
-    /// Which field of the spec asks for it.
-    pub field: &'static str,
 }
 
 impl AttentionProblem {
@@ -171,60 +128,6 @@ impl fmt::Display for AttentionProblem {
         let mut json = serde_json::to_value(&self.spec).map_err(|_| fmt::Error)?;
         json["op"] = "attention".into();
         write!(f, "tilewise explain '{json}'")
-    }
-}
-
-impl AttentionSpec {
-    /// Tensors without gaps for a spec that says all its extents; side tensors are f32 (i32, bool) in their fullest shape.
-    ///
-    /// # Errors
-    /// [`SpecError::Value`] naming the first extent that the spec leaves open.
-    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
-        let need = |field: &str, value: Option<u32>| {
-            value.map(u64::from).ok_or_else(|| {
-                SpecError::value(
-                    field,
-                    "a number (there are no tensors to take it from)",
-                    "nothing",
-                )
-            })
-        };
-        let batch = need("batch", self.batch)?;
-        let q_heads = need("q_heads", self.q_heads)?;
-        let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
-        let seq_len_q = need("seq_len_q", self.seq_len_q)?;
-        let seq_len_kv = self.seq_len_kv.map_or(seq_len_q, u64::from);
-        let head_dim = need("head_dim", self.head_dim)?;
-        let value_dim = self.value_dim.map_or(head_dim, u64::from);
-        let ordered = |shape: [u64; 4]| {
-            let axes = self.layout.axes();
-            TensorDesc::contiguous(self.dtype, &axes.map(|axis| shape[axis]))
-        };
-        let mut tensors = TensorDescs::from([
-            ("q".to_owned(), ordered([batch, q_heads, seq_len_q, head_dim])),
-            ("k".to_owned(), ordered([batch, kv_heads, seq_len_kv, head_dim])),
-            ("v".to_owned(), ordered([batch, kv_heads, seq_len_kv, value_dim])),
-        ]);
-        let full = [batch, q_heads, seq_len_q, seq_len_kv];
-        for side in side_tensors(self, false) {
-            let (dtype, shape) = match side.role {
-                SideRole::AlibiSlopes | SideRole::SinkLogits => (Dtype::F32, vec![q_heads]),
-                SideRole::Bias => (Dtype::F32, full.to_vec()),
-                SideRole::KvLens | SideRole::BatchCount => (Dtype::I32, vec![batch]),
-                SideRole::HeadCount => (Dtype::I32, vec![q_heads]),
-                SideRole::QueryDocuments => (Dtype::I32, vec![batch, seq_len_q]),
-                SideRole::KeyDocuments => (Dtype::I32, vec![batch, seq_len_kv]),
-                SideRole::DenseMask => (Dtype::Bool, vec![1, 1, seq_len_q, seq_len_kv]),
-                SideRole::BlockMask { block } => {
-                    let blocks = |extent: u64, block: u32| extent.div_ceil(u64::from(block.max(1)));
-                    let shape = [1, 1, blocks(seq_len_q, block[0]), blocks(seq_len_kv, block[1])];
-                    (Dtype::Bool, shape.to_vec())
-                }
-                SideRole::Aux => (Dtype::F32, vec![q_heads]),
-            };
-            tensors.insert(side.name, TensorDesc::contiguous(dtype, &shape));
-        }
-        Ok(tensors)
     }
 }
 
@@ -446,152 +349,6 @@ fn check_prefix(
         return Err(SpecError::value("score", expected, form));
     }
     Ok(length as u32)
-}
-
-fn side_tensors(spec: &AttentionSpec, kv_lens: bool) -> Vec<SideTensor> {
-    let mut sides: Vec<SideTensor> = Vec::new();
-    let mut push = |name: &str, role: SideRole, field: &'static str| {
-        let side = SideTensor { name: name.to_owned(), role, field };
-        if !sides.contains(&side) {
-            sides.push(side);
-        }
-    };
-    if kv_lens {
-        push("kv_lens", SideRole::KvLens, "kv_lens");
-    }
-    for modifier in &spec.score {
-        match modifier {
-            ScoreModifier::Softcap(_) => {}
-            ScoreModifier::Alibi(name) => push(name, SideRole::AlibiSlopes, "score.alibi"),
-            ScoreModifier::Bias(name) => push(name, SideRole::Bias, "score.bias"),
-            ScoreModifier::Wgsl(snippet) => {
-                snippet.aux.iter().for_each(|name| push(name, SideRole::Aux, "score.aux"));
-            }
-        }
-    }
-    spec.mask.walk(&mut |mask| match mask {
-        Mask::Band { left, right } => {
-            for (count, field) in [(left, "mask.band.left"), (right, "mask.band.right")] {
-                if let Some(HeadCount::Tensor(name)) = count {
-                    push(name, SideRole::HeadCount, field);
-                }
-            }
-        }
-        Mask::Prefix(BatchCount::Tensor(name)) => push(name, SideRole::BatchCount, "mask.prefix"),
-        Mask::Sink(HeadCount::Tensor(name)) => push(name, SideRole::HeadCount, "mask.sink"),
-        Mask::Documents { q, kv } => {
-            push(q, SideRole::QueryDocuments, "mask.documents.q");
-            push(kv, SideRole::KeyDocuments, "mask.documents.kv");
-        }
-        Mask::Dense(name) => push(name, SideRole::DenseMask, "mask.dense"),
-        Mask::BlockSparse { block, keep } => {
-            push(keep, SideRole::BlockMask { block: *block }, "mask.block_sparse.keep");
-        }
-        Mask::Wgsl(snippet) => {
-            snippet.aux.iter().for_each(|name| push(name, SideRole::Aux, "mask.aux"));
-        }
-        Mask::Full
-        | Mask::Prefix(_)
-        | Mask::Sink(_)
-        | Mask::PerHead(_)
-        | Mask::And(_)
-        | Mask::Or(_)
-        | Mask::Not(_) => {}
-    });
-    if let Normaliser::Softmax { sink: Some(name) } = &spec.normaliser {
-        push(name, SideRole::SinkLogits, "normaliser.softmax.sink");
-    }
-    sides
-}
-
-fn check_side(
-    side: &SideTensor,
-    desc: &TensorDesc,
-    spec: &AttentionSpec,
-    extents: &AttentionExtents,
-) -> Result<(), SpecError> {
-    if ["q", "k", "v", "out", "lse", "prefix_k", "prefix_v"].contains(&side.name.as_str()) {
-        let expected = "a name other than those of the core tensors";
-        return Err(SpecError::value(side.field, expected, &side.name));
-    }
-    let floats: &[Dtype] = &[Dtype::F32, spec.dtype];
-    let [batch, q_heads] = [extents.batch, extents.q_heads].map(u64::from);
-    let [seq_len_q, seq_len_kv] = [extents.seq_len_q, extents.seq_len_kv].map(u64::from);
-    let blocks = |extent: u64, block: u32| extent.div_ceil(u64::from(block.max(1)));
-    let full = vec![batch, q_heads, seq_len_q, seq_len_kv];
-    let (dtypes, shape, broadcasts): (&[Dtype], Vec<u64>, bool) = match side.role {
-        SideRole::AlibiSlopes if desc.shape().len() == 2 => (floats, vec![batch, q_heads], false),
-        SideRole::AlibiSlopes | SideRole::SinkLogits => (floats, vec![q_heads], false),
-        SideRole::Bias => (floats, full, true),
-        SideRole::KvLens | SideRole::BatchCount => (&[Dtype::I32], vec![batch], false),
-        SideRole::HeadCount => (&[Dtype::I32], vec![q_heads], false),
-        SideRole::QueryDocuments => (&[Dtype::I32], vec![batch, seq_len_q], false),
-        SideRole::KeyDocuments => (&[Dtype::I32], vec![batch, seq_len_kv], false),
-        SideRole::DenseMask => (&[Dtype::Bool], full, true),
-        SideRole::BlockMask { block } => {
-            if block.contains(&0) {
-                let got = format!("{block:?}");
-                return Err(SpecError::value("mask.block_sparse.block", "numbers from 1", got));
-            }
-            let [bq, bk] = [blocks(seq_len_q, block[0]), blocks(seq_len_kv, block[1])];
-            (&[Dtype::Bool], vec![batch, q_heads, bq, bk], true)
-        }
-        SideRole::Aux => {
-            (&[Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I32], desc.shape().to_vec(), false)
-        }
-    };
-    if !dtypes.contains(&desc.dtype) {
-        let mut names: Vec<String> = dtypes.iter().map(Dtype::to_string).collect();
-        names.dedup();
-        return Err(SpecError::Dtype {
-            tensor: side.name.clone(),
-            expected: names.join(" or "),
-            got: desc.dtype,
-        });
-    }
-    // A mask in blocks has its own extents on the last two axes; only batch and head broadcast there.
-    let free_axes = if matches!(side.role, SideRole::BlockMask { .. }) { 2 } else { 4 };
-    let fits = desc.shape().len() == shape.len()
-        && desc.shape().iter().zip(&shape).enumerate().all(|(axis, (&got, &expected))| {
-            got == expected || (broadcasts && axis < free_axes && got == 1)
-        });
-    if !fits {
-        let or_one = if broadcasts { " (or 1 where it broadcasts)" } else { "" };
-        let expected = format!("shape {shape:?}{or_one}");
-        return Err(SpecError::value(&side.name, expected, format!("{:?}", desc.shape())));
-    }
-    if !desc.layout.is_contiguous() {
-        let expected = "a tensor without gaps";
-        return Err(SpecError::value(
-            &side.name,
-            expected,
-            format!("strides {:?}", desc.layout.strides),
-        ));
-    }
-    Ok(())
-}
-
-fn check_per_head_masks(spec: &AttentionSpec, extents: &AttentionExtents) -> Result<(), SpecError> {
-    let mut result = Ok(());
-    let mut check = |field: &str, got: usize| {
-        if got != extents.q_heads as usize && result.is_ok() {
-            let expected = format!("{} entries, one for each query head", extents.q_heads);
-            result = Err(SpecError::value(field, expected, got));
-        }
-    };
-    spec.mask.walk(&mut |mask| match mask {
-        Mask::Band { left, right } => {
-            for (count, field) in [(left, "mask.band.left"), (right, "mask.band.right")] {
-                if let Some(HeadCount::Each(counts)) = count {
-                    check(field, counts.len());
-                }
-            }
-        }
-        Mask::Sink(HeadCount::Each(counts)) => check("mask.sink", counts.len()),
-        Mask::PerHead(masks) => check("mask.per_head", masks.len()),
-        _ => {}
-    });
-    result
 }
 
 /// Holds the outputs that the caller brings against the question; lays out those it does not.

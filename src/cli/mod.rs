@@ -1,14 +1,21 @@
 //! The `tilewise` program: its commands and how they end.
 
+mod bench;
+mod common;
+mod demo;
+mod explain;
+mod info;
+mod measure;
+mod output;
 mod run;
+mod spec;
+mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::gpu::device::AdapterChoice;
-use crate::tensor::TensorFileError;
+use common::{CliError, Common};
 
 /// Fused attention on every GPU.
 #[derive(Parser)]
@@ -20,63 +27,20 @@ struct Cli {
     command: Command,
 }
 
-/// What every command takes.
-#[derive(Args)]
-pub(crate) struct Common {
-    /// Adapter to use: an index or a part of its name, as `tilewise info` lists them.
-    #[arg(long, global = true, value_name = "NAME-OR-INDEX")]
-    adapter: Option<AdapterChoice>,
-    /// Tile set to use, as JSON, instead of the one that is chosen.
-    #[arg(long, global = true, value_name = "JSON")]
-    tiles: Option<String>,
-}
-
 #[derive(Subcommand)]
 enum Command {
     /// Compute what a spec asks for, from a safetensors file to a safetensors file.
     Run(run::RunArgs),
-}
-
-/// How a command fails.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CliError {
-    /// The request was wrong: exit code 2.
-    #[error("{0}")]
-    Request(String),
-    /// The run or a check failed: exit code 1.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<crate::Error> for CliError {
-    fn from(error: crate::Error) -> Self {
-        match error {
-            crate::Error::Spec(error) => Self::Request(error.to_string()),
-            crate::Error::Plan(error) => Self::Request(error.to_string()),
-            crate::Error::Gpu(error) => error.into(),
-        }
-    }
-}
-
-impl From<crate::SpecError> for CliError {
-    fn from(error: crate::SpecError) -> Self {
-        Self::Request(error.to_string())
-    }
-}
-
-impl From<crate::GpuError> for CliError {
-    fn from(error: crate::GpuError) -> Self {
-        match error {
-            crate::GpuError::NoAdapter { .. } => Self::Request(error.to_string()),
-            other => Self::Failed(other.to_string()),
-        }
-    }
-}
-
-impl From<TensorFileError> for CliError {
-    fn from(error: TensorFileError) -> Self {
-        Self::Request(error.to_string())
-    }
+    /// Show what a spec becomes: tiles, dispatches, bytes, and the WGSL of its kernels.
+    Explain(explain::ExplainArgs),
+    /// List the adapters of this machine and what they offer.
+    Info(info::InfoArgs),
+    /// Hold this machine's results against the reference.
+    Verify(verify::VerifyArgs),
+    /// Check and time named problems.
+    Bench(bench::BenchArgs),
+    /// Do a real job and show the result.
+    Demo(demo::DemoArgs),
 }
 
 /// Runs the program; 0 done, 1 the run or a check failed, 2 the request was wrong.
@@ -84,6 +48,11 @@ pub fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let result = match command {
         Command::Run(args) => run::run(&common, &args),
+        Command::Explain(args) => explain::explain(&common, &args),
+        Command::Info(args) => info::info(&common, &args),
+        Command::Verify(args) => verify::verify(&common, &args),
+        Command::Bench(args) => bench::bench(&common, &args),
+        Command::Demo(args) => demo::demo(&common, &args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,10 +64,4 @@ pub fn main() -> ExitCode {
             })
         }
     }
-}
-
-/// Reads a file of text.
-pub(crate) fn read_text(path: &PathBuf) -> Result<String, CliError> {
-    std::fs::read_to_string(path)
-        .map_err(|error| CliError::Request(format!("{}: {error}", path.display())))
 }

@@ -4,24 +4,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
 
-use super::{CliError, Common, read_text};
-use crate::attention::{AttentionProblem, AttentionSpec, MergeProblem, MergeSpec, TensorDescs};
-use crate::engine::{Engine, EngineOptions};
-use crate::moe::{MoeProblem, MoeSpec, reference_tensors};
+use super::common::{CliError, Common};
+use super::spec::{OperatorSpec, read_inputs, read_spec};
+use crate::attention::{AttentionProblem, MergeProblem, merge_reference, reference};
+use crate::moe::{MoeProblem, reference_tensors};
+use crate::neighborhood::{self, NeighborhoodProblem};
 use crate::operator::Operator;
-use crate::tensor::{HostTensor, read_safetensors, write_safetensors};
+use crate::tensor::{HostTensor, write_safetensors};
 
 #[derive(Args)]
-pub(crate) struct RunArgs {
-    /// The spec, as JSON.
-    spec: PathBuf,
+pub(super) struct RunArgs {
+    /// The spec: a JSON file, or JSON.
+    spec: String,
     /// Input tensors, by their names in the contract.
-    #[arg(long)]
+    #[arg(long, value_name = "SAFETENSORS")]
     input: PathBuf,
     /// Where the outputs go.
-    #[arg(long)]
+    #[arg(long, value_name = "SAFETENSORS")]
     output: PathBuf,
     /// What computes: a GPU, or the f64 reference.
     #[arg(long, value_enum, default_value = "gpu")]
@@ -34,58 +34,124 @@ enum Backend {
     Cpu,
 }
 
-/// A spec of any operator, as a file has it.
-#[derive(Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub(crate) enum OperatorSpec {
-    Attention(AttentionSpec),
-    AttentionMerge(MergeSpec),
-    Moe(MoeSpec),
-}
-
-pub(crate) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
-    let text = read_text(&args.spec)?;
-    let spec: OperatorSpec = serde_json::from_str(&text)
-        .map_err(|error| CliError::Request(format!("{}: {error}", args.spec.display())))?;
-    let inputs = read_safetensors(&args.input)?;
-    let descs: TensorDescs =
-        inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
+    let spec = read_spec(&args.spec)?;
+    let (inputs, descs) = read_inputs(&args.input)?;
     let outputs = match spec {
         OperatorSpec::Attention(spec) => {
-            compute(common, args.backend, &AttentionProblem::new(&spec, &descs)?, &inputs)?
+            let problem = AttentionProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Cpu => attention_on_cpu(&problem, &inputs)?,
+            }
         }
         OperatorSpec::AttentionMerge(spec) => {
-            compute(common, args.backend, &MergeProblem::new(&spec, &descs)?, &inputs)?
+            let problem = MergeProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Cpu => merge_on_cpu(&problem, &inputs)?,
+            }
+        }
+        OperatorSpec::Neighborhood(spec) => {
+            let problem = NeighborhoodProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Cpu => neighborhood_on_cpu(&problem, &inputs)?,
+            }
         }
         OperatorSpec::Moe(spec) => {
             let problem = MoeProblem::new(&spec, &descs)?;
             match args.backend {
                 Backend::Cpu => reference_tensors(&problem, &inputs)?,
-                Backend::Gpu => compute(common, args.backend, &problem, &inputs)?,
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
             }
         }
     };
     Ok(write_safetensors(&args.output, &outputs)?)
 }
 
-fn compute<O: Operator>(
-    common: &Common,
-    backend: Backend,
-    operator: &O,
+/// The reference's results, in the order and the types that the spec asks for.
+fn attention_on_cpu(
+    problem: &AttentionProblem,
     inputs: &BTreeMap<String, HostTensor>,
 ) -> Result<BTreeMap<String, HostTensor>, CliError> {
-    let tiles = common
-        .tiles
-        .as_deref()
-        .map(|text| serde_json::from_str(text))
-        .transpose()
-        .map_err(|error| CliError::Request(format!("--tiles: {error}")))?;
-    match backend {
-        Backend::Gpu => {
-            let adapter = common.adapter.clone().unwrap_or_default();
-            let engine = Engine::open(&EngineOptions { adapter, ..EngineOptions::default() })?;
-            Ok(engine.run(operator, tiles, inputs)?)
+    let result = reference(problem, inputs)?;
+    let mut outputs = BTreeMap::new();
+    for (name, desc) in problem.tensors() {
+        let axes = problem.spec.layout.axes();
+        let values = match name {
+            "out" => permuted(&result.out, &axes.map(|axis| desc.shape()[axis] as usize), axes),
+            "lse" => result.lse.clone(),
+            _ => continue,
+        };
+        outputs.insert(name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), &values));
+    }
+    Ok(outputs)
+}
+
+fn merge_on_cpu(
+    problem: &MergeProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<BTreeMap<String, HostTensor>, CliError> {
+    let values = |name: &str| inputs.get(name).map(HostTensor::to_f64).unwrap_or_default();
+    let shape = problem.tensors["outs"].shape();
+    let rows: u64 = shape[1..4].iter().product();
+    let merged = merge_reference(
+        &values("outs"),
+        &values("lses"),
+        shape[0] as usize,
+        rows as usize,
+        shape[4] as usize,
+    )?;
+    let host = |name: &str, values: &[f64]| {
+        let desc = &problem.tensors[name];
+        (name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), values))
+    };
+    Ok(BTreeMap::from([host("out", &merged.out), host("lse", &merged.lse)]))
+}
+
+/// The reference's results, in the types that the spec asks for.
+fn neighborhood_on_cpu(
+    problem: &NeighborhoodProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<BTreeMap<String, HostTensor>, CliError> {
+    let result = neighborhood::reference(problem, inputs)?;
+    let mut outputs = BTreeMap::new();
+    for (name, values) in [("out", result.out), ("lse", result.lse)] {
+        if let Some(desc) = problem.tensors.get(name) {
+            let host = HostTensor::from_f64(desc.dtype, desc.shape(), &values);
+            outputs.insert(name.to_owned(), host);
         }
-        Backend::Cpu => Err(CliError::Failed("not yet".into())),
+    }
+    Ok(outputs)
+}
+
+/// Row-major elements of `shape` in another order: axis `i` of the result is axis `order[i]`.
+fn permuted(values: &[f64], shape: &[usize; 4], order: [usize; 4]) -> Vec<f64> {
+    let strides = [shape[1] * shape[2] * shape[3], shape[2] * shape[3], shape[3], 1];
+    let extents = order.map(|axis| shape[axis]);
+    let strides = order.map(|axis| strides[axis]);
+    (0..values.len())
+        .map(|index| {
+            let (mut rest, mut at) = (index, 0);
+            for axis in (0..4).rev() {
+                at += rest % extents[axis] * strides[axis];
+                rest /= extents[axis];
+            }
+            values[at]
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_first_becomes_heads_last() {
+        let values: Vec<f64> = (0..24).map(f64::from).collect();
+        let moved = permuted(&values, &[1, 2, 3, 4], [0, 2, 1, 3]);
+        assert_eq!(moved[..8], [0.0, 1.0, 2.0, 3.0, 12.0, 13.0, 14.0, 15.0]);
+        assert_eq!(permuted(&moved, &[1, 3, 2, 4], [0, 2, 1, 3]), values);
     }
 }

@@ -100,7 +100,8 @@ pub(crate) fn score_constants(
     // "No key" is LOWEST; the lowest finite scores, which some masks use, are kept at LOWEST_KEPT; MASKED parts the two.
     source.const_f32("LOWEST", f32::MIN);
     source.const_f32("MASKED", -3.2e38);
-    source.const_f32("LOWEST_KEPT", -3.0e38);
+    // Times log2(e), which the running maximum is in, it must stay above what stands for "no key".
+    source.const_f32("LOWEST_KEPT", -2.0e38);
     source.params.f32("softmax_scale", softmax_scale);
     let log2_e = std::f32::consts::LOG2_E;
     source.params.f32("exp_scale", if raw { softmax_scale * log2_e } else { log2_e });

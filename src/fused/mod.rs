@@ -6,3 +6,6 @@ pub(crate) mod source;
 mod tiles;
 
 pub use tiles::FusedTiles;
+
+/// Largest head_dim and value_dim that the kernels take.
+pub const MAX_HEAD_DIM: u32 = 576;

@@ -49,6 +49,22 @@ impl Access {
     }
 }
 
+/// What a constant vector may hold.
+pub(crate) trait Vec3Element: std::fmt::Display {
+    const KIND: &'static str;
+    const SUFFIX: &'static str;
+}
+
+impl Vec3Element for u32 {
+    const KIND: &'static str = "u32";
+    const SUFFIX: &'static str = "u";
+}
+
+impl Vec3Element for bool {
+    const KIND: &'static str = "bool";
+    const SUFFIX: &'static str = "";
+}
+
 impl KernelSource {
     pub fn const_u32(&mut self, name: &str, value: u32) {
         let _ = writeln!(self.consts, "const {name}: u32 = {value}u;");
@@ -60,6 +76,15 @@ impl KernelSource {
 
     pub fn const_f32(&mut self, name: &str, value: f32) {
         let _ = writeln!(self.consts, "const {name}: f32 = {value:?}f;");
+    }
+
+    /// A vector of three, of unsigned numbers or truth values.
+    pub fn const_vec3<T: Vec3Element>(&mut self, name: &str, [x, y, z]: [T; 3]) {
+        let (kind, suffix) = (T::KIND, T::SUFFIX);
+        let _ = writeln!(
+            self.consts,
+            "const {name}: vec3<{kind}> = vec3<{kind}>({x}{suffix}, {y}{suffix}, {z}{suffix});"
+        );
     }
 
     /// Adds a fragment, once.
@@ -180,6 +205,22 @@ impl KernelSource {
             "fn {name}_get(i: u32) -> {kind} {{\n    let at = params.{name}_first + i;\n    return {value};\n}}\n"
         );
         self.accessors.push_str(&text);
+    }
+
+    /// The same for a tensor packed into words of `buffer`.
+    pub fn packed_reader(&mut self, name: &str, buffer: &str, dtype: Dtype) {
+        let (kind, value) = match dtype {
+            Dtype::I32 => ("i32", format!("bitcast<i32>({buffer}[params.{name}_first + i])")),
+            Dtype::Bool => ("bool", format!("{buffer}[params.{name}_first + i] != 0u")),
+            _ => ("f32", format!("bitcast<f32>({buffer}[params.{name}_first + i])")),
+        };
+        let text = format!("fn {name}_get(i: u32) -> {kind} {{ return {value}; }}\n");
+        self.accessors.push_str(&text);
+    }
+
+    /// Whether a param of this name is there already.
+    pub fn has_param(&self, name: &str) -> bool {
+        self.params.has(name)
     }
 
     /// The element type that [`KernelSource::side_reader`] reads.

@@ -57,16 +57,26 @@ const fn one() -> u32 {
     1
 }
 
-/// Floats of q and of outputs a lane may hold: more spills on some GPU's compiler (workgroup tiles), or outgrows a
-/// processor's instruction cache (streams).
+/// The largest number of a tile set, and the most parts that keys are split into.
+const LARGEST: u32 = 4096;
+const MOST_SPLITS: u32 = 4096;
+
+/// Floats of outputs a lane may hold in workgroup tiles, and of q and outputs in streams: more spills on some GPU's
+/// compiler, or outgrows a processor's instruction cache.
 const WORKGROUP_ACCUMULATORS: u32 = 32;
-const STREAM_ACCUMULATORS: u32 = 512;
+const STREAM_ACCUMULATORS: u32 = 96;
+const STREAM_ACCUMULATORS_ON_CPU: u32 = 512;
+
+/// Micro-tiles of more scores than this are for devices with more workgroup memory than this: those with 32 KiB have
+/// register files that such tiles spill from.
+const COMMON_MICRO_TILE: u32 = 16;
+const COMMON_WORKGROUP_BYTES: u32 = 32 << 10;
 
 /// `tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q`, best first where everything fits.
 const WORKGROUP_SETS: [[u32; 7]; 12] = [
-    [64, 64, 4, 4, 32, 16, 1],
-    [64, 64, 4, 4, 16, 16, 0],
     [64, 32, 4, 4, 32, 16, 1],
+    [64, 64, 4, 4, 16, 16, 0],
+    [64, 64, 4, 4, 32, 16, 1],
     [64, 32, 4, 4, 32, 16, 0],
     [64, 64, 8, 4, 16, 8, 0],
     [64, 64, 4, 8, 16, 8, 0],
@@ -153,12 +163,16 @@ impl FusedTiles {
         limits: &GpuLimits,
     ) -> Result<(), PlanError> {
         let refused = |reason| PlanError::Tiles { tiles: self.to_string(), reason };
-        let shape = self.workgroup_shape().or_else(|| self.stream_shape(head_dim.max(value_dim)));
+        let shape = self
+            .too_large()
+            .or_else(|| self.workgroup_shape())
+            .or_else(|| self.stream_shape(head_dim.max(value_dim)));
         if let Some(reason) = shape {
             return Err(refused(reason));
         }
-        if self.kv_splits() == 0 {
-            return Err(refused("kv_splits is 0".to_owned()));
+        if !(1..=MOST_SPLITS).contains(&self.kv_splits()) {
+            let got = self.kv_splits();
+            return Err(refused(format!("kv_splits is {got}, not 1 to {MOST_SPLITS}")));
         }
         let lanes = match *self {
             Self::Workgroup { subgroup: false, .. } => 0,
@@ -193,6 +207,30 @@ impl FusedTiles {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The first number that no device has room for, if any; what follows multiplies them.
+    fn too_large(&self) -> Option<String> {
+        let numbers = match *self {
+            Self::Workgroup { tile_q, tile_kv, rows, cols, head_chunk, key_chunk, .. } => [
+                ("tile_q", tile_q),
+                ("tile_kv", tile_kv),
+                ("rows", rows),
+                ("cols", cols),
+                ("head_chunk", head_chunk),
+                ("key_chunk", key_chunk),
+            ],
+            Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, .. } => [
+                ("rows", rows),
+                ("lanes", lanes),
+                ("keys", keys),
+                ("tile_kv", tile_kv),
+                ("workgroup_size", workgroup_size),
+                ("rows", rows),
+            ],
+        };
+        let (name, value) = numbers.into_iter().find(|(_, value)| *value > LARGEST)?;
+        Some(format!("{name} is {value}, not up to {LARGEST}"))
     }
 
     /// What keeps the workgroup kernel from running with these numbers, if anything.
@@ -238,14 +276,30 @@ impl FusedTiles {
     }
 
     /// Whether a lane's registers hold its share of q and outputs without spilling.
-    fn fits_registers(&self, head_dim: u32, value_dim: u32) -> bool {
+    fn fits_registers(&self, head_dim: u32, value_dim: u32, is_cpu: bool) -> bool {
         match *self {
             Self::Workgroup { tile_kv, rows, cols, .. } => {
                 rows * 4 * value_dim.div_ceil(4 * tile_kv / cols) <= WORKGROUP_ACCUMULATORS
             }
             Self::Stream { rows, lanes, .. } => {
                 let steps = value_dim.div_ceil(4 * lanes) + head_dim.div_ceil(4 * lanes);
-                rows * 4 * steps <= STREAM_ACCUMULATORS
+                let most = if is_cpu { STREAM_ACCUMULATORS_ON_CPU } else { STREAM_ACCUMULATORS };
+                rows * 4 * steps <= most
+            }
+        }
+    }
+
+    /// Loops of the forward kernel that stay rolled, as (trips, multiply-adds a lane does in one): what statistics of
+    /// compiled kernels need to weigh them.
+    pub fn rolled_loops(&self, head_dim: u32, value_dim: u32) -> Vec<(u32, u32)> {
+        match *self {
+            Self::Workgroup { tile_kv, rows, cols, head_chunk, key_chunk, .. } => {
+                let values = 4 * value_dim.div_ceil(4 * tile_kv / cols);
+                let scores = (head_dim.div_ceil(head_chunk), rows * cols * head_chunk);
+                vec![scores, (tile_kv / key_chunk, rows * values * key_chunk)]
+            }
+            Self::Stream { rows, lanes, keys, .. } => {
+                vec![(keys, rows * 4 * head_dim.div_ceil(4 * lanes))]
             }
         }
     }
@@ -256,6 +310,9 @@ impl FusedTiles {
     pub fn candidates(head_dim: u32, value_dim: u32, rows: u64, limits: &GpuLimits) -> Vec<Self> {
         let mut tiles = Vec::new();
         for [tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q] in WORKGROUP_SETS {
+            if rows * cols > COMMON_MICRO_TILE && limits.workgroup_bytes <= COMMON_WORKGROUP_BYTES {
+                continue;
+            }
             for subgroup in [true, false] {
                 tiles.push(Self::Workgroup {
                     tile_q,
@@ -273,8 +330,9 @@ impl FusedTiles {
         tiles.extend(Self::streams(limits));
         tiles.retain(|tiles| tiles.check(head_dim, value_dim, limits).is_ok());
         // Where nothing fits the registers, what spills still computes.
-        if tiles.iter().any(|tiles| tiles.fits_registers(head_dim, value_dim)) {
-            tiles.retain(|tiles| tiles.fits_registers(head_dim, value_dim));
+        let fits = |tiles: &Self| tiles.fits_registers(head_dim, value_dim, limits.is_cpu);
+        if tiles.iter().any(fits) {
+            tiles.retain(fits);
         }
         // Streams first where lanes are a processor's; then the largest tile that the rows fill.
         tiles.sort_by_key(|tiles| {

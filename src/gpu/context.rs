@@ -192,7 +192,10 @@ fn from_wgpu(what: &str, bytes: u64, error: &wgpu::Error) -> GpuError {
 
 /// The result of a mapping, awaited.
 #[derive(Clone, Debug, Default)]
-struct Mapped(Arc<Mutex<(Option<Result<(), wgpu::BufferAsyncError>>, Option<std::task::Waker>)>>);
+struct Mapped(Arc<Mutex<MapState>>);
+
+/// The result, once there, and who waits for it.
+type MapState = (Option<Result<(), wgpu::BufferAsyncError>>, Option<std::task::Waker>);
 
 impl Mapped {
     fn set(&self, result: Result<(), wgpu::BufferAsyncError>) {

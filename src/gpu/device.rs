@@ -141,11 +141,6 @@ pub(crate) async fn open(
 ) -> Result<(wgpu::Device, wgpu::Queue), GpuError> {
     let adapters = sorted_adapters(choice).await;
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-    let found = if names.is_empty() {
-        "none (is a Vulkan, Metal or DX12 driver installed?)".to_owned()
-    } else {
-        names.join(", ")
-    };
     let (index, wanted) = match choice {
         AdapterChoice::HighPerformance | AdapterChoice::LowPower => (0, "at all".to_owned()),
         AdapterChoice::Index(index) => (*index, format!("of index {index}")),
@@ -155,7 +150,7 @@ pub(crate) async fn open(
         }
     };
     let Some(adapter) = adapters.get(index) else {
-        return Err(GpuError::NoAdapter { wanted, found });
+        return Err(GpuError::NoAdapter { wanted, found: names });
     };
     let wished = FEATURES.iter().fold(wgpu::Features::empty(), |all, (one, _)| all | *one);
     let descriptor = wgpu::DeviceDescriptor {

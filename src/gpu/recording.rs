@@ -1,5 +1,6 @@
 //! A plan: dispatches and what they bind, inert until an engine records them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::limits::GpuLimits;
@@ -40,6 +41,15 @@ pub enum Grid {
         /// Its first byte that counts, a multiple of 4.
         offset: u64,
     },
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct([x, y, z]) => write!(f, "{x} x {y} x {z}"),
+            Self::Indirect { .. } => f.write_str("as many as the device counts"),
+        }
+    }
 }
 
 impl From<[u32; 3]> for Grid {

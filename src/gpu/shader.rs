@@ -89,6 +89,11 @@ impl Params {
         self.push(name.into(), "f32", value.to_le_bytes());
     }
 
+    /// Whether a number of this name was added.
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(known, _)| known == name)
+    }
+
     /// Adds a list of signed numbers; element `i` is `params.name[i / 4u][i % 4u]`.
     pub fn i32_list(&mut self, name: impl Into<String>, values: &[i32]) {
         let mut values = values.to_vec();

@@ -94,9 +94,23 @@ impl HostTensor {
 /// # Errors
 /// [`TensorFileError`] when the file cannot be read, is not safetensors, or holds an unknown element type.
 pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, HostTensor>, TensorFileError> {
-    let name = || path.display().to_string();
-    let raw = std::fs::read(path).map_err(|source| TensorFileError::Io { path: name(), source })?;
-    let file = SafeTensors::deserialize(&raw)
+    let name = path.display().to_string();
+    match std::fs::read(path) {
+        Ok(raw) => parse_safetensors(&name, &raw),
+        Err(source) => Err(TensorFileError::Io { path: name, source }),
+    }
+}
+
+/// Reads every tensor of a safetensors file that is in memory; `path` is what errors call it.
+///
+/// # Errors
+/// [`TensorFileError`] when it is not safetensors, or holds an unknown element type.
+pub fn parse_safetensors(
+    path: &str,
+    raw: &[u8],
+) -> Result<BTreeMap<String, HostTensor>, TensorFileError> {
+    let name = || path.to_owned();
+    let file = SafeTensors::deserialize(raw)
         .map_err(|error| TensorFileError::Format { path: name(), message: error.to_string() })?;
     let mut tensors = BTreeMap::new();
     for (tensor, view) in file.tensors() {

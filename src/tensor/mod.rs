@@ -6,7 +6,9 @@ mod layout;
 mod view;
 
 pub use dtype::Dtype;
-pub use host::{HostTensor, TensorFileError, read_safetensors, write_safetensors};
+pub use host::{
+    HostTensor, TensorFileError, parse_safetensors, read_safetensors, write_safetensors,
+};
 pub use layout::Layout;
 pub use view::TensorView;
 

@@ -1,3 +1,22 @@
-//! Holding results against the truth.
+//! Holding results against the truth: the suite of cases that the tests and `tilewise verify` share.
+//!
+//! A case runs as an app would run it, on buffers of its own: inputs are surrounded by NaN (behind their end, between
+//! their rows, beyond `kv_lens`), outputs start as NaN, and what lies between an output's rows must stay as it was.
+//! What comes back is [judged](judge::judge) against the reference in f64, within a budget that the error of a plain
+//! implementation sets.
 
+mod answer;
+mod case;
+mod cases;
+mod inputs;
 pub mod judge;
+mod place;
+mod question;
+mod report;
+mod run;
+
+pub use case::{Case, Fill, Placement, Style};
+pub use cases::{cases, find_cases};
+pub use question::Question;
+pub use report::{CaseFailure, CaseReport, Failure};
+pub use run::{Trial, run_case};

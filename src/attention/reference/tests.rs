@@ -278,9 +278,10 @@ fn wrong_inputs_are_named() {
 #[test]
 fn the_callers_wgsl_fails_by_its_place() {
     let all = inputs(Dtype::F32);
-    let problem =
-        problem(json!({"mask": {"wgsl": "fn mask_mod(b: u32) -> bool {\n return c; }"}}), &all);
-    let error = reference(&problem, &all).unwrap_err().to_string();
+    let spec = json!({"mask": {"wgsl": "fn mask_mod(b: u32) -> bool {\n return c; }"}});
+    let spec: AttentionSpec = serde_json::from_value(spec).unwrap();
+    let descs = all.iter().map(|(name, tensor)| (name.clone(), tensor.desc())).collect();
+    let error = AttentionProblem::new(&spec, &descs).unwrap_err().to_string();
     assert!(error.starts_with("mask.wgsl: line 2, column 9: "), "{error}");
 }
 

@@ -1,0 +1,43 @@
+//! Attention on the best adapter: each named problem is checked against the f64 reference, then timed.
+//! On a software adapter the times say nothing about GPUs; the group's name tells the device.
+
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tilewise::problems::{Expected, Resident, find, inputs, work};
+use tilewise::{Engine, EngineOptions};
+
+/// One of each kind, so that all of it takes a minute.
+const PROBLEMS: [&str; 8] = [
+    "prefill_causal",
+    "llama_decode",
+    "bert_padded",
+    "sliding_window",
+    "gqa_odd_tails",
+    "gpt_oss_sinks",
+    "swin_windows",
+    "packed_documents",
+];
+
+fn attention(criterion: &mut Criterion) {
+    let engine = Engine::open(&EngineOptions::default()).expect("an adapter");
+    let adapter = engine.adapter();
+    let mut group = criterion.benchmark_group(format!("{} ({})", adapter.name, adapter.kind));
+    group.sample_size(10).warm_up_time(Duration::from_millis(300));
+    group.measurement_time(Duration::from_secs(2));
+    for name in PROBLEMS {
+        let problem = find(name).expect("a known name").problem().expect("a right problem");
+        let inputs = inputs(&problem, 1);
+        let expected = Expected::new(&problem, &inputs).expect("a reference");
+        let call = Resident::new(&engine, &problem, None, &inputs).expect("a call that fits");
+        call.run(1).expect("a run");
+        let outputs = call.outputs().expect("outputs");
+        expected.check(&problem, &outputs).expect("right outputs");
+        group.throughput(Throughput::Elements(work(&problem, &inputs).flops as u64));
+        group.bench_function(name, |bencher| bencher.iter(|| call.run(1).expect("a run")));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, attention);
+criterion_main!(benches);

@@ -1,0 +1,166 @@
+// Which rows a workgroup owns and which key tiles it visits, for windows over up to three axes (those that are not there
+// come first and have one token). A tile's rows are a box of queries of one dilation class, in in-class coordinates; its
+// keys are boxes that together hold what the rows' windows do. Extra tokens follow in tiles of their own.
+// A key is its in-class coordinates from the block's first key on, packed into one word; an extra token is EXTRA_FIRST + index.
+
+const EMPTY_TILE: u32 = 0u;
+const PARTIAL_TILE: u32 = 1u;
+const FULL_TILE: u32 = 2u;
+const NO_KEY: u32 = 0xffffffffu;
+const EXTRA_FIRST: u32 = 0x80000000u;
+
+struct Block {
+    batch: u32,
+    head: u32,
+    kv_head: u32,
+    row_first: u32,           // rows are places in the box
+    row_end: u32,
+    tile_first: u32,
+    tile_end: u32,
+    kv_end: u32,              // one past the last valid key
+    part: u32,
+    origin: vec3<u32>,        // the class: token = origin + DILATION * in-class coordinate
+    len: vec3<u32>,           // tokens of the class
+    query_first: vec3<u32>,
+    query_end: vec3<u32>,
+    key_first: vec3<u32>,
+    span: vec3<u32>,          // keys that some row sees, from key_first on
+    full_first: vec3<u32>,    // keys that every row sees, from key_first on
+    full_end: vec3<u32>,
+    boxes: vec3<u32>,
+    window_tiles: u32,
+    k_first: u32,             // element offset of the key at key_first
+    v_first: u32,
+}
+
+// A query: its token, and the keys it sees (first and last, packed; the last with its guards set).
+struct Query {
+    token: vec3<u32>,
+    key_first: vec3<u32>,     // token of the key of coordinates 0
+    window_first: u32,
+    window_last: u32,
+}
+
+struct Row {
+    valid: bool,
+    batch: u32,
+    head: u32,
+    q: Query,
+}
+
+struct Window { first: vec3<u32>, end: vec3<u32> }
+
+fn pack(at: vec3<u32>) -> u32 {
+    return (at.x << KEY_SHIFT.x) | (at.y << KEY_SHIFT.y) | (at.z << KEY_SHIFT.z);
+}
+
+fn unpack(key: u32) -> vec3<u32> {
+    return (vec3(key) >> KEY_SHIFT) & KEY_MASK;
+}
+
+// Coordinates of place `index` in a box, last axis fastest.
+fn place_in(index: u32, sides: vec3<u32>) -> vec3<u32> {
+    return vec3(index / (sides.y * sides.z), index / sides.z % sides.y, index % sides.z);
+}
+
+// Keys that query `index` of a class sees. The leader is the query of its group that the window is laid around.
+fn window_of(index: vec3<u32>, len: vec3<u32>) -> Window {
+    let leader = min(index / STRIDE * STRIDE + LEADER, len - 1u);
+    let first = max(leader, BEFORE) - BEFORE;
+    if (CLIP) { return Window(first, min(select(leader + AFTER, index, CAUSAL) + 1u, len)); }
+    let shifted = select(min(first, len - WINDOW), first, CAUSAL);
+    return Window(shifted, select(shifted + WINDOW, min(index + 1u, len), CAUSAL));
+}
+
+fn domain_row(block: Block, r: u32) -> Row {
+    let index = block.query_first + place_in(r, QUERY_BOX);
+    let window = window_of(index, block.len);
+    let query = Query(
+        block.origin + DILATION * index, block.origin + DILATION * block.key_first,
+        pack(window.first - block.key_first), pack(window.end - 1u - block.key_first) | KEY_GUARDS,
+    );
+    return Row((r < QUERY_BOX_VOLUME) & all(index < block.query_end), block.batch, block.head, query);
+}
+
+fn q_offset(row: Row) -> u32 {
+    let t = row.q.token;
+    return params.q_first + row.batch * params.q_batch_stride + row.head * params.q_head_stride
+        + t.x * params.q_x_stride + t.y * params.q_y_stride + t.z * params.q_z_stride;
+}
+
+fn k_offset(block: Block, key: u32) -> u32 {
+    if (HAS_EXTRA && key >= EXTRA_FIRST) { return extra_k_offset(block, key - EXTRA_FIRST); }
+    let at = unpack(key) * DILATION;
+    return block.k_first + at.x * params.k_x_stride + at.y * params.k_y_stride + at.z * params.k_z_stride;
+}
+
+fn v_offset(block: Block, key: u32) -> u32 {
+    if (HAS_EXTRA && key >= EXTRA_FIRST) { return extra_v_offset(block, key - EXTRA_FIRST); }
+    let at = unpack(key) * DILATION;
+    return block.v_first + at.x * params.v_x_stride + at.y * params.v_y_stride + at.z * params.v_z_stride;
+}
+
+fn domain_key(block: Block, tile: u32, c: u32) -> u32 {
+    if (HAS_EXTRA && tile >= block.window_tiles) {
+        let extra = (tile - block.window_tiles) * TILE_KV + c;
+        return select(NO_KEY, EXTRA_FIRST + extra, extra < params.extra);
+    }
+    let at = place_in(tile, block.boxes) * KEY_BOX + place_in(c, KEY_BOX);
+    return select(NO_KEY, pack(at), (c < KEY_BOX_VOLUME) & all(at < block.span));
+}
+
+fn mask_keeps(b: u32, h: u32, q: Query, key: u32) -> bool {
+    let inside = ((key | KEY_GUARDS) - q.window_first) & (q.window_last - key) & KEY_GUARDS;
+    return (inside == KEY_GUARDS) | (HAS_EXTRA & (key >= EXTRA_FIRST));
+}
+
+fn domain_tile_state(block: Block, tile: u32) -> u32 {
+    if (HAS_EXTRA && tile >= block.window_tiles) {
+        return select(PARTIAL_TILE, FULL_TILE, (tile - block.window_tiles + 1u) * TILE_KV <= params.extra);
+    }
+    let first = place_in(tile, block.boxes) * KEY_BOX;
+    let full = all(first >= block.full_first) & all(first + KEY_BOX <= block.full_end);
+    return select(PARTIAL_TILE, FULL_TILE, full & (KEY_BOX_VOLUME == TILE_KV));
+}
+
+fn domain_block(workgroup: u32) -> Block {
+    let number = workgroup + params.workgroup_first;
+    let boxes = vec3(params.boxes_x, params.boxes_y, params.boxes_z);
+    let box_count = boxes.x * boxes.y * boxes.z;
+    let class_number = number / box_count;
+    let head_number = class_number / CLASSES;
+    var block: Block;
+    block.row_end = TILE_Q;
+    block.head = params.head_first + head_number % params.heads;
+    block.batch = params.batch_first + head_number / params.heads;
+    block.kv_head = block.head / GROUP_SIZE;
+    block.origin = place_in(class_number % CLASSES, DILATION);
+    block.len = (domain_extents() - block.origin + DILATION - 1u) / DILATION;
+    block.query_first = place_in(number % box_count, boxes) * QUERY_BOX;
+    block.query_end = min(block.query_first + QUERY_BOX, block.len);
+    // The surplus of a folded grid, and boxes that a shorter class does not have: no rows, no tiles.
+    if (number >= params.workgroups || any(block.query_first >= block.len)) {
+        block.query_end = vec3(0u);
+        return block;
+    }
+    let low = window_of(block.query_first, block.len);
+    let high = window_of(block.query_end - 1u, block.len);
+    block.key_first = low.first;
+    block.span = high.end - low.first;
+    block.full_first = high.first - low.first;
+    block.full_end = low.end - low.first;
+    block.boxes = (block.span + KEY_BOX - 1u) / KEY_BOX;
+    block.window_tiles = block.boxes.x * block.boxes.y * block.boxes.z;
+    block.tile_end = block.window_tiles;
+    block.kv_end = pack(block.span - 1u) + 1u;
+    if (HAS_EXTRA) {
+        block.tile_end += (params.extra + TILE_KV - 1u) / TILE_KV;
+        block.kv_end = EXTRA_FIRST + params.extra;
+    }
+    let token = block.origin + DILATION * block.key_first;
+    block.k_first = params.k_first + block.batch * params.k_batch_stride + block.kv_head * params.k_head_stride
+        + token.x * params.k_x_stride + token.y * params.k_y_stride + token.z * params.k_z_stride;
+    block.v_first = params.v_first + block.batch * params.v_batch_stride + block.kv_head * params.v_head_stride
+        + token.x * params.v_x_stride + token.y * params.v_y_stride + token.z * params.v_z_stride;
+    return block;
+}

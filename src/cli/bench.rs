@@ -1,0 +1,148 @@
+//! `tilewise bench`: named problems, checked, then timed.
+
+mod report;
+mod sample;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::report::{Figures, Report};
+use self::sample::{Candidate, Summary, time_interleaved};
+use super::common::{CliError, Common};
+use super::explain::label;
+use super::measure::ceilings;
+use super::output::{print, print_json};
+use crate::attention::AttentionProblem;
+use crate::engine::Engine;
+use crate::fused::FusedTiles;
+use crate::operator::Operator;
+use crate::problems::{ATTENTION, Expected, NamedProblem, Resident, find, inputs, work};
+use crate::verify::judge::JudgeReport;
+
+#[derive(Args)]
+pub(super) struct BenchArgs {
+    /// Problems by name; all of them without one. A wrong name lists them.
+    #[arg(value_name = "PROBLEM")]
+    problems: Vec<String>,
+    /// Timed runs of each tile set, interleaved.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// Compare every tile set that the device is worth trying.
+    #[arg(long, conflicts_with = "tiles")]
+    all_tiles: bool,
+    /// Seed of the inputs.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn bench(common: &Common, args: &BenchArgs) -> Result<(), CliError> {
+    let problems: Vec<&NamedProblem> = if args.problems.is_empty() {
+        ATTENTION.iter().collect()
+    } else {
+        args.problems.iter().map(|name| find(name)).collect::<Result<_, _>>()?
+    };
+    let tiles: Option<FusedTiles> = common.tiles()?;
+    let engine = common.open()?;
+    let progress = progress_bar(problems.len() as u64);
+    progress.set_message("measuring the device");
+    let mut report =
+        Report::new(&engine, ceilings(&engine)?, common.floor).sampled(args.runs, args.seed);
+    for named in problems {
+        let figures = Run { engine: &engine, args, named, progress: &progress }.figures(tiles)?;
+        report.results.extend(figures);
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&report.text())?;
+    }
+    match report.wrong() {
+        0 => Ok(()),
+        wrong => Err(CliError::Failed(format!("{wrong} results are wrong and were not timed"))),
+    }
+}
+
+fn progress_bar(length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// One problem on one device.
+struct Run<'a> {
+    engine: &'a Engine,
+    args: &'a BenchArgs,
+    named: &'a NamedProblem,
+    progress: &'a ProgressBar,
+}
+
+impl Run<'_> {
+    fn say(&self, what: &str) {
+        self.progress.set_message(format!("{}: {what}", self.named.name));
+        self.progress.tick();
+    }
+
+    /// The figures of each tile set, fastest first; those of wrong ones last, without times.
+    fn figures(&self, forced: Option<FusedTiles>) -> Result<Vec<Figures>, CliError> {
+        let problem = self.named.problem()?;
+        let candidates = problem.candidates(self.engine.limits())?;
+        let tiles = match forced {
+            Some(tiles) => vec![tiles],
+            None if self.args.all_tiles => candidates,
+            None => candidates.into_iter().take(1).collect(),
+        };
+        self.say("the f64 reference");
+        let inputs = inputs(&problem, self.args.seed);
+        let expected = Expected::new(&problem, &inputs)?;
+        let work = work(&problem, &inputs);
+        let (mut candidates, mut figures, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+        for tiles in tiles {
+            self.say(&format!("checking {}", label(&tiles)));
+            let call = Resident::new(self.engine, &problem, Some(tiles), &inputs)?;
+            call.run(1)?; // also compiles
+            let checked = self.checked(&expected, &call)?;
+            let of = Figures::new(self.named, &problem, tiles, work, checked);
+            if of.checked.is_some() {
+                candidates.push(Candidate::new(call)?);
+                figures.push(of);
+            } else {
+                wrong.push(of);
+            }
+        }
+        self.say("timing");
+        let samples = time_interleaved(&candidates, self.args.runs)?;
+        for (of, samples) in figures.iter_mut().zip(&samples) {
+            of.wall = Some(Summary::of(samples.iter().map(|elapsed| elapsed.wall)));
+            of.cpu = Some(Summary::of(samples.iter().map(|elapsed| elapsed.cpu)));
+        }
+        let counts =
+            |of: &Figures| if self.engine.adapter().is_software() { of.cpu } else { of.wall };
+        let median = |of: &Figures| counts(of).map_or(f64::INFINITY, |time| time.median_ms);
+        figures.sort_by(|a, b| median(a).total_cmp(&median(b)));
+        figures.extend(wrong);
+        Ok(figures)
+    }
+
+    /// How right the outputs are; `None`, and the worst elements on stderr, where they are wrong.
+    fn checked(
+        &self,
+        expected: &Expected,
+        call: &Resident<AttentionProblem>,
+    ) -> Result<Option<JudgeReport>, CliError> {
+        let problem = &call.prepared.operator;
+        let checked = expected.check(problem, &call.outputs()?);
+        Ok(checked
+            .map_err(|mismatch| {
+                let tiles = label(&call.prepared.tiles);
+                self.progress.suspend(|| eprintln!("{} {tiles}: {mismatch}", self.named.name));
+            })
+            .ok())
+    }
+}

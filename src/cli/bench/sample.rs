@@ -1,0 +1,84 @@
+//! Timed runs, interleaved, and what is told of them.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::attention::AttentionProblem;
+use crate::cli::common::CliError;
+use crate::cli::measure::Elapsed;
+use crate::problems::Resident;
+
+/// A timed run lasts about this long: short calls are repeated within one submission.
+const RUN: Duration = Duration::from_millis(20);
+
+/// A call that is warm, and how often it is repeated in a run.
+pub(super) struct Candidate {
+    call: Resident<AttentionProblem>,
+    calls: u32,
+}
+
+impl Candidate {
+    /// Warms a call that is compiled already, and looks how long it takes.
+    pub fn new(call: Resident<AttentionProblem>) -> Result<Self, CliError> {
+        let first = Elapsed::of(|| call.run(1))?;
+        let calls = (RUN.as_secs_f64() / first.wall.as_secs_f64().max(1e-6)).ceil();
+        Ok(Self { call, calls: (calls as u32).clamp(1, 1000) })
+    }
+
+    /// Time of a call.
+    fn timed(&self) -> Result<Elapsed, CliError> {
+        let Elapsed { wall, cpu } = Elapsed::of(|| self.call.run(self.calls))?;
+        Ok(Elapsed { wall: wall / self.calls, cpu: cpu / self.calls })
+    }
+}
+
+/// Runs every candidate once, then all of them again: what drifts, drifts for all.
+pub(super) fn time_interleaved(
+    candidates: &[Candidate],
+    runs: u32,
+) -> Result<Vec<Vec<Elapsed>>, CliError> {
+    let mut samples = vec![Vec::new(); candidates.len()];
+    for _ in 0..runs {
+        for (candidate, samples) in candidates.iter().zip(&mut samples) {
+            samples.push(candidate.timed()?);
+        }
+    }
+    Ok(samples)
+}
+
+/// Times of a call over runs, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Summary {
+    pub median_ms: f64,
+    pub least_ms: f64,
+    pub most_ms: f64,
+}
+
+impl Summary {
+    pub fn of(times: impl Iterator<Item = Duration>) -> Self {
+        let mut ms: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e3).collect();
+        ms.sort_by(f64::total_cmp);
+        let at = |index: usize| ms.get(index).copied().unwrap_or(f64::NAN);
+        let middle = ms.len().saturating_sub(1);
+        Self {
+            median_ms: (at(middle / 2) + at(middle.div_ceil(2))) / 2.0,
+            least_ms: at(0),
+            most_ms: at(middle),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_stands_in_the_middle() {
+        let of = |ms: &[u64]| Summary::of(ms.iter().map(|&ms| Duration::from_millis(ms)));
+        let odd = of(&[9, 1, 3]);
+        assert_eq!((odd.median_ms, odd.least_ms, odd.most_ms), (3.0, 1.0, 9.0));
+        assert_eq!(of(&[4, 2]).median_ms, 3.0);
+        assert!(of(&[]).median_ms.is_nan());
+    }
+}

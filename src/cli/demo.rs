@@ -1,0 +1,28 @@
+//! `tilewise demo`: a real job, and something to look at.
+
+mod attention;
+mod canvas;
+mod encoder;
+mod picture;
+
+use clap::{Args, Subcommand};
+
+use super::common::{CliError, Common};
+
+#[derive(Args)]
+pub(super) struct DemoArgs {
+    #[command(subcommand)]
+    demo: Demo,
+}
+
+#[derive(Subcommand)]
+enum Demo {
+    /// Self-attention of a real sentence encoder: what each word of a text looks at, as a table and a picture.
+    Attention(attention::AttentionDemoArgs),
+}
+
+pub(super) fn demo(common: &Common, args: &DemoArgs) -> Result<(), CliError> {
+    match &args.demo {
+        Demo::Attention(args) => attention::attention(common, args),
+    }
+}

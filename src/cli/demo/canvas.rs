@@ -1,0 +1,152 @@
+//! A picture of pixels: rectangles, text, PNG.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use ab_glyph::{Font, FontRef, GlyphId, PxScale, ScaleFont, point};
+
+use crate::cli::common::CliError;
+
+/// See `assets/README.md`.
+const FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans-latin.ttf");
+
+pub(super) type Colour = [u8; 3];
+
+/// RGB pixels, row by row.
+pub(super) struct Canvas {
+    width: usize,
+    height: usize,
+    pixels: Vec<Colour>,
+}
+
+/// A written line as coverage, 0 to 1 a pixel; its baseline is `baseline` rows below its top.
+pub(super) struct Line {
+    pub width: usize,
+    pub height: usize,
+    coverage: Vec<f32>,
+}
+
+impl Line {
+    /// Writes a line with letters of this size in pixels, from the highest to the lowest.
+    pub fn new(text: &str, size: f32) -> Self {
+        let Ok(font) = FontRef::try_from_slice(FONT) else {
+            return Self { width: 0, height: 0, coverage: Vec::new() };
+        };
+        let font = font.as_scaled(PxScale::from(size));
+        let mut glyphs = Vec::new();
+        let (mut x, mut last) = (0.0, None::<GlyphId>);
+        for letter in text.chars() {
+            let id = font.glyph_id(letter);
+            x += last.map_or(0.0, |last| font.kern(last, id));
+            glyphs.push(id.with_scale_and_position(font.scale(), point(x, font.ascent())));
+            x += font.h_advance(id);
+            last = Some(id);
+        }
+        let (width, height) = (x.ceil() as usize, font.height().ceil() as usize);
+        let mut line = Self { width, height, coverage: vec![0.0; width * height] };
+        for glyph in glyphs {
+            let Some(outline) = font.outline_glyph(glyph) else { continue };
+            let corner = outline.px_bounds().min;
+            outline.draw(|dx, dy, share| {
+                line.cover(corner.x as i64 + i64::from(dx), corner.y as i64 + i64::from(dy), share);
+            });
+        }
+        line
+    }
+
+    fn cover(&mut self, x: i64, y: i64, share: f32) {
+        let (Ok(x), Ok(y)) = (usize::try_from(x), usize::try_from(y)) else { return };
+        if x < self.width && y < self.height {
+            let at = &mut self.coverage[y * self.width + x];
+            *at = at.max(share);
+        }
+    }
+
+    /// The same, read from bottom to top.
+    pub fn upright(&self) -> Self {
+        let (width, height) = (self.height, self.width);
+        let from = |x: usize, y: usize| self.coverage[x * self.width + (self.width - 1 - y)];
+        let coverage = (0..width * height).map(|at| from(at % width, at / width)).collect();
+        Self { width, height, coverage }
+    }
+}
+
+impl Canvas {
+    pub fn new(width: usize, height: usize, colour: Colour) -> Self {
+        Self { width, height, pixels: vec![colour; width * height] }
+    }
+
+    /// Width and height.
+    #[cfg(test)]
+    pub fn size(&self) -> [usize; 2] {
+        [self.width, self.height]
+    }
+
+    /// Fills a rectangle, as much of it as lies within.
+    pub fn fill(&mut self, [x, y]: [usize; 2], [width, height]: [usize; 2], colour: Colour) {
+        for row in y..(y + height).min(self.height) {
+            let (start, end) = (x.min(self.width), (x + width).min(self.width));
+            self.pixels[row * self.width..][start..end].fill(colour);
+        }
+    }
+
+    /// Lays a line over what is there, its upper left corner at `x, y`.
+    pub fn write(&mut self, [x, y]: [usize; 2], line: &Line, colour: Colour) {
+        for (at, &share) in line.coverage.iter().enumerate() {
+            let (px, py) = (x + at % line.width, y + at / line.width);
+            if px < self.width && py < self.height {
+                let pixel = &mut self.pixels[py * self.width + px];
+                for (old, new) in pixel.iter_mut().zip(colour) {
+                    *old = (f32::from(*old) * (1.0 - share) + f32::from(new) * share).round() as u8;
+                }
+            }
+        }
+    }
+
+    /// Writes a PNG file.
+    pub fn save(&self, path: &Path) -> Result<(), CliError> {
+        let refused = |error: &dyn std::fmt::Display| {
+            CliError::Request(format!("{}: {error}", path.display()))
+        };
+        let file = File::create(path).map_err(|error| refused(&error))?;
+        let (width, height) = (self.width as u32, self.height as u32);
+        let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().map_err(|error| refused(&error))?;
+        writer.write_image_data(self.pixels.as_flattened()).map_err(|error| refused(&error))?;
+        writer.finish().map_err(|error| refused(&error))
+    }
+}
+
+/// The viridis map (van der Walt and Smith 2015, CC0), from 0 to 1: even steps look even, in grey too.
+pub(super) fn viridis(value: f64) -> Colour {
+    const STOPS: [u32; 10] = [
+        0x44_01_54, 0x48_28_78, 0x3e_49_89, 0x31_68_8e, 0x26_82_8e, 0x1f_9e_89, 0x35_b7_79,
+        0x6e_ce_58, 0xb5_de_2b, 0xfd_e7_25,
+    ];
+    let place = value.clamp(0.0, 1.0) * 9.0;
+    let stop = (place as usize).min(8);
+    let channel = |index: usize, shift: u32| f64::from((STOPS[index] >> shift) & 0xff);
+    let mixed = |shift| {
+        let (low, high) = (channel(stop, shift), channel(stop + 1, shift));
+        (low + (high - low) * (place - stop as f64)).round() as u8
+    };
+    [mixed(16), mixed(8), mixed(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_ends_where_viridis_ends_and_letters_are_drawn() {
+        assert_eq!(viridis(0.0), [0x44, 0x01, 0x54]);
+        assert_eq!(viridis(2.0), [0xfd, 0xe7, 0x25]);
+        let line = Line::new("tile", 20.0);
+        assert!(line.width > 20 && line.coverage.iter().any(|&share| share > 0.9));
+        let upright = line.upright();
+        assert_eq!((upright.width, upright.height), (line.height, line.width));
+    }
+}

@@ -1,0 +1,200 @@
+//! `tilewise explain`: what a spec becomes, without running it.
+
+mod neighborhood;
+mod report;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use self::report::Report;
+use super::common::{CliError, Common, device_line};
+use super::output::print;
+use super::spec::{OperatorSpec, problem, read_spec};
+use crate::attention::{AttentionExtents, AttentionProblem};
+use crate::engine::Engine;
+use crate::fused::FusedTiles;
+use crate::gpu::device::adapters;
+use crate::gpu::limits::GpuLimits;
+use crate::gpu::shader::Shader;
+use crate::operator::Operator;
+
+#[derive(Args)]
+pub(super) struct ExplainArgs {
+    /// The spec: a JSON file, or JSON.
+    spec: String,
+    /// Tensors to take the extents from; without them the spec must say all.
+    #[arg(long, value_name = "SAFETENSORS")]
+    input: Option<PathBuf>,
+    /// Create the pipelines one after the other, naming each on stderr before; nothing is run.
+    #[arg(long)]
+    compile: bool,
+    /// Plan (and compile) every tile set that this device is worth trying, not only the chosen one.
+    #[arg(long)]
+    all_tiles: bool,
+    /// Count the tiles that each query's window touches: for neighborhood specs.
+    #[arg(long)]
+    simulate: bool,
+}
+
+pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliError> {
+    let spec = match read_spec(&args.spec)? {
+        OperatorSpec::Attention(spec) => spec,
+        OperatorSpec::AttentionMerge(_) => {
+            let message = "attention_merge has one kernel and no choice to explain";
+            return Err(CliError::Request(message.to_owned()));
+        }
+        OperatorSpec::Moe(_) => {
+            let message = "moe has no explanation yet; `tilewise run` computes it";
+            return Err(CliError::Request(message.to_owned()));
+        }
+        OperatorSpec::Neighborhood(spec) => return neighborhood::explain(common, args, &spec),
+    };
+    if args.simulate {
+        let message = "--simulate applies to neighborhood specs, this one is attention";
+        return Err(CliError::Request(message.to_owned()));
+    }
+    let problem = problem(&spec, args.input.as_deref())?;
+    let device = Device::of(common, args)?;
+    let candidates = problem.candidates(&device.limits)?;
+    let forced: Option<FusedTiles> = common.tiles()?;
+    let chosen = forced.unwrap_or(candidates[0]);
+    let report = Report {
+        problem: &problem,
+        options: options(common, args, forced),
+        device: &device.name,
+        limits: &device.limits,
+        chosen,
+        forced: forced.is_some(),
+        candidates: &candidates,
+    };
+    let wanted = if args.all_tiles { candidates.clone() } else { vec![chosen] };
+    let kernels = kernels(&problem, &device.limits, &wanted)?;
+    print(&report.text(&kernels)?)?;
+    match (&device.engine, args.compile) {
+        (Some(engine), true) => compile(engine, &kernels),
+        _ => Ok(()),
+    }
+}
+
+/// The options of a command line that shows the same plan.
+fn options(common: &Common, args: &ExplainArgs, tiles: Option<FusedTiles>) -> String {
+    let input = args.input.as_ref().map(|path| format!(" --input {}", path.display()));
+    let floor = common.floor.then(|| " --floor".to_owned());
+    let tiles = tiles.map(|tiles| format!(" --tiles '{tiles}'"));
+    [input, floor, tiles].into_iter().flatten().collect()
+}
+
+/// What is planned for.
+struct Device {
+    name: String,
+    limits: GpuLimits,
+    engine: Option<Engine>,
+}
+
+impl Device {
+    /// The adapter asked for, else the best there is, else WebGPU's floor. It is opened only to compile.
+    fn of(common: &Common, args: &ExplainArgs) -> Result<Self, CliError> {
+        let floor = if common.floor { "WebGPU's floor on " } else { "" };
+        if common.adapter.is_some() || args.compile {
+            let engine = common.open()?;
+            let name = format!("{floor}{}", device_line(engine.adapter()));
+            let limits = engine.limits().clone();
+            return Ok(Self { name, limits, engine: Some(engine) });
+        }
+        if !common.floor
+            && let Some(best) = pollster::block_on(adapters()).first()
+        {
+            return Ok(Self { name: device_line(best), limits: best.limits.clone(), engine: None });
+        }
+        let why = if common.floor { "as asked" } else { "no adapter was found" };
+        let name = format!("WebGPU's floor, {why}");
+        Ok(Self { name, limits: GpuLimits::floor(), engine: None })
+    }
+}
+
+/// A kernel, and a short name that tells its tiles.
+struct Kernel {
+    name: String,
+    shader: Arc<Shader>,
+}
+
+/// Each different kernel of the plans with these tiles, once.
+fn kernels(
+    problem: &AttentionProblem,
+    limits: &GpuLimits,
+    tiles: &[FusedTiles],
+) -> Result<Vec<Kernel>, CliError> {
+    let mut kernels: Vec<Kernel> = Vec::new();
+    for tiles in tiles {
+        for step in problem.plan(limits, tiles)?.steps {
+            if kernels.iter().all(|known| known.shader != step.shader) {
+                let mut name = format!("{} {}", step.shader.entry, label(tiles));
+                if step.shader.entry.starts_with("fused_forward") {
+                    name.push_str(&trips(tiles, problem));
+                }
+                kernels.push(Kernel { name, shader: step.shader });
+            }
+        }
+    }
+    Ok(kernels)
+}
+
+/// ` trips=4:512,8:256`: how often the rolled loops of a kernel run.
+fn trips(tiles: &FusedTiles, problem: &AttentionProblem) -> String {
+    let AttentionExtents { head_dim, value_dim, .. } = problem.extents;
+    let loops = tiles.rolled_loops(head_dim, value_dim);
+    let loops: Vec<String> =
+        loops.iter().map(|(trips, multiply_adds)| format!("{trips}:{multiply_adds}")).collect();
+    format!(" trips={}", loops.join(","))
+}
+
+/// A tile set in a word: `q64.kv64.4x4.h32.k16.subgroup.split2`.
+pub(super) fn label(tiles: &FusedTiles) -> String {
+    let flag = |on: bool, word: &'static str| if on { word } else { "" };
+    let shape = match *tiles {
+        FusedTiles::Workgroup {
+            tile_q,
+            tile_kv,
+            rows,
+            cols,
+            head_chunk,
+            key_chunk,
+            hold_q,
+            subgroup,
+            kv_splits: _,
+        } => format!(
+            "q{tile_q}.kv{tile_kv}.{rows}x{cols}.h{head_chunk}.k{key_chunk}{}{}",
+            flag(hold_q, ".hold_q"),
+            flag(subgroup, ".subgroup")
+        ),
+        FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits: _ } => {
+            format!("stream.{rows}x{keys}.lanes{lanes}.kv{tile_kv}.of{workgroup_size}")
+        }
+    };
+    match tiles.kv_splits() {
+        1 => shape,
+        splits => format!("{shape}.split{splits}"),
+    }
+}
+
+/// Creates the pipelines in order; what a driver prints about one comes after its name. One that fails does not keep
+/// the others from being tried.
+fn compile(engine: &Engine, kernels: &[Kernel]) -> Result<(), CliError> {
+    let mut stderr = std::io::stderr();
+    let mut failed = 0;
+    for Kernel { name, shader } in kernels {
+        writeln!(stderr, "=== kernel {name}")?;
+        stderr.flush()?;
+        if let Err(error) = engine.compile(shader) {
+            writeln!(stderr, "{error}")?;
+            failed += 1;
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        _ => Err(CliError::Failed(format!("{failed} of {} kernels do not compile", kernels.len()))),
+    }
+}

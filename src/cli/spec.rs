@@ -1,0 +1,88 @@
+//! Specs as the command line takes them: a file, or JSON in place.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::common::CliError;
+use crate::attention::{AttentionProblem, AttentionSpec, MergeSpec, TensorDescs};
+use crate::moe::MoeSpec;
+use crate::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
+use crate::tensor::{HostTensor, read_safetensors};
+
+/// A spec of any operator.
+#[derive(Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub(super) enum OperatorSpec {
+    Attention(Box<AttentionSpec>),
+    AttentionMerge(MergeSpec),
+    Neighborhood(Box<NeighborhoodSpec>),
+    Moe(Box<MoeSpec>),
+}
+
+/// Reads a spec: JSON where it starts with `{`, else the name of a file of it.
+pub(super) fn read_spec(spec: &str) -> Result<OperatorSpec, CliError> {
+    if spec.trim_start().starts_with('{') {
+        return parse("spec", spec);
+    }
+    let text = std::fs::read_to_string(spec)
+        .map_err(|error| CliError::Request(format!("{spec}: {error}")))?;
+    parse(spec, &text)
+}
+
+fn parse(name: &str, text: &str) -> Result<OperatorSpec, CliError> {
+    serde_json::from_str(text).map_err(|error| CliError::Request(format!("{name}: {error}")))
+}
+
+/// The tensors of a file, and what is known of them.
+pub(super) fn read_inputs(
+    path: &Path,
+) -> Result<(BTreeMap<String, HostTensor>, TensorDescs), CliError> {
+    let inputs = read_safetensors(path)?;
+    let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    Ok((inputs, descs))
+}
+
+/// The checked problem of a spec: of the tensors of a file, or of tensors made up from its extents.
+pub(super) fn problem(
+    spec: &AttentionSpec,
+    input: Option<&Path>,
+) -> Result<AttentionProblem, CliError> {
+    let tensors = match input {
+        Some(path) => read_inputs(path)?.1,
+        None => spec.assumed_tensors()?,
+    };
+    Ok(AttentionProblem::new(spec, &tensors)?)
+}
+
+/// The same for neighborhoods.
+pub(super) fn neighborhood_problem(
+    spec: &NeighborhoodSpec,
+    input: Option<&Path>,
+) -> Result<NeighborhoodProblem, CliError> {
+    let tensors = match input {
+        Some(path) => read_inputs(path)?.1,
+        None => spec.assumed_tensors()?,
+    };
+    Ok(NeighborhoodProblem::new(spec, &tensors)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(spec: &str) -> String {
+        read_spec(spec).err().map_or_else(String::new, |error| error.to_string())
+    }
+
+    #[test]
+    fn unknown_fields_and_operators_are_named() {
+        let error = refusal(r#"{"op": "attention", "sofcap": 1}"#);
+        assert!(error.contains("unknown field `sofcap`"), "{error}");
+        let error = refusal(r#"{"op": "attenton"}"#);
+        assert!(error.contains("unknown variant `attenton`"), "{error}");
+        assert!(refusal("{}").contains("missing field `op`"));
+        assert!(refusal("no/such/file.json").starts_with("no/such/file.json: "));
+    }
+}

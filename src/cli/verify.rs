@@ -1,0 +1,158 @@
+//! `tilewise verify`: the suite of cases on the user's own adapter.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
+use serde::Serialize;
+use serde_json::json;
+
+use super::common::{CliError, Common, device_line};
+use super::output;
+use crate::engine::Engine;
+use crate::fused::FusedTiles;
+use crate::verify::{Case, CaseReport, cases, find_cases, run_case};
+
+#[derive(Args)]
+pub(super) struct VerifyArgs {
+    /// Only cases whose name fits, such as 'mask/*'.
+    #[arg(long, value_name = "GLOB")]
+    only: Option<String>,
+    /// Every case, not only the core ones.
+    #[arg(long)]
+    all: bool,
+    /// Other random inputs.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Results as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is shown of a group of cases.
+#[derive(Default, Serialize)]
+struct Group {
+    cases: usize,
+    passed: usize,
+    /// The largest error as a share of its budget.
+    worst: f64,
+    tiles: Vec<String>,
+}
+
+/// A case's name and how it ended.
+type Outcome = (Case, Result<CaseReport, String>);
+
+pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<(), CliError> {
+    let tiles = common.tiles()?;
+    let cases = selected(args)?;
+    let engine = common.open()?;
+    let start = Instant::now();
+    let outcomes = run(&engine, &cases, tiles);
+    let failures: Vec<&String> =
+        outcomes.iter().filter_map(|(_, result)| result.as_ref().err()).collect();
+    let groups = grouped(&outcomes);
+    if args.json {
+        print_json(&engine, &groups, &failures)?;
+    } else {
+        print_table(&engine, &groups, start.elapsed())?;
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!("{} of {} cases are wrong", failures.len(), outcomes.len())))
+}
+
+fn selected(args: &VerifyArgs) -> Result<Vec<Case>, CliError> {
+    let mut selected = match &args.only {
+        Some(pattern) => find_cases(pattern),
+        None => cases().into_iter().filter(|case| args.all || case.core).collect(),
+    };
+    if selected.is_empty() {
+        let pattern = args.only.as_deref().unwrap_or_default();
+        return Err(CliError::Request(format!("--only: no case is named like {pattern}")));
+    }
+    selected.iter_mut().for_each(|case| case.seed = args.seed);
+    Ok(selected)
+}
+
+/// Cases run side by side: compiling their kernels takes most of the time.
+fn run(engine: &Engine, cases: &[Case], tiles: Option<FusedTiles>) -> Vec<Outcome> {
+    let bar = ProgressBar::new(cases.len() as u64);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let failed = Mutex::new(0_usize);
+    let outcomes = cases.par_iter().map(|case| {
+        let result = run_case(engine, case, tiles).map_err(|failure| failure.to_string());
+        if let (Err(failure), Ok(mut failed)) = (&result, failed.lock()) {
+            *failed += 1;
+            bar.set_message(format!("{failed} wrong"));
+            // At once: the suite takes minutes.
+            bar.suspend(|| eprintln!("{failure}\n"));
+        }
+        bar.inc(1);
+        (case.clone(), result)
+    });
+    let outcomes = outcomes.collect();
+    bar.finish_and_clear();
+    outcomes
+}
+
+fn grouped(outcomes: &[Outcome]) -> Vec<(&str, Group)> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
+    for (case, result) in outcomes {
+        if !order.contains(&case.group()) {
+            order.push(case.group());
+        }
+        let group = groups.entry(case.group()).or_default();
+        group.cases += 1;
+        if let Ok(report) = result {
+            group.passed += 1;
+            group.worst = group.worst.max(report.worst_share());
+            if !group.tiles.contains(&report.tiles) {
+                group.tiles.push(report.tiles.clone());
+            }
+        }
+    }
+    order.into_iter().filter_map(|name| groups.remove_entry(name)).collect()
+}
+
+fn print_table(engine: &Engine, groups: &[(&str, Group)], time: Duration) -> Result<(), CliError> {
+    let mut table = output::table(&["cases of", "passed", "worst error / budget", "tile sets"], 1);
+    for (name, group) in groups {
+        table.add_row([
+            (*name).to_owned(),
+            format!("{} of {}", group.passed, group.cases),
+            format!("{:.2}", group.worst),
+            group.tiles.len().to_string(),
+        ]);
+    }
+    let (passed, all) = totals(groups);
+    let device = device_line(engine.adapter());
+    let seconds = time.as_secs_f64();
+    output::print(&format!(
+        "{device}\n\n{table}\n\n{passed} of {all} cases are right, in {seconds:.0} s\n"
+    ))
+}
+
+fn print_json(
+    engine: &Engine,
+    groups: &[(&str, Group)],
+    failures: &[&String],
+) -> Result<(), CliError> {
+    let (passed, all) = totals(groups);
+    let groups: BTreeMap<&str, &Group> =
+        groups.iter().map(|(name, group)| (*name, group)).collect();
+    output::print_json(&json!({
+        "adapter": engine.adapter(), "cases": all, "passed": passed, "groups": groups, "failures": failures,
+    }))
+}
+
+fn totals(groups: &[(&str, Group)]) -> (usize, usize) {
+    groups
+        .iter()
+        .fold((0, 0), |(passed, all), (_, group)| (passed + group.passed, all + group.cases))
+}

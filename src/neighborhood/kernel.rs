@@ -1,0 +1,235 @@
+//! The kernel of neighborhood attention: what it is made of and what it binds.
+
+use super::plan::{Context, Slice};
+use super::problem::NeighborhoodProblem;
+use super::spec::NeighborhoodOutput;
+use crate::error::PlanError;
+use crate::fused::forward::{Forward, score_constants};
+use crate::fused::source::{Access, KernelSource, Launch, bound_range};
+use crate::gpu::recording::{Step, fold_grid};
+
+/// Offsets from here on are those of extra tokens' tensors: no binding has so many elements.
+const EXTRA_OFFSET: u32 = 1 << 31;
+
+/// First and one past the last element of a tensor that a slice touches.
+pub(super) fn element_range(
+    problem: &NeighborhoodProblem,
+    name: &str,
+    slice: &Slice,
+) -> (u64, u64) {
+    let layout = &problem.tensors[name].layout;
+    let group = problem.extents.group_size();
+    let heads = match name {
+        "q" | "out" | "lse" => slice.kv_heads.start * group..slice.kv_heads.end * group,
+        _ => slice.kv_heads.clone(),
+    };
+    let head_axis = head_axis(problem, name);
+    let (mut first, mut last) = (layout.offset, layout.offset);
+    for (axis, (&extent, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
+        let range = match axis {
+            _ if extent == 0 => return (layout.offset, layout.offset),
+            0 => &slice.batch,
+            _ if axis == head_axis => &heads,
+            _ => &(0..extent as u32),
+        };
+        first += u64::from(range.start) * stride;
+        last += u64::from(range.end.saturating_sub(1)) * stride;
+    }
+    (first, last + 1)
+}
+
+fn head_axis(problem: &NeighborhoodProblem, name: &str) -> usize {
+    if name.starts_with("extra_") { 2 } else { problem.axes.len() + 1 }
+}
+
+/// Binds a tensor as `name`, with `params.ROLE_first` and its strides: batch, x, y, z, head.
+fn bind_rows(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    (role, tensor): (&str, &str),
+    (name, element, writes): (&str, &str, bool),
+) {
+    let desc = &context.problem.tensors[tensor];
+    let (first, end) = element_range(context.problem, tensor, &context.slice);
+    let (bound, origin) =
+        bound_range(tensor, desc.dtype, first, end, context.limits.storage_alignment);
+    source.bind(name, element, writes, bound);
+    // Offsets are sums modulo 2^32 that end inside the binding, whatever their terms.
+    source.params.u32(format!("{role}_first"), origin.wrapping_add(desc.layout.offset as u32));
+    let strides = &desc.layout.strides;
+    let head = head_axis(context.problem, tensor);
+    source.params.u32(format!("{role}_batch_stride"), strides[0] as u32);
+    source.params.u32(format!("{role}_head_stride"), strides[head] as u32);
+    if tensor.starts_with("extra_") {
+        source.params.u32(format!("{role}_x_stride"), strides[1] as u32);
+        return;
+    }
+    let missing = 3 - context.problem.axes.len();
+    for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
+        let stride = if axis < missing { 0 } else { strides[1 + axis - missing] };
+        source.params.u32(format!("{role}_{letter}_stride"), stride as u32);
+    }
+}
+
+/// q, k and v, and the extra tokens behind the same two functions.
+fn inputs(context: &Context<'_>, source: &mut KernelSource, (head_asked, value_asked): (u32, u32)) {
+    let e = &context.problem.extents;
+    let has_extra = e.extra > 0;
+    let mut read = |role: &str, tensor: &str, name: &str, dim: u32, asked: u32| {
+        let desc = &context.problem.tensors[tensor];
+        let access = Access::of(desc);
+        let element = KernelSource::row_element(desc.dtype, access);
+        bind_rows(context, source, (role, tensor), (name, element, false));
+        source.row_reader(name, desc.dtype, access, dim, asked);
+    };
+    read("q", "q", "q", e.head_dim, head_asked);
+    for (role, extra, name, dim, asked) in [
+        ("k", "extra_k", "window_k", e.head_dim, head_asked),
+        ("v", "extra_v", "window_v", e.value_dim, value_asked),
+    ] {
+        read(role, role, if has_extra { name } else { role }, dim, asked);
+        if has_extra {
+            read(extra, extra, extra, dim, asked);
+        }
+    }
+    source.params.u32("extra", e.extra);
+    source.const_bool("HAS_EXTRA", has_extra);
+    if !has_extra {
+        for role in ["k", "v"] {
+            let text = "(block: Block, index: u32) -> u32 { return 0u; }";
+            source.accessor(&format!("fn extra_{role}_offset{text}\n"));
+        }
+        return;
+    }
+    source.const_u32("EXTRA_OFFSET", EXTRA_OFFSET);
+    for role in ["k", "v"] {
+        source.accessor(&format!(
+            "fn {role}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    if (offset >= EXTRA_OFFSET) {{ return extra_{role}_load4(offset - EXTRA_OFFSET, d); }}\n    return window_{role}_load4(offset, d);\n}}\n"
+        ));
+    }
+    let text = include_str!("../../shaders/neighborhood/extra.wgsl");
+    source.fragment("neighborhood/extra.wgsl", text);
+}
+
+/// The windows and boxes: what `domain.wgsl` wants.
+fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u32) {
+    let (axes, tiles, packing) = (&context.axes, &context.tiles, &context.packing);
+    source.const_u32("TILE_KV", tiles.fused.tile_kv());
+    source.const_u32("TILE_Q", tiles.fused.tile_q());
+    source.const_vec3("QUERY_BOX", tiles.query_box.0);
+    source.const_vec3("KEY_BOX", tiles.key_box.0);
+    source.const_u32("QUERY_BOX_VOLUME", tiles.query_box.volume() as u32);
+    source.const_u32("KEY_BOX_VOLUME", tiles.key_box.volume() as u32);
+    source.const_vec3("KEY_SHIFT", packing.shifts);
+    source.const_vec3("KEY_MASK", packing.masks);
+    source.const_u32("KEY_GUARDS", packing.guards);
+    source.const_vec3("WINDOW", axes.map(|axis| axis.window));
+    source.const_vec3("STRIDE", axes.map(|axis| axis.stride));
+    source.const_vec3("DILATION", axes.map(|axis| axis.dilation));
+    source.const_vec3("CAUSAL", axes.map(|axis| axis.causal));
+    source.const_bool("CLIP", axes.iter().any(|axis| axis.clip));
+    // The leader's place in its group, and the keys before and after it.
+    let leader = axes.map(|a| if a.causal { a.stride - 1 } else { a.stride / 2 });
+    let before = axes.map(|a| if a.causal { a.window - 1 } else { a.window / 2 });
+    source.const_vec3("LEADER", leader);
+    source.const_vec3("BEFORE", before);
+    source.const_vec3("AFTER", axes.map(|axis| axis.window.div_ceil(2) - 1));
+    source.const_u32("CLASSES", context.classes());
+    source.const_u32("GROUP_SIZE", context.problem.extents.group_size());
+    source.params.u32("workgroup_first", first);
+    source.params.u32("workgroups", first + count);
+    source.params.u32("batch_first", context.slice.batch.start);
+    let group = context.problem.extents.group_size();
+    source.params.u32("head_first", context.slice.kv_heads.start * group);
+    source.params.u32("heads", context.q_heads());
+    let missing = 3 - context.problem.axes.len();
+    let mut extents = Vec::new();
+    for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
+        source.params.u32(format!("boxes_{letter}"), context.boxes()[axis]);
+        // An axis that is not there is known to the compiler.
+        if axis < missing {
+            extents.push("1u".to_owned());
+        } else {
+            source.params.u32(format!("extent_{letter}"), axes[axis].extent);
+            extents.push(format!("params.extent_{letter}"));
+        }
+    }
+    let extents = extents.join(", ");
+    source.accessor(&format!("fn domain_extents() -> vec3<u32> {{ return vec3({extents}); }}\n"));
+    let text = include_str!("../../shaders/neighborhood/domain.wgsl");
+    source.fragment("neighborhood/domain.wgsl", text);
+}
+
+/// The score is q · k, scaled where the exponent does not take the scale, and softmax without a sink.
+fn weights(context: &Context<'_>, source: &mut KernelSource) {
+    let scale = context.problem.softmax_scale();
+    score_constants(source, scale, scale > 0.0, false);
+    source.const_bool("HAS_SINK", false);
+    source.accessor("fn sink_logit(h: u32) -> f32 { return 0.0; }\n");
+    source.accessor("fn score_modify(score: f32, b: u32, h: u32, q: Query, key: u32) -> f32 { return score; }\n");
+    let text = include_str!("../../shaders/fused/normaliser_softmax.wgsl");
+    source.fragment("fused/normaliser_softmax.wgsl", text);
+}
+
+/// Binds out and lse as asked for, with their writers.
+fn outputs(context: &Context<'_>, source: &mut KernelSource) {
+    let p = context.problem;
+    let (has_out, has_lse) = (p.wants(NeighborhoodOutput::Out), p.wants(NeighborhoodOutput::Lse));
+    source.const_bool("HAS_OUT", has_out);
+    source.const_bool("HAS_LSE", has_lse);
+    if has_out {
+        let desc = &p.tensors["out"];
+        let access = Access::of(desc);
+        let element = KernelSource::written_element(desc.dtype, access);
+        bind_rows(context, source, ("out", "out"), ("out", element, true));
+        source.row_writer("out", desc.dtype, access, p.extents.value_dim);
+    } else {
+        stand_in_params(source, "out");
+        source.accessor("fn out_store4(offset: u32, d: u32, value: vec4<f32>) {}\n");
+    }
+    if has_lse {
+        bind_rows(context, source, ("lse", "lse"), ("lse", "u32", true));
+        source.lse_writer("lse");
+    } else {
+        stand_in_params(source, "lse");
+        source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");
+    }
+    let text = include_str!("../../shaders/neighborhood/store.wgsl");
+    source.fragment("neighborhood/store.wgsl", text);
+}
+
+fn stand_in_params(source: &mut KernelSource, name: &str) {
+    for field in ["first", "batch_stride", "head_stride", "x_stride", "y_stride", "z_stride"] {
+        source.params.u32(format!("{name}_{field}"), 0);
+    }
+}
+
+/// The launch of `count` workgroups from `first` on.
+pub(super) fn forward_step(
+    context: &Context<'_>,
+    first: u32,
+    count: u32,
+) -> Result<Step, PlanError> {
+    let e = &context.problem.extents;
+    let tiles = context.tiles.fused;
+    let mut source = KernelSource::default();
+    let forward = Forward {
+        head_dim: e.head_dim,
+        value_dim: e.value_dim,
+        tiles,
+        is_cpu: context.limits.is_cpu,
+    };
+    let asked = forward.constants(&mut source);
+    inputs(context, &mut source, asked);
+    domain(context, &mut source, first, count);
+    weights(context, &mut source);
+    outputs(context, &mut source);
+    forward.body(&mut source);
+    Ok(source.step(Launch {
+        entry: forward.entry(),
+        workgroup_size: tiles.workgroup_size(),
+        workgroup_bytes: tiles.workgroup_bytes(e.head_dim, e.value_dim),
+        checked: false,
+        grid: fold_grid("neighborhood attention", u64::from(count), context.limits)?,
+    }))
+}

@@ -1,0 +1,313 @@
+//! Searches over boxes and strides: pure, and fast because axes are independent.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Simulation, Span, Visits};
+use crate::fused::FusedTiles;
+use crate::gpu::limits::GpuLimits;
+use crate::neighborhood::problem::NeighborhoodProblem;
+use crate::neighborhood::tiles::{NeighborhoodTiles, TileBox};
+use crate::neighborhood::window::Axis;
+
+/// Sizes of key tiles that streams may have: they hold no tile, only test once for each.
+const STREAM_KEYS: [u32; 4] = [16, 32, 64, 128];
+
+/// What a key and a row of a tile cost beside their scores, in scores: staging, the maximum, the exponentials.
+const KEY_COST: f64 = 16.0;
+const ROW_COST: f64 = 16.0;
+
+/// The same for streams: a key is loaded once for all rows, a tile's state is looked at once.
+const STREAM_KEY_COST: f64 = 8.0;
+const STREAM_TILE_COST: f64 = 4.0;
+
+/// Boxes of queries and keys, with what they visit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BoxChoice {
+    /// The box of a tile's rows.
+    pub query_box: TileBox,
+    /// The box of a tile's keys.
+    pub key_box: TileBox,
+    /// Tiles that one batch and head visits.
+    pub tiles_visited: u64,
+    /// Tiles among them in which no score is masked.
+    pub tiles_full: u64,
+}
+
+impl fmt::Display for BoxChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { query_box, key_box, tiles_visited, tiles_full } = self;
+        let boxes = format!("{query_box} by {key_box}");
+        write!(f, "{boxes:<20} {tiles_visited:>8} visits, {tiles_full} unmasked")
+    }
+}
+
+/// A stride, with the best boxes for it. Displayed, a line of a table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StrideChoice {
+    /// The stride along each axis.
+    pub stride: Vec<u32>,
+    /// What it costs.
+    pub simulation: Simulation,
+}
+
+impl fmt::Display for StrideChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Simulation { query_box, key_box, waste, speedup_bound, .. } = &self.simulation;
+        let (stride, boxes) = (format!("{:?}", self.stride), format!("{query_box} by {key_box}"));
+        write!(
+            f,
+            "stride {stride:<14} boxes {boxes:<20} waste {waste:5.2} x  speed-up {speedup_bound:7.2} x"
+        )
+    }
+}
+
+/// Every pair of boxes worth considering for tiles of `tile_q` rows and `tile_kv` keys, the fewest visits first.
+pub fn search_boxes(problem: &NeighborhoodProblem, tile_q: u32, tile_kv: u32) -> Vec<BoxChoice> {
+    Search::new(problem.axes3()).boxes(tile_q, tile_kv)
+}
+
+/// Strides between 1 and the window, each with its best boxes: those that no finer stride equals in speed, finest first.
+pub fn search_strides(
+    problem: &NeighborhoodProblem,
+    tile_q: u32,
+    tile_kv: u32,
+) -> Vec<StrideChoice> {
+    let mut strides = vec![[1; 3]];
+    for (axis, rule) in problem.axes3().iter().enumerate() {
+        let of_axis = stride_steps(rule.window);
+        strides = strides
+            .iter()
+            .flat_map(|stride: &[u32; 3]| {
+                of_axis.iter().map(|step| {
+                    let mut stride = *stride;
+                    stride[axis] = *step;
+                    stride
+                })
+            })
+            .collect();
+    }
+    strides.sort_by_key(|stride| (stride.iter().product::<u32>(), stride.iter().max().copied()));
+    let mut kept: Vec<StrideChoice> = Vec::new();
+    for stride in strides {
+        let mut axes = problem.axes3();
+        axes.iter_mut().zip(stride).for_each(|(axis, stride)| axis.stride = stride);
+        let Some(best) = Search::new(axes).boxes(tile_q, tile_kv).into_iter().next() else {
+            continue;
+        };
+        let boxes = (best.query_box, best.key_box);
+        let simulation = Visits::of(&axes, boxes.0, boxes.1).report(
+            &axes,
+            problem.extents.extra,
+            boxes,
+            (tile_q, tile_kv),
+        );
+        let fastest = kept.iter().map(|kept| kept.simulation.speedup_bound).fold(0.0, f64::max);
+        if simulation.speedup_bound > fastest {
+            let stride = stride[3 - problem.axes.len()..].to_vec();
+            kept.push(StrideChoice { stride, simulation });
+        }
+    }
+    kept
+}
+
+/// 1, the powers of two below a window, and the window.
+fn stride_steps(window: u32) -> Vec<u32> {
+    let powers = (0..31).map(|power| 1 << power).take_while(|step| *step < window);
+    powers.chain([window]).collect()
+}
+
+/// Every tile set worth trying on a device, the one with the least estimated work first.
+pub(in crate::neighborhood) fn candidate_tiles(
+    problem: &NeighborhoodProblem,
+    limits: &GpuLimits,
+) -> Vec<NeighborhoodTiles> {
+    let e = &problem.extents;
+    let mut search = Search::new(problem.axes3());
+    let mut costed: Vec<(bool, f64, NeighborhoodTiles)> = Vec::new();
+    for fused in FusedTiles::candidates(e.head_dim, e.value_dim, problem.tokens(), limits) {
+        let streams = matches!(fused, FusedTiles::Stream { .. });
+        let sizes = if streams { &STREAM_KEYS[..] } else { &[fused.tile_kv()] };
+        let of_size = |&tile_kv: &u32| {
+            let best = search.boxes(fused.tile_q(), tile_kv).into_iter().next()?;
+            let fused = with_tile_kv(fused, best.key_box.volume() as u32);
+            let extra = u64::from(e.extra.div_ceil(fused.tile_kv()));
+            let blocks = search.axes_blocks(best.query_box);
+            let cost = (best.tiles_visited + blocks * extra) as f64 * tile_cost(&fused);
+            let tiles =
+                NeighborhoodTiles { fused, query_box: best.query_box, key_box: best.key_box };
+            Some((cost, tiles))
+        };
+        let best = sizes.iter().filter_map(of_size).min_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((cost, tiles)) = best
+            && tiles.check(e.head_dim, e.value_dim, limits).is_ok()
+            && tiles.packing(&search.axes).is_some()
+            && !costed.iter().any(|(.., known)| *known == tiles)
+        {
+            costed.push((streams != limits.is_cpu, cost, tiles));
+        }
+    }
+    costed.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    costed.into_iter().map(|(.., tiles)| tiles).collect()
+}
+
+/// A stream's tile cut to the box that it holds; other tiles have the size they were made for.
+fn with_tile_kv(fused: FusedTiles, volume: u32) -> FusedTiles {
+    match fused {
+        FusedTiles::Stream { rows, lanes, keys, tile_kv: _, workgroup_size, kv_splits } => {
+            let tile_kv = volume.next_multiple_of(keys);
+            FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits }
+        }
+        workgroup @ FusedTiles::Workgroup { .. } => workgroup,
+    }
+}
+
+/// Estimated work of one tile, in scores.
+fn tile_cost(fused: &FusedTiles) -> f64 {
+    let (tile_q, tile_kv) = (f64::from(fused.tile_q()), f64::from(fused.tile_kv()));
+    match *fused {
+        FusedTiles::Workgroup { .. } => (tile_q + KEY_COST) * (tile_kv + ROW_COST),
+        FusedTiles::Stream { rows, .. } => {
+            let rows = f64::from(rows);
+            tile_q / rows * (rows + STREAM_KEY_COST) * (tile_kv + STREAM_TILE_COST)
+        }
+    }
+}
+
+/// Counts by axis and side, kept: boxes share them.
+struct Search {
+    axes: [Axis; 3],
+    spans: [HashMap<u32, Vec<(Span, u64)>>; 3],
+    visits: [HashMap<(u32, u32), Visits>; 3],
+}
+
+impl Search {
+    fn new(axes: [Axis; 3]) -> Self {
+        Self { axes, spans: Default::default(), visits: Default::default() }
+    }
+
+    fn boxes(&mut self, tile_q: u32, tile_kv: u32) -> Vec<BoxChoice> {
+        let lens = self.axes.map(|axis| axis.class_len(0));
+        let query_boxes = full_boxes(tile_q, lens);
+        let mut choices = Vec::new();
+        for query_box in query_boxes {
+            let most = std::array::from_fn(|i| self.axes[i].most_keys(query_box.0[i]));
+            for key_box in full_boxes(tile_kv, most) {
+                let axis = |i: usize| self.axis_visits(i, query_box.0[i], key_box.0[i]);
+                let visits = (0..3).map(axis).fold(Visits::ONE, Visits::times);
+                let fills = key_box.volume() == u64::from(tile_kv);
+                let tiles_full = if fills { visits.full } else { 0 };
+                choices.push(BoxChoice {
+                    query_box,
+                    key_box,
+                    tiles_visited: visits.visited,
+                    tiles_full,
+                });
+            }
+        }
+        // Of equals the one with more unmasked tiles; then rows that lie side by side in memory.
+        choices.sort_by_key(|choice| {
+            let [_, key_y, key_z] = choice.key_box.0;
+            let [_, query_y, query_z] = choice.query_box.0;
+            let long = std::cmp::Reverse((choice.tiles_full, key_z, key_y, query_z, query_y));
+            (choice.tiles_visited, long)
+        });
+        choices
+    }
+
+    fn axis_visits(&mut self, axis: usize, query_side: u32, key_side: u32) -> Visits {
+        let (rule, spans) = (&self.axes[axis], &mut self.spans[axis]);
+        *self.visits[axis].entry((query_side, key_side)).or_insert_with(|| {
+            let spans = spans.entry(query_side).or_insert_with(|| Span::of_axis(rule, query_side));
+            Span::visits(spans, key_side)
+        })
+    }
+
+    /// Boxes of queries that have rows.
+    fn axes_blocks(&mut self, query_box: TileBox) -> u64 {
+        (0..3).map(|axis| self.axis_visits(axis, query_box.0[axis], 1).blocks).product()
+    }
+}
+
+/// Boxes of at most `places` tokens and at most `most` along each axis that cannot grow along any.
+fn full_boxes(places: u32, most: [u32; 3]) -> Vec<TileBox> {
+    let mut boxes = Vec::new();
+    for x in 1..=places.min(most[0]) {
+        for y in 1..=(places / x).min(most[1]) {
+            let z = (places / (x * y)).min(most[2]);
+            let grows_x = x < most[0] && (x + 1) * y * z <= places;
+            let grows_y = y < most[1] && x * (y + 1) * z <= places;
+            if !grows_x && !grows_y {
+                boxes.push(TileBox([x, y, z]));
+            }
+        }
+    }
+    boxes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(extent: u32, window: u32, stride: u32) -> Axis {
+        Axis { extent, window, stride, ..Axis::ONE }
+    }
+
+    #[test]
+    fn full_boxes_fit_and_do_not_grow() {
+        let boxes = full_boxes(64, [1, 56, 56]);
+        assert!(boxes.contains(&TileBox([1, 8, 8])) && boxes.contains(&TileBox([1, 3, 21])));
+        assert!(!boxes.contains(&TileBox([1, 7, 8])));
+        assert!(boxes.iter().all(|tile_box| tile_box.volume() <= 64));
+        assert_eq!(full_boxes(64, [2, 2, 2]), [TileBox([2, 2, 2])]);
+    }
+
+    #[test]
+    fn blocked_windows_waste_nothing_and_mask_nothing() {
+        let mut search = Search::new([Axis::ONE, axis(64, 8, 8), axis(64, 8, 8)]);
+        let best = &search.boxes(64, 64)[0];
+        assert_eq!((best.query_box, best.key_box), (TileBox([1, 8, 8]), TileBox([1, 8, 8])));
+        assert_eq!((best.tiles_visited, best.tiles_full), (64, 64));
+    }
+
+    #[test]
+    fn visits_are_counted_by_hand() {
+        // 8 queries from 0 see keys [0, 10), from 8 see [6, 16) with window 5 over 16.
+        let visits = Visits::of(
+            &[Axis::ONE, Axis::ONE, axis(16, 5, 1)],
+            TileBox([1, 1, 8]),
+            TileBox([1, 1, 4]),
+        );
+        assert_eq!(visits, Visits { blocks: 2, visited: 6, full: 0 });
+    }
+
+    #[test]
+    fn counts_are_those_of_every_block_walked() {
+        for (extent, window, stride, dilation) in [(13, 4, 3, 2), (10, 3, 1, 3), (16, 7, 7, 1)] {
+            let axis = Axis { dilation, ..axis(extent, window, stride) };
+            for (query_side, key_side) in [(1, 1), (3, 2), (4, 4), (8, 5)] {
+                let (mut visited, mut full) = (0, 0);
+                for class in 0..dilation {
+                    let len = axis.class_len(class);
+                    for first in (0..len).step_by(query_side) {
+                        let rows = first..(first + query_side as u32).min(len);
+                        let seen = |i: u32| axis.window(len, i);
+                        let low = rows.clone().map(|i| seen(i).start).min().unwrap();
+                        let high = rows.clone().map(|i| seen(i).end).max().unwrap();
+                        for box_first in (low..high).step_by(key_side) {
+                            let keys = box_first..box_first + key_side as u32;
+                            visited += 1;
+                            let whole = |i: u32| keys.clone().all(|key| seen(i).contains(&key));
+                            full += u64::from(rows.clone().all(whole));
+                        }
+                    }
+                }
+                let spans = Span::of_axis(&axis, query_side as u32);
+                let visits = Span::visits(&spans, key_side as u32);
+                assert_eq!((visits.visited, visits.full), (visited, full), "{axis:?}");
+            }
+        }
+    }
+}

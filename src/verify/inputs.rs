@@ -1,0 +1,168 @@
+//! What a case's tensors hold: noise by what each is for, the same for the same seed.
+
+use std::collections::BTreeMap;
+
+use super::case::{Case, Fill, Style};
+use crate::attention::{AttentionProblem, MergeProblem, SideRole};
+use crate::operator::Operator;
+use crate::tensor::{Dtype, HostTensor, TensorDesc};
+
+/// Tensors by name, without gaps, axes in the caller's order.
+pub(super) type Inputs = BTreeMap<String, HostTensor>;
+
+/// Numbers that look random (Steele et al. 2014: SplitMix64).
+struct Noise(u64);
+
+impl Noise {
+    /// A stream for each tensor of each seed.
+    fn new(seed: u64, name: &str) -> Self {
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Self(name.bytes().fold(seed.wrapping_mul(0xcbf2_9ce4_8422_2325) ^ seed, hash))
+    }
+
+    /// Even in 0..1.
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// About normal, variance 1, within ±3.
+    fn normal(&mut self) -> f64 {
+        2.0 * (self.unit() + self.unit() + self.unit()) - 3.0
+    }
+
+    /// A whole number from `least` to `most`.
+    fn whole(&mut self, least: i64, most: i64) -> f64 {
+        least as f64 + (self.unit() * (most - least + 1) as f64).floor()
+    }
+}
+
+/// The inputs of an attention. Keys and values beyond `kv_lens` are NaN.
+pub(super) fn attention_inputs(case: &Case, problem: &AttentionProblem) -> Inputs {
+    let mut inputs = Inputs::new();
+    let outputs = problem.outputs();
+    for (name, desc) in problem.tensors() {
+        if outputs.contains(&name) {
+            continue;
+        }
+        let side = problem.side_tensors().into_iter().find(|side| side.name == name);
+        let values = match side {
+            Some(side) => side_values(case, problem, name, side.role, &desc),
+            None => core_values(case, name, &desc),
+        };
+        inputs.insert(name.to_owned(), filled(case, name, &desc, values));
+    }
+    hide_missing_keys(problem, &mut inputs);
+    inputs
+}
+
+/// The inputs of a merge: a fifth of the parts of rows are without keys, as is all of row 0; their outs are NaN.
+pub(super) fn merge_inputs(case: &Case, problem: &MergeProblem) -> Inputs {
+    let (outs, lses) = (&problem.tensors["outs"], &problem.tensors["lses"]);
+    let mut noise = Noise::new(case.seed, "lses");
+    let rows = lses.layout.len() / lses.shape()[0].max(1);
+    let lse = |index| match index % rows.max(1) == 0 || noise.unit() < 0.2 {
+        true => f64::NEG_INFINITY,
+        false => 10.0 * noise.normal(),
+    };
+    let lse_values: Vec<f64> = (0..lses.layout.len()).map(lse).collect();
+    let mut noise = Noise::new(case.seed, "outs");
+    let dim = outs.shape()[4];
+    let out = |index: u64| match lse_values[(index / dim) as usize] == f64::NEG_INFINITY {
+        true => f64::NAN,
+        false => noise.normal(),
+    };
+    let out_values = (0..outs.layout.len()).map(out).collect::<Vec<_>>();
+    Inputs::from([
+        ("outs".to_owned(), filled(case, "outs", outs, out_values)),
+        ("lses".to_owned(), filled(case, "lses", lses, lse_values)),
+    ])
+}
+
+fn core_values(case: &Case, name: &str, desc: &TensorDesc) -> Vec<f64> {
+    let mut noise = Noise::new(case.seed, name);
+    let mut value = || match (case.style, name) {
+        (Style::Normal, _) => noise.normal(),
+        (Style::Eight, _) => 16.0 * noise.unit() - 8.0,
+        (Style::Extreme, "q") => 2e4 * noise.unit() - 1e4,
+        (Style::Extreme, _) => 2.0 * noise.unit() - 1.0,
+        (Style::Equal, _) => 0.75,
+    };
+    (0..desc.layout.len()).map(|_| value()).collect()
+}
+
+fn side_values(
+    case: &Case,
+    problem: &AttentionProblem,
+    name: &str,
+    role: SideRole,
+    desc: &TensorDesc,
+) -> Vec<f64> {
+    let e = &problem.extents;
+    let mut noise = Noise::new(case.seed, name);
+    let keys = i64::from(e.seq_len_kv);
+    let value = |index: u64| match role {
+        SideRole::AlibiSlopes => {
+            let head = index % u64::from(e.q_heads) + 1;
+            (-8.0 * head as f64 / f64::from(e.q_heads)).exp2() * (1.0 + 0.1 * noise.unit())
+        }
+        SideRole::KvLens => noise.whole(0, keys),
+        SideRole::BatchCount => noise.whole(0, keys + 2),
+        SideRole::HeadCount => noise.whole(0, 12.min(keys)),
+        SideRole::QueryDocuments | SideRole::KeyDocuments => (index / 9 % 5) as f64,
+        SideRole::DenseMask => f64::from(u8::from(noise.unit() < 0.7)),
+        SideRole::BlockMask { .. } => f64::from(u8::from(noise.unit() < 0.5)),
+        SideRole::Aux if desc.dtype == Dtype::I32 => noise.whole(-5, 5),
+        SideRole::Bias | SideRole::SinkLogits | SideRole::Aux => noise.normal(),
+    };
+    (0..desc.layout.len()).map(value).collect()
+}
+
+/// The lowest number of a type: what some masks are made of.
+pub(super) fn lowest(dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::F16 => half::f16::MIN.to_f64(),
+        Dtype::Bf16 => half::bf16::MIN.to_f64(),
+        _ => f64::from(f32::MIN),
+    }
+}
+
+fn filled(case: &Case, name: &str, desc: &TensorDesc, mut values: Vec<f64>) -> HostTensor {
+    let mut noise = Noise::new(case.seed, &format!("{name} filled"));
+    for (_, fill) in case.fills.iter().filter(|(known, _)| *known == name) {
+        for (index, value) in values.iter_mut().enumerate() {
+            match fill {
+                Fill::Values(given) => *value = given[index % given.len().max(1)],
+                Fill::SomeNegInf if noise.unit() < 0.33 => *value = f64::NEG_INFINITY,
+                Fill::SomeLowest if noise.unit() < 0.33 => *value = lowest(desc.dtype),
+                Fill::Unsorted => *value = noise.whole(0, 3),
+                Fill::SomeNegInf | Fill::SomeLowest => {}
+            }
+        }
+    }
+    HostTensor::from_f64(desc.dtype, desc.shape(), &values)
+}
+
+/// Keys from `kv_lens` on do not exist: whoever reads them reads NaN.
+fn hide_missing_keys(problem: &AttentionProblem, inputs: &mut Inputs) {
+    let Some(lens) = inputs.get("kv_lens").map(HostTensor::to_f64) else { return };
+    let [_, _, seq_axis, _] = problem.spec.layout.axes();
+    for name in ["k", "v"] {
+        let Some(tensor) = inputs.get_mut(name) else { continue };
+        let shape = tensor.shape.clone();
+        let stride = |axis: usize| shape[axis + 1..].iter().product::<u64>();
+        let mut values = tensor.to_f64();
+        for (index, value) in values.iter_mut().enumerate() {
+            let index = index as u64;
+            let batch = index / stride(0).max(1);
+            let key = index / stride(seq_axis).max(1) % shape[seq_axis];
+            if key as f64 >= lens[batch as usize] {
+                *value = f64::NAN;
+            }
+        }
+        *tensor = HostTensor::from_f64(tensor.dtype, &shape, &values);
+    }
+}

@@ -1,0 +1,125 @@
+//! Where a case's tensors lie: layouts with gaps, buffers of NaN around them.
+
+use super::case::Placement;
+use crate::tensor::{HostTensor, Layout, TensorDesc};
+
+/// What buffers hold where no tensor lies: NaN as f32, f16 and bf16; −1 as i32; true as bool.
+pub(super) const POISON: u8 = 0xff;
+
+/// Bytes of poison behind a tensor.
+const TAIL: usize = 272;
+
+/// The layout that a placement gives a tensor; `head_axis` is the axis of heads of q, k, v, out.
+pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout {
+    let dense = Layout::contiguous(shape);
+    let core = matches!(name, "q" | "k" | "v" | "out" | "lse" | "prefix_k" | "prefix_v");
+    match placement {
+        Placement::Dense | Placement::Exact | Placement::Packed => dense,
+        Placement::Aligned if core => gapped(shape, 8, 4),
+        Placement::Odd if core => gapped(shape, 5, 3),
+        Placement::Aligned => Layout { offset: 4, ..dense },
+        Placement::Odd => Layout { offset: 3, ..dense },
+    }
+}
+
+/// Rows `gap` elements apart, and every outer axis one gap more.
+fn gapped(shape: &[u64], offset: u64, gap: u64) -> Layout {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis].max(1) + gap;
+    }
+    Layout { shape: shape.to_vec(), strides, offset }
+}
+
+/// The layouts of q, k and v as views of one `bshd` tensor, odd numbers of elements apart.
+pub(super) fn packed(q: &[u64], k: &[u64], v: &[u64]) -> [Layout; 3] {
+    let row = q[2] * q[3] + k[2] * k[3] + v[2] * v[3] + 1;
+    let view = |shape: &[u64], offset: u64| Layout {
+        shape: shape.to_vec(),
+        strides: vec![shape[1] * row + 5, row, shape[3], 1],
+        offset,
+    };
+    let first = 3;
+    let k_first = first + q[2] * q[3];
+    [view(q, first), view(k, k_first), view(v, k_first + k[2] * k[3])]
+}
+
+/// A buffer's bytes with a tensor in it at its place; poison elsewhere, or what `bytes` had.
+pub(super) fn put(bytes: &mut Vec<u8>, desc: &TensorDesc, tensor: &HostTensor, exact: bool) {
+    let size = desc.dtype.bytes() as usize;
+    let end = desc.layout.end().unwrap_or(0) as usize * size;
+    let whole = if exact { end.next_multiple_of(4) } else { end.next_multiple_of(4) + TAIL };
+    bytes.resize(bytes.len().max(whole), POISON);
+    for (source, place) in places(&desc.layout).enumerate() {
+        let (from, to) = (source * size, place as usize * size);
+        bytes[to..to + size].copy_from_slice(&tensor.bytes[from..from + size]);
+    }
+}
+
+/// An output's buffer before the call.
+pub(super) fn poisoned(desc: &TensorDesc, exact: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let end = desc.layout.end().unwrap_or(0) * desc.dtype.bytes();
+    let tail = if exact { 0 } else { TAIL };
+    bytes.resize((end as usize).next_multiple_of(4) + tail, POISON);
+    bytes
+}
+
+/// The tensor in a buffer, and the first byte beside it that is no longer poison.
+pub(super) fn take(bytes: &[u8], desc: &TensorDesc) -> (HostTensor, Option<usize>) {
+    let size = desc.dtype.bytes() as usize;
+    let mut rest = bytes.to_vec();
+    let mut taken = Vec::with_capacity(desc.layout.len() as usize * size);
+    for place in places(&desc.layout) {
+        let at = place as usize * size;
+        taken.extend_from_slice(&bytes[at..at + size]);
+        rest[at..at + size].fill(POISON);
+    }
+    let tensor = HostTensor { dtype: desc.dtype, shape: desc.layout.shape.clone(), bytes: taken };
+    (tensor, rest.iter().position(|byte| *byte != POISON))
+}
+
+/// Where each element lies, in row-major order.
+fn places(layout: &Layout) -> impl Iterator<Item = u64> {
+    let layout = layout.clone();
+    (0..layout.len()).map(move |mut index| {
+        let mut place = layout.offset;
+        for (&extent, &stride) in layout.shape.iter().zip(&layout.strides).rev() {
+            place += index % extent * stride;
+            index /= extent;
+        }
+        place
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Dtype;
+
+    #[test]
+    fn what_is_put_is_taken_and_what_lies_beside_it_is_seen() {
+        for placement in [Placement::Dense, Placement::Aligned, Placement::Odd] {
+            let layout = layout(placement, "out", &[2, 1, 3, 2]);
+            let desc = TensorDesc { dtype: Dtype::F16, layout };
+            let values: Vec<f64> = (0..12).map(f64::from).collect();
+            let tensor = HostTensor::from_f64(Dtype::F16, &[2, 1, 3, 2], &values);
+            let mut bytes = Vec::new();
+            put(&mut bytes, &desc, &tensor, false);
+            assert_eq!(take(&bytes, &desc), (tensor, None), "{placement:?}");
+            *bytes.last_mut().unwrap() = 0;
+            assert_eq!(take(&bytes, &desc).1, Some(bytes.len() - 1));
+        }
+    }
+
+    #[test]
+    fn packed_views_keep_apart() {
+        let [q, k, v] = packed(&[2, 5, 4, 8], &[2, 5, 2, 8], &[2, 5, 2, 8]);
+        let mut seen: Vec<u64> = [&q, &k, &v].into_iter().flat_map(places).collect();
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+        assert!(q.offset % 2 == 1 && q.strides[1] % 2 == 1);
+    }
+}

@@ -1,0 +1,230 @@
+//! Running a case.
+
+use super::answer::{Expected, expected_attention, expected_merge};
+use super::case::{Case, Placement};
+use super::inputs::{Inputs, attention_inputs, merge_inputs};
+use super::judge::{Budget, JudgeReport, judge};
+use super::place;
+use super::question::Question;
+use super::report::{CaseFailure, CaseReport, Failure};
+use crate::engine::Engine;
+use crate::error::{Error, PlanError};
+use crate::fused::FusedTiles;
+use crate::gpu::limits::GpuLimits;
+use crate::operator::Operator;
+use crate::tensor::TensorDesc;
+
+/// A case with its inputs and its true answer: may run on any engine, with any tiles.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The case.
+    pub case: Case,
+    /// Its question.
+    pub question: Question,
+    inputs: Inputs,
+    expected: Vec<Expected>,
+}
+
+/// Runs a case on an engine, with these tiles or those that the plan chooses.
+///
+/// # Errors
+/// [`CaseFailure`], which says how to see it again.
+pub fn run_case(
+    engine: &Engine,
+    case: &Case,
+    tiles: Option<FusedTiles>,
+) -> Result<CaseReport, Box<CaseFailure>> {
+    match Trial::new(case) {
+        Ok(trial) => trial.run(engine, tiles),
+        Err(error) => Err(Box::new(CaseFailure {
+            name: case.name.clone(),
+            seed: case.seed,
+            question: case.spec.to_string(),
+            adapter: engine.adapter().name.clone(),
+            tiles: "of the plan's choice".to_owned(),
+            failure: error.into(),
+        })),
+    }
+}
+
+impl Trial {
+    /// Makes a case's inputs and computes its answer on the CPU.
+    ///
+    /// # Errors
+    /// [`SpecError`] when the case asks a wrong question.
+    pub fn new(case: &Case) -> Result<Self, Error> {
+        let question = Question::new(case)?;
+        let (inputs, expected) = match &question {
+            Question::Merge(problem) => {
+                let inputs = merge_inputs(case, problem);
+                let expected = expected_merge(problem, &inputs)?;
+                (inputs, expected)
+            }
+            Question::Attention(problem) => {
+                let inputs = attention_inputs(case, problem);
+                let expected = expected_attention(problem, &inputs)?;
+                (inputs, expected)
+            }
+        };
+        Ok(Self { case: case.clone(), question, inputs, expected })
+    }
+
+    /// Every tile set worth trying; none for a merge, which has but one.
+    ///
+    /// # Errors
+    /// [`PlanError`] where none fits.
+    pub fn candidates(&self, limits: &GpuLimits) -> Result<Vec<FusedTiles>, PlanError> {
+        match &self.question {
+            Question::Attention(problem) => problem.candidates(limits),
+            Question::Merge(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// As [`run_case`].
+    pub fn run(
+        &self,
+        engine: &Engine,
+        tiles: Option<FusedTiles>,
+    ) -> Result<CaseReport, Box<CaseFailure>> {
+        self.run_changed(engine, tiles, &|_, _| {})
+    }
+
+    /// Runs it and lets `change` at the bytes of each output's buffer before they are judged: whoever tests the
+    /// suite itself breaks them.
+    ///
+    /// # Errors
+    /// As [`run_case`].
+    pub fn run_changed(
+        &self,
+        engine: &Engine,
+        tiles: Option<FusedTiles>,
+        change: &dyn Fn(&str, &mut Vec<u8>),
+    ) -> Result<CaseReport, Box<CaseFailure>> {
+        let failed = |failure| {
+            Box::new(CaseFailure {
+                name: self.case.name.clone(),
+                seed: self.case.seed,
+                question: match &self.question {
+                    Question::Attention(problem) => problem.to_string(),
+                    Question::Merge(problem) => problem.to_string(),
+                },
+                adapter: engine.adapter().name.clone(),
+                tiles: tiles.map_or("of the plan's choice".to_owned(), |tiles| tiles.to_string()),
+                failure,
+            })
+        };
+        let (tiles, dispatches, buffers) = match &self.question {
+            Question::Attention(problem) => {
+                let tiles = self.tiles(engine, tiles).map_err(|e| failed(Error::from(e).into()))?;
+                self.call(engine, problem.as_ref(), tiles)
+            }
+            Question::Merge(problem) => self.call(engine, problem, None),
+        }
+        .map_err(|error| failed(error.into()))?;
+        let outputs = self.judged(buffers, change).map_err(failed)?;
+        Ok(CaseReport { name: self.case.name.clone(), tiles, dispatches, outputs })
+    }
+
+    /// The tiles asked for; where the case asks for splits, those of the plan's choice with them.
+    fn tiles(
+        &self,
+        engine: &Engine,
+        asked: Option<FusedTiles>,
+    ) -> Result<Option<FusedTiles>, PlanError> {
+        let Some(splits) = self.case.kv_splits else { return Ok(asked) };
+        let chosen = match asked {
+            Some(tiles) => Some(tiles),
+            None => self.candidates(engine.limits())?.first().copied(),
+        };
+        Ok(chosen.map(|tiles| tiles.with_kv_splits(splits)))
+    }
+
+    /// Uploads, records, submits and reads the outputs' buffers back.
+    fn call<O: Operator>(
+        &self,
+        engine: &Engine,
+        problem: &O,
+        tiles: Option<O::Tiles>,
+    ) -> Result<(String, usize, Vec<Vec<u8>>), Error> {
+        let prepared = engine.prepare(problem, tiles)?;
+        let shared = |name: &str| self.case.placement == Placement::Packed && name != "out";
+        let mut buffers: Vec<(&str, wgpu::Buffer)> = Vec::new();
+        for (name, desc) in problem.tensors() {
+            let packed = shared(name) && matches!(name, "q" | "k" | "v");
+            let known = buffers.iter().find(|(known, _)| packed && matches!(*known, "k" | "q"));
+            let buffer = match known {
+                Some((_, buffer)) => buffer.clone(),
+                None => upload(engine, name, &self.bytes(problem, name, &desc, packed)),
+            };
+            buffers.push((name, buffer));
+        }
+        let bound: Vec<(&str, &wgpu::Buffer)> = buffers.iter().map(|(n, b)| (*n, b)).collect();
+        let mut encoder =
+            engine.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        prepared.record(&mut encoder, &bound)?;
+        engine.queue().submit([encoder.finish()]);
+        let mut read = Vec::new();
+        for Expected { name, .. } in &self.expected {
+            for (_, buffer) in buffers.iter().filter(|(known, _)| known == name) {
+                read.push(engine.download(buffer, buffer.size())?);
+            }
+        }
+        Ok((prepared.tiles.to_string(), prepared.plan.steps.len(), read))
+    }
+
+    /// What the buffer of a tensor holds before the call; the one of q holds k and v too where they are packed.
+    fn bytes<O: Operator>(
+        &self,
+        problem: &O,
+        name: &str,
+        desc: &TensorDesc,
+        packed: bool,
+    ) -> Vec<u8> {
+        let exact = self.case.placement == Placement::Exact;
+        if problem.outputs().contains(&name) {
+            return place::poisoned(desc, exact);
+        }
+        let mut bytes = Vec::new();
+        for (other, desc) in problem.tensors() {
+            if other == name || packed && matches!(other, "q" | "k" | "v") {
+                place::put(&mut bytes, &desc, &self.inputs[other], exact);
+            }
+        }
+        bytes
+    }
+
+    fn judged(
+        &self,
+        buffers: Vec<Vec<u8>>,
+        change: &dyn Fn(&str, &mut Vec<u8>),
+    ) -> Result<Vec<(&'static str, JudgeReport)>, Failure> {
+        let mut reports = Vec::new();
+        for (mut bytes, expected) in buffers.into_iter().zip(&self.expected) {
+            let Expected { name, desc, exact, plain, row_scale } = expected;
+            change(name, &mut bytes);
+            let (got, overwritten) = place::take(&bytes, desc);
+            let budget = Budget { dtype: desc.dtype, plain, row_scale };
+            reports.push((*name, judge(name, &got.to_f64(), exact, budget)?));
+            if let Some(byte) = overwritten {
+                return Err(Failure::Overwritten { tensor: name, byte });
+            }
+        }
+        Ok(reports)
+    }
+}
+
+fn upload(engine: &Engine, name: &str, bytes: &[u8]) -> wgpu::Buffer {
+    let buffer = engine.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some(name),
+        size: bytes.len().max(4) as u64,
+        usage: wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: false,
+    });
+    engine.queue().write_buffer(&buffer, 0, bytes);
+    buffer
+}

@@ -1,0 +1,71 @@
+//! Every candidate tile set computes the same, on the device's limits and on WebGPU's floor.
+
+use tilewise::neighborhood::{NeighborhoodTiles, simulate};
+use tilewise::operator::Operator;
+
+use crate::harness::{Case, check, engine, floor_engine, problem};
+
+fn problems() -> [Case; 2] {
+    let mut three = Case::new(&[6, 9, 10], &[3, 4, 3]).with(|spec| {
+        spec.dilation = vec![1, 2, 1];
+        spec.stride = vec![1, 2, 1];
+        spec.causal = vec![false, false, true];
+    });
+    three.extra = 5;
+    three.dims = [24, 16];
+    [Case::new(&[21, 19], &[8, 5]).with(|spec| spec.stride = vec![8, 1]), three]
+}
+
+#[test]
+fn every_candidate_is_right() {
+    for case in problems() {
+        let problem = problem(&case.spec, &case.inputs(7));
+        for tiles in problem.candidates(engine().limits()).unwrap() {
+            check(engine(), &case, Some(tiles));
+        }
+    }
+}
+
+#[test]
+fn every_candidate_at_the_floor_is_right() {
+    let [case, _] = problems();
+    let problem = problem(&case.spec, &case.inputs(7));
+    for tiles in problem.candidates(floor_engine().limits()).unwrap() {
+        check(floor_engine(), &case, Some(tiles));
+    }
+}
+
+#[test]
+fn the_first_candidate_wastes_less_than_the_worst() {
+    let problem =
+        problem(&Case::new(&[56, 56], &[13, 13]).spec, &Case::new(&[56, 56], &[13, 13]).inputs(1));
+    let tiles = problem.candidates(engine().limits()).unwrap();
+    let waste = |tiles: &NeighborhoodTiles| simulate(&problem, tiles).waste;
+    let worst = tiles.iter().map(waste).fold(0.0, f64::max);
+    assert!(waste(&tiles[0]) < worst, "{} {worst}", waste(&tiles[0]));
+}
+
+#[test]
+fn boxes_of_any_shape_are_right() {
+    let case = Case::new(&[17, 23], &[5, 7]);
+    let problem = problem(&case.spec, &case.inputs(7));
+    let mut tiles = problem.candidates(engine().limits()).unwrap()[0];
+    let (rows, keys) = (tiles.fused.tile_q(), tiles.fused.tile_kv());
+    for (query_box, key_box) in
+        [([1, 1, rows], [1, 1, keys]), ([1, rows, 1], [1, keys, 1]), ([1, 2, 3], [1, 1, 1])]
+    {
+        tiles.query_box.0 = query_box;
+        tiles.key_box.0 = key_box;
+        check(engine(), &case, Some(tiles));
+    }
+}
+
+#[test]
+fn tiles_are_read_and_written_as_json() {
+    let problem =
+        problem(&Case::new(&[8, 8], &[3, 3]).spec, &Case::new(&[8, 8], &[3, 3]).inputs(1));
+    for tiles in problem.candidates(engine().limits()).unwrap() {
+        let read: NeighborhoodTiles = serde_json::from_str(&tiles.to_string()).unwrap();
+        assert_eq!(read, tiles);
+    }
+}

@@ -1,0 +1,109 @@
+//! What callers get wrong in Rust, where the program's files cannot.
+
+use serde_json::json;
+use tilewise::attention::{AttentionProblem, AttentionSpec, TensorDescs};
+use tilewise::error::{Error, PlanError, SpecError};
+use tilewise::fused::FusedTiles;
+use tilewise::gpu::limits::GpuLimits;
+use tilewise::operator::Operator;
+use tilewise::tensor::{Dtype, Layout, TensorDesc};
+
+use crate::support::{inputs, problem};
+
+fn descs() -> TensorDescs {
+    let tensors = inputs([2, 4, 2, 5, 7, 8]);
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.desc())).collect()
+}
+
+fn refused(descs: &TensorDescs) -> SpecError {
+    match AttentionProblem::new(&AttentionSpec::default(), descs) {
+        Err(Error::Spec(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn placed(name: &str, strides: [u64; 4], offset: u64) -> TensorDescs {
+    let mut descs = descs();
+    let shape = vec![2, 4, 5, 8];
+    let layout = Layout { shape, strides: strides.to_vec(), offset };
+    descs.insert(name.to_owned(), TensorDesc { dtype: Dtype::F32, layout });
+    descs
+}
+
+#[test]
+fn strides_that_no_kernel_takes_are_named() {
+    let error = refused(&placed("q", [160, 40, 1, 5], 0)).to_string();
+    assert_eq!(error, "q stride of dim: expected 1, got 5");
+    let error = refused(&placed("out", [160, 40, 0, 1], 0)).to_string();
+    assert!(error.starts_with("out: expected strides that keep elements apart"), "{error}");
+    let error = refused(&placed("q", [u64::MAX, 40, 8, 1], 5)).to_string();
+    assert!(error.starts_with("q: expected elements within u64"), "{error}");
+}
+
+#[test]
+fn a_side_tensor_must_not_have_gaps() {
+    let mut descs = descs();
+    let layout = Layout { shape: vec![2], strides: vec![2], offset: 0 };
+    descs.insert("kv_lens".to_owned(), TensorDesc { dtype: Dtype::I32, layout });
+    assert!(refused(&descs).to_string().starts_with("kv_lens: expected a tensor without gaps"));
+}
+
+#[test]
+fn an_output_of_another_shape_or_type_is_named() {
+    let mut descs = descs();
+    descs.insert("out".to_owned(), TensorDesc::contiguous(Dtype::F32, &[2, 4, 5, 9]));
+    assert_eq!(refused(&descs).to_string(), "out: expected shape [2, 4, 5, 8], got [2, 4, 5, 9]");
+    descs.insert("out".to_owned(), TensorDesc::contiguous(Dtype::F16, &[2, 4, 5, 8]));
+    assert_eq!(refused(&descs).to_string(), "out: expected dtype f32, got f16");
+}
+
+#[test]
+fn tiles_that_do_not_fit_are_refused_with_the_numbers() {
+    let problem = problem(&json!({}), &inputs([1, 1, 1, 64, 64, 64]));
+    let plan = |json: serde_json::Value| {
+        let tiles: FusedTiles = serde_json::from_value(json).unwrap();
+        problem.plan(&GpuLimits::floor(), &tiles).unwrap_err()
+    };
+    let tiles = |rows: u32, tile_q: u32, head_chunk: u32| json!({"family": "workgroup", "tile_q": tile_q, "tile_kv": 64, "rows": rows, "cols": 4, "head_chunk": head_chunk, "key_chunk": 16});
+    for (rows, tile_q, head_chunk, part) in [
+        (0, 64, 32, "tile_q in rows: 64 is not a multiple of 0"),
+        (3, 64, 32, "64 is not a multiple of 3"),
+        (4, 64, 12, "head_chunk in pairs of vectors: 12 is not a multiple of 8"),
+        (4, 64, 0, "head_chunk"),
+    ] {
+        let error = plan(tiles(rows, tile_q, head_chunk));
+        assert!(
+            matches!(error, PlanError::Tiles { .. }) && error.to_string().contains(part),
+            "{error}"
+        );
+    }
+    let error = plan(tiles(4, 64, 64)).to_string();
+    assert!(error.contains("bytes of workgroup memory, the device has 16384"), "{error}");
+    let roomy = GpuLimits { workgroup_bytes: 64 << 10, ..GpuLimits::floor() };
+    let many: FusedTiles = serde_json::from_value(tiles(2, 64, 8)).unwrap();
+    let error = problem.plan(&roomy, &many).unwrap_err().to_string();
+    assert!(error.contains("needs 512 invocations a workgroup, the device has 256"), "{error}");
+    let stream = json!({"family": "stream", "rows": 4, "lanes": 4, "keys": 4, "tile_kv": 64, "workgroup_size": 32});
+    let error = plan(stream).to_string();
+    assert!(error.contains("needs 4 lanes in the smallest subgroup, the device has 0"), "{error}");
+}
+
+#[test]
+fn numbers_beyond_any_tile_are_refused_without_a_panic() {
+    let problem = problem(&json!({}), &inputs([1, 1, 1, 64, 64, 64]));
+    for most in [u32::MAX, u32::MAX - 3, 1 << 31, 1 << 16] {
+        for json in [
+            json!({"family": "workgroup", "tile_q": most, "tile_kv": 64, "rows": 4, "cols": 4, "head_chunk": 32, "key_chunk": 16}),
+            json!({"family": "workgroup", "tile_q": 64, "tile_kv": most, "rows": 4, "cols": most, "head_chunk": 32, "key_chunk": 16}),
+            json!({"family": "workgroup", "tile_q": 64, "tile_kv": 64, "rows": 4, "cols": 4, "head_chunk": most, "key_chunk": 16}),
+            json!({"family": "workgroup", "tile_q": most, "tile_kv": most, "rows": 2, "cols": 2, "head_chunk": 8, "key_chunk": 8}),
+            json!({"family": "stream", "rows": 64, "lanes": 1, "keys": 4, "tile_kv": 64, "workgroup_size": most}),
+            json!({"family": "stream", "rows": 4, "lanes": most, "keys": 4, "tile_kv": most, "workgroup_size": most}),
+            json!({"family": "workgroup", "tile_q": 64, "tile_kv": 64, "rows": 4, "cols": 4, "head_chunk": 16, "key_chunk": 16, "kv_splits": most}),
+        ] {
+            let tiles: FusedTiles = serde_json::from_value(json).unwrap();
+            let plan = problem.plan(&GpuLimits::floor(), &tiles);
+            assert!(plan.is_err(), "{tiles}: {} steps", plan.unwrap().steps.len());
+        }
+    }
+}

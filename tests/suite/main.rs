@@ -1,0 +1,13 @@
+//! The suite: one binary, one engine for each set of options.
+
+mod attention;
+mod cli;
+mod engine;
+mod errors;
+mod golden_cases;
+mod harness;
+mod known_issues;
+mod laws;
+mod plans;
+mod shaders;
+mod support;

@@ -1,0 +1,154 @@
+//! Kernel texts: they validate, and are what the host says of them.
+
+use std::collections::{BTreeSet, HashSet};
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, StorageAccess, TypeInner};
+use rayon::prelude::*;
+use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
+use tilewise::gpu::recording::Step;
+use tilewise::operator::Operator;
+use tilewise::verify::{Case, Question, cases};
+
+use crate::support::repository;
+
+/// A GPU with subgroups of 32 and much workgroup memory: has every tile set.
+fn gpu() -> GpuLimits {
+    GpuLimits {
+        workgroup_bytes: 64 << 10,
+        workgroup_invocations: 1024,
+        storage_buffers: 16,
+        subgroup: Some(SubgroupSizes { least: 32, most: 32 }),
+        ..GpuLimits::floor()
+    }
+}
+
+/// Each distinct kernel of the suite's questions: every tile set for the core ones on a GPU, the first elsewhere.
+fn kernels() -> Vec<Step> {
+    let processor = SubgroupSizes { least: 8, most: 8 };
+    let cpu = GpuLimits { is_cpu: true, subgroup: Some(processor), ..gpu() };
+    let steps: Vec<Step> = cases()
+        .par_iter()
+        .flat_map_iter(|case| {
+            let most = if case.core { usize::MAX } else { 1 };
+            let limits = [(gpu(), most), (cpu.clone(), 1), (GpuLimits::floor(), 1)];
+            limits.into_iter().flat_map(|(limits, most)| steps(case, &limits, most))
+        })
+        .collect();
+    let mut seen = HashSet::new();
+    steps.into_iter().filter(|step| seen.insert(step.shader.clone())).collect()
+}
+
+/// The dispatches of a case with its first tile sets.
+fn steps(case: &Case, limits: &GpuLimits, most: usize) -> Vec<Step> {
+    let plans: Vec<_> = match Question::new(case).unwrap() {
+        Question::Attention(problem) => {
+            let tiles = problem.candidates(limits).unwrap();
+            tiles.iter().take(most).map(|tiles| problem.plan(limits, tiles)).collect()
+        }
+        Question::Merge(problem) => {
+            let tiles = problem.candidates(limits).unwrap();
+            vec![problem.plan(limits, &tiles[0])]
+        }
+    };
+    let right =
+        plans.into_iter().map(|plan| plan.unwrap_or_else(|error| panic!("{}: {error}", case.name)));
+    right.flat_map(|plan| plan.steps).collect()
+}
+
+fn parsed(step: &Step) -> Module {
+    let text = step.shader.text();
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(&text)));
+    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    if let Err(error) = validator.validate(&module) {
+        panic!("{}\n{text}", error.emit_to_string(&text));
+    }
+    module
+}
+
+#[test]
+fn every_kernel_validates_and_is_what_the_host_says() {
+    let kernels = kernels();
+    assert!(kernels.len() > 100, "{}", kernels.len());
+    kernels.par_iter().for_each(|step| {
+        let module = parsed(step);
+        bindings_are_as_declared(step, &module);
+        sizes_are_as_said(step, &module);
+    });
+    let parts = kernels.iter().flat_map(|step| &step.shader.parts);
+    let used: BTreeSet<&String> = parts.map(|part| &part.file).collect();
+    // The program measures devices with kernels of its own.
+    for file in shader_files().iter().filter(|file| !file.contains("/measure_")) {
+        assert!(used.contains(file), "no kernel uses shaders/{file}");
+    }
+}
+
+fn bindings_are_as_declared(step: &Step, module: &Module) {
+    let shader = &step.shader;
+    assert_eq!(shader.bindings.len(), step.bindings.len(), "{}", shader.entry);
+    let mut found = vec![None; shader.bindings.len()];
+    for (_, global) in module.global_variables.iter() {
+        let Some(binding) = &global.binding else { continue };
+        assert_eq!(binding.group, 0);
+        if binding.binding == 0 {
+            assert_eq!(global.space, AddressSpace::Uniform);
+            continue;
+        }
+        let AddressSpace::Storage { access } = global.space else { panic!("{:?}", global.space) };
+        let writes = access.contains(StorageAccess::STORE);
+        found[binding.binding as usize - 1] = Some((global.name.clone().unwrap(), writes));
+    }
+    for (found, declared) in found.into_iter().zip(&shader.bindings) {
+        assert_eq!(found, Some((declared.name.clone(), declared.writes)), "{}", shader.entry);
+    }
+}
+
+fn sizes_are_as_said(step: &Step, module: &Module) {
+    let shader = &step.shader;
+    let size = |inner: &TypeInner| u64::from(inner.size(module.to_ctx()));
+    let mut workgroup = 0;
+    for (_, global) in module.global_variables.iter() {
+        let bytes = size(&module.types[global.ty].inner);
+        match global.space {
+            AddressSpace::Uniform => {
+                let whole = bytes.next_multiple_of(16).max(16);
+                assert_eq!(whole, step.params.len() as u64, "params of {}", shader.entry);
+            }
+            AddressSpace::WorkGroup => workgroup += bytes,
+            _ => {}
+        }
+    }
+    let text = || shader.parts[0].text.lines().take(30).collect::<Vec<_>>().join("\n");
+    assert_eq!(workgroup, u64::from(shader.workgroup_bytes), "{}\n{}", shader.entry, text());
+    let [entry] = &module.entry_points[..] else {
+        panic!("{} entry points", module.entry_points.len())
+    };
+    assert_eq!(entry.name, shader.entry);
+    assert_eq!(entry.workgroup_size, [shader.workgroup_size, 1, 1], "{}", shader.entry);
+}
+
+fn shader_files() -> Vec<String> {
+    let root = repository("shaders");
+    let mut files = Vec::new();
+    for folder in std::fs::read_dir(&root).unwrap() {
+        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            files.push(path.strip_prefix(&root).unwrap().display().to_string().replace('\\', "/"));
+        }
+    }
+    assert!(files.len() > 10);
+    files
+}
+
+#[test]
+fn shader_files_are_short_and_end_in_their_entry_point() {
+    for file in shader_files() {
+        let text = std::fs::read_to_string(repository("shaders").join(&file)).unwrap();
+        assert!(text.lines().count() <= 260, "{file}: {} lines", text.lines().count());
+        let entry = text.find("@compute");
+        let later = entry.map_or("", |at| &text[at..]).matches("\nfn ").count();
+        assert!(later <= 1, "{file}: functions behind its entry point");
+    }
+}
