@@ -60,6 +60,8 @@ mod engine;
 pub mod error;
 pub mod fused;
 pub mod gpu;
+pub mod matmul;
+pub mod moe;
 pub mod neighborhood;
 pub mod operator;
 mod prepared;

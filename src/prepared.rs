@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, SpecError};
 use crate::gpu::context::Gpu;
 use crate::gpu::pipeline::Pipeline;
-use crate::gpu::recording::{Bound, Plan, Slot};
+use crate::gpu::recording::{Bound, Grid, Plan, Slot};
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
 
@@ -104,10 +104,14 @@ impl<O: Operator> Prepared<O> {
                 layout: &pipeline.layout,
                 entries: &entries,
             });
-            let [x, y, z] = step.grid;
             pass.set_pipeline(&pipeline.pipeline);
             pass.set_bind_group(0, &group, &[]);
-            pass.dispatch_workgroups(x, y, z);
+            match step.grid {
+                Grid::Direct([x, y, z]) => pass.dispatch_workgroups(x, y, z),
+                Grid::Indirect { scratch: index, offset } => {
+                    pass.dispatch_workgroups_indirect(&scratch[index], offset);
+                }
+            }
         }
         Ok(())
     }

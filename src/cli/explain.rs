@@ -46,6 +46,10 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
             let message = "attention_merge has one kernel and no choice to explain";
             return Err(CliError::Request(message.to_owned()));
         }
+        OperatorSpec::Moe(_) => {
+            let message = "moe has no explanation yet; `tilewise run` computes it";
+            return Err(CliError::Request(message.to_owned()));
+        }
         OperatorSpec::Neighborhood(spec) => return neighborhood::explain(common, args, &spec),
     };
     if args.simulate {

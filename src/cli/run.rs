@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::common::{CliError, Common};
 use super::spec::{OperatorSpec, read_inputs, read_spec};
 use crate::attention::{AttentionProblem, MergeProblem, merge_reference, reference};
+use crate::moe::{MoeProblem, reference_tensors};
 use crate::neighborhood::{self, NeighborhoodProblem};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, write_safetensors};
@@ -56,6 +57,13 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
             match args.backend {
                 Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
                 Backend::Cpu => neighborhood_on_cpu(&problem, &inputs)?,
+            }
+        }
+        OperatorSpec::Moe(spec) => {
+            let problem = MoeProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Cpu => reference_tensors(&problem, &inputs)?,
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
             }
         }
     };

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::common::CliError;
 use crate::attention::{AttentionProblem, AttentionSpec, MergeSpec, TensorDescs};
+use crate::moe::MoeSpec;
 use crate::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
 use crate::tensor::{HostTensor, read_safetensors};
 
@@ -17,6 +18,7 @@ pub(super) enum OperatorSpec {
     Attention(Box<AttentionSpec>),
     AttentionMerge(MergeSpec),
     Neighborhood(Box<NeighborhoodSpec>),
+    Moe(Box<MoeSpec>),
 }
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.

@@ -254,12 +254,17 @@ impl KernelSource {
         parts.extend(fragments);
         let shader =
             Shader { entry, parts, bindings: declared, workgroup_size, workgroup_bytes, checked };
-        Step { shader: Arc::new(shader), params: params.bytes(), bindings: bound, grid }
+        Step {
+            shader: Arc::new(shader),
+            params: params.bytes(),
+            bindings: bound,
+            grid: grid.into(),
+        }
     }
 }
 
 /// An expression for element `index` of `name`.
-fn element_at(name: &str, dtype: Dtype, index: &str) -> String {
+pub(crate) fn element_at(name: &str, dtype: Dtype, index: &str) -> String {
     match dtype {
         Dtype::F32 | Dtype::I32 => format!("{name}[{index}]"),
         Dtype::F16 => {

@@ -133,7 +133,8 @@ impl Gpu {
             if enough {
                 continue;
             }
-            let buffer = self.buffer("scratch", size, wgpu::BufferUsages::STORAGE)?;
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT;
+            let buffer = self.buffer("scratch", size, usage)?;
             match pool.get_mut(index) {
                 Some(place) => *place = buffer,
                 None => pool.push(buffer),

@@ -1,5 +1,6 @@
 //! A plan: dispatches and what they bind, inert until an engine records them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::limits::GpuLimits;
@@ -25,7 +26,36 @@ pub struct Step {
     /// What its storage bindings are bound to, in the order of `shader.bindings`.
     pub bindings: Vec<Bound>,
     /// Workgroups along x, y, z.
-    pub grid: [u32; 3],
+    pub grid: Grid,
+}
+
+/// How many workgroups a dispatch has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Grid {
+    /// So many along x, y, z.
+    Direct([u32; 3]),
+    /// What an earlier step wrote: three words of a scratch buffer.
+    Indirect {
+        /// Index of the scratch buffer, which no binding of the step writes.
+        scratch: usize,
+        /// Its first byte that counts, a multiple of 4.
+        offset: u64,
+    },
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct([x, y, z]) => write!(f, "{x} x {y} x {z}"),
+            Self::Indirect { .. } => f.write_str("as many as the device counts"),
+        }
+    }
+}
+
+impl From<[u32; 3]> for Grid {
+    fn from(workgroups: [u32; 3]) -> Self {
+        Self::Direct(workgroups)
+    }
 }
 
 /// A range of a buffer.

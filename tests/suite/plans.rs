@@ -133,7 +133,9 @@ fn more_workgroups_than_a_dimension_holds_are_folded() {
     let problem = asked(&extents([70_000, 1, 1, 1, 4, 8]));
     let plan = planned(&problem, &GpuLimits::floor(), 1);
     let [step] = forwards(&plan)[..] else { panic!("{} dispatches", plan.steps.len()) };
-    let [x, y, z] = step.grid;
+    let tilewise::gpu::recording::Grid::Direct([x, y, z]) = step.grid else {
+        panic!("{:?}", step.grid)
+    };
     assert!(x <= 65_535 && y > 1 && z == 1 && x * y >= 70_000, "{:?}", step.grid);
     assert_eq!(params(step)["workgroups"], 70_000);
 }

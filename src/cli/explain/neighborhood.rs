@@ -25,7 +25,7 @@ pub(super) fn explain(
     let plan = problem.plan(&device.limits, &tiles)?;
     let mut text = format!("{problem}\ndevice {}\n\ntiles {tiles}\n", device.name);
     for step in &plan.steps {
-        text += &format!("{} in {:?} workgroups\n", step.shader.entry, step.grid);
+        text += &format!("{} in {} workgroups\n", step.shader.entry, step.grid);
     }
     if args.all_tiles {
         text += "\nworth trying here:\n";

@@ -111,7 +111,7 @@ fn step_table(plan: &Plan) -> Table {
         table.add_row([
             index.to_string(),
             step.shader.entry.to_owned(),
-            step.grid.map(|extent| extent.to_string()).join(" x "),
+            step.grid.to_string(),
             step.shader.workgroup_size.to_string(),
             bytes(step.shader.workgroup_bytes.into()),
             bindings.join("\n"),

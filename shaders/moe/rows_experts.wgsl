@@ -1,0 +1,18 @@
+// Rows of the experts' matmuls: a tile is one expert's; a row stands for a pair of token and expert.
+
+struct Tile { expert: u32, row_first: u32, row_end: u32 }
+
+fn tile_at(index: u32) -> Tile {
+    if (index >= routing[params.tile_first + EXPERTS]) { return Tile(0u, 0u, 0u); }
+    let at = params.tiles + 3u * index;
+    return Tile(routing[at], routing[at + 1u], routing[at + 2u]);
+}
+// GATHER: a holds tokens; else it holds rows in their own order.
+fn a_row(row: u32) -> u32 {
+    if (GATHER) { return routing[params.row_pairs + row] / TOP_K; }
+    return row;
+}
+fn a_scale(row: u32) -> f32 {
+    if (WEIGHT_ON_INPUT) { return pair_weight(routing[params.row_pairs + row]); }
+    return 1.0;
+}

@@ -1,0 +1,20 @@
+// A slot's input: the tokens, weighted by the softmax over tokens of its logits. A lane owns four dims of a slot.
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn moe_soft_slots(
+    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
+    let slot = index / DIM_VECS;
+    let vec = index % DIM_VECS;
+    if (slot >= params.slots) { return; }
+    let most = stats[2u * slot];
+    let inverse = stats[2u * slot + 1u];
+    var sum = vec4(0.0);
+    for (var token = 0u; token < params.tokens; token++) {
+        let weight = exp(logits_get(token * params.slots + slot) - most) * inverse;
+        sum = fma(x_load4(params.x_first + token * params.x_stride, vec * 4u), vec4(weight), sum);
+    }
+    slots[slot * DIM_VECS + vec] = sum;
+}

@@ -1,0 +1,17 @@
+// Maximum of a line of logits and the inverse sum of its exponentials: over tokens for a slot, over slots for a token. A lane a line.
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn moe_soft_stats(
+    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let line = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
+    if (line >= params.lines) { return; }
+    let first = line * params.line_stride;
+    var most = LOWEST;
+    for (var i = 0u; i < params.length; i++) { most = max(most, logits_get(first + i * params.step)); }
+    var sum = 0.0;
+    for (var i = 0u; i < params.length; i++) { sum += exp(logits_get(first + i * params.step) - most); }
+    stats[params.stats_first + 2u * line] = most;
+    stats[params.stats_first + 2u * line + 1u] = 1.0 / sum;
+}

@@ -1,0 +1,204 @@
+//! A matmul as a dispatch: its constants, its operands' readers, its body.
+
+use super::tiles::MatmulTiles;
+use crate::error::PlanError;
+use crate::fused::source::{Access, KernelSource, Launch};
+use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::{Bound, Grid, Step};
+use crate::tensor::Dtype;
+
+/// A matrix, or one a expert, with unit stride along the inner dims.
+pub(crate) struct Operand {
+    pub bound: Bound,
+    /// Where element 0 lies.
+    pub first: u32,
+    pub dtype: Dtype,
+    pub access: Access,
+    pub row_stride: u32,
+    /// From one expert's matrix to the next.
+    pub expert_stride: u32,
+}
+
+/// How many row tiles there are.
+pub(crate) enum Workgroups {
+    /// So many rows, known to the host.
+    Rows(u32),
+    /// What a scratch buffer says, at this byte.
+    Scratch { index: usize, offset: u64 },
+}
+
+/// A matmul; the kernel's source brings `tile_at`, `a_row`, `a_scale` and `finish` with it.
+pub(crate) struct Matmul {
+    pub inner: u32,
+    pub columns: u32,
+    pub tiles: MatmulTiles,
+    pub a: Operand,
+    /// One matrix, or gate and up.
+    pub weights: Vec<Operand>,
+    pub result: Bound,
+    /// Where the result's element 0 lies.
+    pub result_first: u32,
+    /// Elements between rows of the f32 result.
+    pub result_stride: u32,
+    pub workgroups: Workgroups,
+}
+
+impl Matmul {
+    /// Closes a source that has the fragments of rows and finish already.
+    pub fn step(self, mut source: KernelSource, limits: &GpuLimits) -> Result<Step, PlanError> {
+        self.tiles.check(limits)?;
+        let gated = self.weights.len() == 2;
+        self.constants(&mut source, gated, limits.is_cpu);
+        let params = &mut source.params;
+        params.u32("inner", self.inner);
+        params.u32("columns", self.columns);
+        params.u32("column_tile_first", 0);
+        params.u32("a_first", self.a.first);
+        params.u32("a_stride", self.a.row_stride);
+        params.u32("result_first", self.result_first);
+        params.u32("result_stride", self.result_stride);
+        source.bind("a", element(&self.a), false, self.a.bound.clone());
+        source.accessor(&reader("a", &self.a));
+        self.weight_readers(&mut source);
+        source.bind("result", "f32", true, self.result.clone());
+        let entry = self.body(&mut source, limits);
+        let (grid, indirect) = self.grid(limits)?;
+        let mut step = source.step(Launch {
+            entry,
+            workgroup_size: self.tiles.workgroup_size(),
+            workgroup_bytes: self.tiles.workgroup_bytes(),
+            checked: false,
+            grid,
+        });
+        if let Some(grid) = indirect {
+            step.grid = grid;
+        }
+        Ok(step)
+    }
+
+    fn constants(&self, source: &mut KernelSource, gated: bool, is_cpu: bool) {
+        source.const_bool("GATED", gated);
+        source.const_u32("WORKGROUP_SIZE", self.tiles.workgroup_size());
+        source.const_u32("TILE_ROWS", self.tiles.tile_rows());
+        match self.tiles {
+            MatmulTiles::Workgroup { tile_columns, rows, columns, chunk, .. } => {
+                source.const_u32("TILE_COLUMNS", tile_columns);
+                source.const_u32("ROWS", rows);
+                source.const_u32("COLUMNS", columns);
+                source.const_u32("CHUNK", chunk);
+                // As many steps as drivers still unroll; where a processor runs the kernel fewer compile faster.
+                let fits = |steps: &u32| {
+                    (chunk / 4).is_multiple_of(*steps) && steps * rows * columns * 4 <= 512
+                };
+                let steps = [4, 2].into_iter().find(fits).filter(|_| !is_cpu).unwrap_or(1);
+                source.const_u32("STEPS", steps);
+            }
+            MatmulTiles::Stream { rows, columns, .. } => {
+                source.const_u32("ROWS", rows);
+                source.const_u32("COLUMNS", columns);
+            }
+        }
+    }
+
+    /// `w_row(part, expert, column)` and `w_load4(part, offset, d)`.
+    fn weight_readers(&self, source: &mut KernelSource) {
+        let (mut rows, mut loads) = (String::new(), String::new());
+        for (part, weights) in self.weights.iter().enumerate() {
+            let name = format!("w{part}");
+            source.bind(&name, element(weights), false, weights.bound.clone());
+            source.accessor(&reader(&name, weights));
+            source.params.u32(format!("{name}_first"), weights.first);
+            source.params.u32(format!("{name}_stride"), weights.row_stride);
+            source.params.u32(format!("{name}_expert_stride"), weights.expert_stride);
+            let (row, load) = (
+                format!(
+                    "params.{name}_first + expert * params.{name}_expert_stride + column * params.{name}_stride"
+                ),
+                format!("{name}_load4(offset, d)"),
+            );
+            let test = if part == 0 && self.weights.len() > 1 { "if (part == 0u) " } else { "" };
+            let (open, close) = if test.is_empty() { ("", "") } else { ("{ ", " }") };
+            rows.push_str(&format!("    {test}{open}return {row};{close}\n"));
+            loads.push_str(&format!("    {test}{open}return {load};{close}\n"));
+        }
+        source.accessor(&format!(
+            "fn w_row(part: u32, expert: u32, column: u32) -> u32 {{\n{rows}}}\n\
+             fn w_load4(part: u32, offset: u32, d: u32) -> vec4<f32> {{\n{loads}}}\n"
+        ));
+    }
+
+    fn body(&self, source: &mut KernelSource, limits: &GpuLimits) -> &'static str {
+        match self.tiles {
+            MatmulTiles::Workgroup { .. } => {
+                let text = include_str!("../../shaders/matmul/tile.wgsl");
+                source.fragment("matmul/tile.wgsl", text);
+                "matmul_tile"
+            }
+            MatmulTiles::Stream { .. } => {
+                // Where a workgroup is one whole subgroup, whatever the driver picks, its lanes share their reads.
+                let size = self.tiles.workgroup_size();
+                let whole = limits.subgroup.is_some_and(|s| s.least == size && s.most == size);
+                if whole {
+                    let text = include_str!("../../shaders/matmul/stream_shared.wgsl");
+                    source.fragment("matmul/stream_shared.wgsl", text);
+                } else {
+                    let text = include_str!("../../shaders/matmul/stream_own.wgsl");
+                    source.fragment("matmul/stream_own.wgsl", text);
+                }
+                let text = include_str!("../../shaders/matmul/stream.wgsl");
+                source.fragment("matmul/stream.wgsl", text);
+                "matmul_stream"
+            }
+        }
+    }
+
+    /// Column tiles along x, row tiles folded over y and z.
+    fn grid(&self, limits: &GpuLimits) -> Result<([u32; 3], Option<Grid>), PlanError> {
+        let most = limits.workgroups_per_dimension;
+        let column_tiles =
+            self.columns.div_ceil(self.tiles.part_columns(self.weights.len() as u32));
+        if column_tiles > most {
+            return Err(PlanError::Limit {
+                what: "column tiles of a matmul".to_owned(),
+                limit: "workgroups (max_compute_workgroups_per_dimension)",
+                needed: u64::from(column_tiles),
+                available: u64::from(most),
+            });
+        }
+        Ok(match self.workgroups {
+            Workgroups::Rows(rows) => {
+                let tiles = rows.div_ceil(self.tiles.tile_rows());
+                let y = tiles.min(most);
+                ([column_tiles, y, tiles.div_ceil(y.max(1))], None)
+            }
+            Workgroups::Scratch { index, offset } => {
+                ([0; 3], Some(Grid::Indirect { scratch: index, offset }))
+            }
+        })
+    }
+}
+
+fn element(operand: &Operand) -> &'static str {
+    KernelSource::row_element(operand.dtype, operand.access)
+}
+
+/// `NAME_load4(offset, d)`: elements d to d + 3 of the row at `offset`, zero from `params.inner` on.
+fn reader(name: &str, operand: &Operand) -> String {
+    if operand.access == Access::Vec4 {
+        let value = match operand.dtype {
+            Dtype::F16 => "vec4(unpack2x16float(word.x), unpack2x16float(word.y))",
+            Dtype::Bf16 => {
+                "bitcast<vec4<f32>>(vec4(word.x << 16u, word.x & 0xffff0000u, word.y << 16u, word.y & 0xffff0000u))"
+            }
+            _ => "word",
+        };
+        return format!(
+            "fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let word = {name}[(offset + min(d, params.inner - 4u)) / 4u];\n    return select(vec4(0.0), {value}, d < params.inner);\n}}\n"
+        );
+    }
+    let at = crate::fused::source::element_at(name, operand.dtype, "i");
+    format!(
+        "fn {name}_at(offset: u32, d: u32) -> f32 {{\n    let i = offset + min(d, params.inner - 1u);\n    return select(0.0, {at}, d < params.inner);\n}}\n\
+         fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    return vec4({name}_at(offset, d), {name}_at(offset, d + 1u), {name}_at(offset, d + 2u), {name}_at(offset, d + 3u));\n}}\n"
+    )
+}

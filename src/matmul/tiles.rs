@@ -1,0 +1,193 @@
+//! Tile sets of the matmul: what may be chosen, what fits a device, what to choose first.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::PlanError;
+use crate::gpu::limits::GpuLimits;
+
+/// How a matmul cuts its work. As JSON: `{"family": "workgroup", "tile_rows": 64, …}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "snake_case", deny_unknown_fields)]
+pub enum MatmulTiles {
+    /// Both operands staged in workgroup memory, micro-tiles of results in registers: for GPUs.
+    Workgroup {
+        /// Rows a workgroup owns.
+        tile_rows: u32,
+        /// Columns a workgroup owns; of a gated pair of matrices, half as many of each.
+        tile_columns: u32,
+        /// Rows a lane owns.
+        rows: u32,
+        /// Columns a lane owns.
+        columns: u32,
+        /// Inner dims staged at once.
+        chunk: u32,
+    },
+    /// Operands straight from memory, a lane for each column: for processors, and for few rows.
+    Stream {
+        /// Rows a workgroup owns.
+        rows: u32,
+        /// Columns a lane owns; of a gated pair of matrices, half as many of each.
+        columns: u32,
+        /// Invocations a workgroup.
+        workgroup_size: u32,
+    },
+}
+
+/// `tile_rows, tile_columns, rows, columns, chunk`, best first where there are rows enough.
+const WORKGROUP_SETS: [[u32; 5]; 7] = [
+    [64, 64, 4, 4, 32],
+    [64, 64, 4, 4, 16],
+    [128, 64, 8, 4, 16],
+    [64, 128, 4, 8, 16],
+    [32, 64, 4, 4, 32],
+    [16, 64, 2, 4, 32],
+    [8, 64, 1, 4, 32],
+];
+
+/// `rows, columns`, best first where there are rows enough.
+const STREAM_SETS: [[u32; 2]; 6] = [[16, 2], [8, 4], [8, 2], [4, 2], [2, 2], [1, 2]];
+
+/// Results a lane may hold: more spills.
+const MOST_RESULTS: u32 = 64;
+
+impl MatmulTiles {
+    /// Rows a workgroup owns.
+    pub const fn tile_rows(&self) -> u32 {
+        match *self {
+            Self::Workgroup { tile_rows, .. } => tile_rows,
+            Self::Stream { rows, .. } => rows,
+        }
+    }
+
+    /// Columns a workgroup owns of one of `parts` matrices.
+    pub const fn part_columns(&self, parts: u32) -> u32 {
+        match *self {
+            Self::Workgroup { tile_columns, .. } => tile_columns / parts,
+            Self::Stream { columns, workgroup_size, .. } => workgroup_size * columns / parts,
+        }
+    }
+
+    /// Invocations a workgroup.
+    pub const fn workgroup_size(&self) -> u32 {
+        match *self {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, .. } => {
+                (tile_rows / rows) * (tile_columns / columns)
+            }
+            Self::Stream { workgroup_size, .. } => workgroup_size,
+        }
+    }
+
+    /// Workgroup memory that the kernel takes.
+    pub const fn workgroup_bytes(&self) -> u32 {
+        match *self {
+            Self::Workgroup { tile_rows, tile_columns, chunk, .. } => {
+                (tile_rows + tile_columns) * (chunk / 4 + 1) * 16
+            }
+            Self::Stream { .. } => 0,
+        }
+    }
+
+    /// Whether a kernel can run with these tiles on the device.
+    ///
+    /// # Errors
+    /// [`PlanError::Tiles`] with the numbers.
+    pub fn check(&self, limits: &GpuLimits) -> Result<(), PlanError> {
+        let wrong = self.fault(limits);
+        let refuse = |reason| PlanError::Tiles { tiles: self.to_string(), reason };
+        wrong.map_or(Ok(()), |reason| Err(refuse(reason)))
+    }
+
+    fn fault(&self, limits: &GpuLimits) -> Option<String> {
+        let results = match *self {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
+                let whole = [
+                    ("tile_rows by rows", tile_rows, rows),
+                    ("tile_columns by columns", tile_columns, columns),
+                    ("columns by 2", columns, 2),
+                    ("chunk by 4", chunk, 4),
+                ];
+                for (what, whole, part) in whole {
+                    if part == 0 || whole == 0 || !whole.is_multiple_of(part) || whole > 1024 {
+                        return Some(format!(
+                            "{what}: {whole} is no multiple of {part} up to 1024"
+                        ));
+                    }
+                }
+                rows * columns
+            }
+            Self::Stream { rows, columns, workgroup_size } => {
+                if rows == 0 || columns == 0 || !columns.is_multiple_of(2) || workgroup_size == 0 {
+                    return Some(format!(
+                        "rows {rows}, columns {columns}, workgroup_size {workgroup_size}: expected at least 1, columns even"
+                    ));
+                }
+                rows.saturating_mul(columns)
+            }
+        };
+        if results > MOST_RESULTS {
+            return Some(format!("{results} results a lane, at most {MOST_RESULTS}"));
+        }
+        if self.workgroup_size() > limits.workgroup_invocations {
+            let most = limits.workgroup_invocations;
+            return Some(format!("{} invocations, the device has {most}", self.workgroup_size()));
+        }
+        if self.workgroup_bytes() > limits.workgroup_bytes {
+            let (bytes, most) = (self.workgroup_bytes(), limits.workgroup_bytes);
+            return Some(format!("{bytes} bytes of workgroup memory, the device has {most}"));
+        }
+        None
+    }
+
+    /// Every tile set worth trying where matrices have about `rows` rows, the best guess first.
+    pub fn candidates(rows: u64, limits: &GpuLimits) -> Vec<Self> {
+        let workgroup_size = limits.subgroup.map_or(32, |sizes| sizes.most.clamp(8, 64));
+        let tiles = WORKGROUP_SETS.map(|[tile_rows, tile_columns, rows, columns, chunk]| {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk }
+        });
+        let streams =
+            STREAM_SETS.map(|[rows, columns]| Self::Stream { rows, columns, workgroup_size });
+        let mut all: Vec<Self> = tiles.into_iter().chain(streams).collect();
+        all.retain(|tiles| tiles.check(limits).is_ok());
+        all.sort_by_key(|tiles| {
+            let streams = matches!(tiles, Self::Stream { .. });
+            let idle = u64::from(tiles.tile_rows()).saturating_sub(rows.next_power_of_two());
+            (streams != limits.is_cpu, idle)
+        });
+        all
+    }
+}
+
+impl fmt::Display for MatmulTiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_floor_has_tiles_for_many_rows_and_for_few() {
+        let floor = GpuLimits::floor();
+        let many = MatmulTiles::candidates(1000, &floor);
+        assert!(many[0].tile_rows() >= 64 && many[0].workgroup_bytes() <= 16 << 10, "{}", many[0]);
+        let few = MatmulTiles::candidates(1, &floor);
+        assert!(few[0].tile_rows() <= 8, "{}", few[0]);
+    }
+
+    #[test]
+    fn tiles_that_do_not_divide_are_refused_with_their_numbers() {
+        let tiles = MatmulTiles::Workgroup {
+            tile_rows: 64,
+            tile_columns: 64,
+            rows: 5,
+            columns: 4,
+            chunk: 16,
+        };
+        let error = tiles.check(&GpuLimits::floor()).unwrap_err().to_string();
+        assert!(error.contains("64 is no multiple of 5"), "{error}");
+    }
+}

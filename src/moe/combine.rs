@@ -1,0 +1,118 @@
+//! The kernels at the ends: a soft router's inputs, and the sums that make a token's row of out.
+
+use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, lanes};
+use super::plan::{Context, Scratch, padded};
+use super::spec::WeightOn;
+use crate::error::PlanError;
+use crate::fused::source::{Access, KernelSource};
+use crate::gpu::recording::Step;
+
+/// Softmax statistics of lines of the logits: their number, the distance of two, and length and step of one.
+pub(super) fn soft_stats(
+    context: &Context<'_>,
+    [lines_count, line_stride, length, step]: [u32; 4],
+    stats_first: u32,
+) -> Result<Step, PlanError> {
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_logits(context, &mut source)?;
+    source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
+    source.const_f32("LOWEST", f32::MIN);
+    source.params.u32("lines", lines_count);
+    source.params.u32("line_stride", line_stride);
+    source.params.u32("length", length);
+    source.params.u32("step", step);
+    source.params.u32("stats_first", stats_first);
+    source.fragment("moe/soft_stats.wgsl", include_str!("../../shaders/moe/soft_stats.wgsl"));
+    let grid = lanes(context, "softmax", u64::from(lines_count), WORKGROUP_SIZE)?;
+    Ok(close(source, "moe_soft_stats", WORKGROUP_SIZE, 0, grid))
+}
+
+/// From slots' and tokens' logits to the slots' inputs.
+pub(super) fn soft_inputs(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let e = &context.problem.extents;
+    let slots = e.router_columns();
+    let mut steps = vec![
+        soft_stats(context, [slots, 1, e.tokens, slots], 0)?,
+        soft_stats(context, [e.tokens, slots, slots, 1], 2 * slots)?,
+    ];
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_logits(context, &mut source)?;
+    source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
+    source.bind("slots", "vec4<f32>", true, context.scratch(Scratch::Slots)?);
+    source.const_u32("DIM_VECS", padded(e.model_dim) / 4);
+    source.params.u32("slots", slots);
+    source.params.u32("tokens", e.tokens);
+    let x = &context.problem.tensors["x"];
+    let (bound, first) = context.tensor("x")?;
+    let access = Access::of(x);
+    source.bind("x", KernelSource::row_element(x.dtype, access), false, bound);
+    source.row_reader("x", x.dtype, access, e.model_dim, padded(e.model_dim));
+    source.params.u32("x_first", first);
+    source.params.u32("x_stride", x.layout.strides[0] as u32);
+    source.fragment("moe/soft_slots.wgsl", include_str!("../../shaders/moe/soft_slots.wgsl"));
+    let work = u64::from(slots) * u64::from(padded(e.model_dim) / 4);
+    let grid = lanes(context, "slots", work, WORKGROUP_SIZE)?;
+    steps.push(close(source, "moe_soft_slots", WORKGROUP_SIZE, 0, grid));
+    Ok(steps)
+}
+
+pub(super) fn combine(context: &Context<'_>) -> Result<Step, PlanError> {
+    let e = &context.problem.extents;
+    let mut source = kernel(WORKGROUP_SIZE);
+    source.const_u32("DIM_VECS", padded(e.model_dim) / 4);
+    source.params.u32("tokens", e.tokens);
+    source.bind("given", "vec4<f32>", false, context.scratch(Scratch::Given)?);
+    bind_out(context, &mut source)?;
+    shared_part(context, &mut source)?;
+    let (entry, file, text) = if e.slots > 0 {
+        bind_logits(context, &mut source)?;
+        source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
+        source.params.u32("slots", e.router_columns());
+        source.params.u32("stats_first", 2 * e.router_columns());
+        let text = include_str!("../../shaders/moe/soft_combine.wgsl");
+        ("moe_soft_combine", "moe/soft_combine.wgsl", text)
+    } else {
+        bind_routing(context, &mut source, false)?;
+        source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
+        source.const_u32("TOP_K", e.top_k);
+        let on_input = context.problem.spec.weight_on == WeightOn::Input;
+        source.const_bool("WEIGHT_ON_INPUT", on_input);
+        let text = include_str!("../../shaders/moe/combine.wgsl");
+        ("moe_combine", "moe/combine.wgsl", text)
+    };
+    source.fragment(file, text);
+    let work = u64::from(e.tokens) * u64::from(padded(e.model_dim) / 4);
+    let grid = lanes(context, "combining", work, WORKGROUP_SIZE)?;
+    Ok(close(source, entry, WORKGROUP_SIZE, 0, grid))
+}
+
+fn bind_out(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+    let out = &context.problem.tensors["out"];
+    let (bound, first) = context.tensor("out")?;
+    let access = Access::of(out);
+    source.bind("out", KernelSource::written_element(out.dtype, access), true, bound);
+    source.row_writer("out", out.dtype, access, context.problem.extents.model_dim);
+    source.params.u32("out_first", first);
+    source.params.u32("out_stride", out.layout.strides[0] as u32);
+    Ok(())
+}
+
+/// `shared_part(token, vec)`: what the shared expert adds.
+fn shared_part(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+    if context.problem.extents.shared_dim == 0 {
+        let text = "fn shared_part(token: u32, vec: u32) -> vec4<f32> { return vec4(0.0); }\n";
+        source.accessor(text);
+        return Ok(());
+    }
+    source.bind("shared_given", "vec4<f32>", false, context.scratch(Scratch::Shared)?);
+    let gate = if context.problem.has("shared_gate_w") {
+        source.bind("shared_gate", "f32", false, context.scratch(Scratch::SharedGate)?);
+        " / (1.0 + exp(min(-shared_gate[token], 88.0)))"
+    } else {
+        ""
+    };
+    source.accessor(&format!(
+        "fn shared_part(token: u32, vec: u32) -> vec4<f32> {{ return shared_given[token * DIM_VECS + vec]{gate}; }}\n"
+    ));
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! What the kernels around the matmuls share: bindings, accessors, grids.
+
+use super::plan::{Context, Scratch};
+use super::spec::MoeOutput;
+use crate::error::PlanError;
+use crate::fused::source::{KernelSource, Launch};
+use crate::gpu::recording::{Step, fold_grid};
+use crate::tensor::Dtype;
+
+/// Lanes of a workgroup where nothing else decides.
+pub(super) const WORKGROUP_SIZE: u32 = 64;
+
+/// The routing buffer and where its parts begin.
+pub(super) fn bind_routing(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    writes: bool,
+) -> Result<(), PlanError> {
+    source.bind("routing", "u32", writes, context.scratch(Scratch::Routing)?);
+    let s = &context.sections;
+    for (name, first) in [
+        ("up_grid", s.up_grid),
+        ("down_grid", s.down_grid),
+        ("counts", s.counts),
+        ("offsets", s.offsets),
+        ("tile_first", s.tile_first),
+        ("drops", s.drops),
+        ("ids", s.ids),
+        ("experts", s.experts),
+        ("pair_rows", s.pair_rows),
+        ("row_pairs", s.row_pairs),
+        ("table", s.table),
+        ("tiles", s.tiles),
+    ] {
+        source.params.u32(name, first);
+    }
+    source.params.u32("pairs", context.pairs());
+    source.params.u32("blocks", context.blocks());
+    Ok(())
+}
+
+/// `NAME_get(i)` of a tensor, or a constant where there is none.
+pub(super) fn optional_side(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    name: &str,
+    tensor: Option<&str>,
+    otherwise: &str,
+) -> Result<(), PlanError> {
+    let Some(tensor) = tensor else {
+        let kind = if otherwise == "true" { "bool" } else { "f32" };
+        let text = format!("fn {name}_get(i: u32) -> {kind} {{ return {otherwise}; }}\n");
+        source.accessor(&text);
+        return Ok(());
+    };
+    let dtype = context.problem.tensors[tensor].dtype;
+    let (bound, first) = context.tensor(tensor)?;
+    source.bind(&format!("{name}_in"), KernelSource::side_element(dtype), false, bound);
+    source.params.u32(format!("{name}_in_first"), first);
+    source.side_reader(&format!("{name}_in"), dtype);
+    let kind = match dtype {
+        Dtype::Bool => "bool",
+        Dtype::I32 => "i32",
+        _ => "f32",
+    };
+    let text = format!("fn {name}_get(i: u32) -> {kind} {{ return {name}_in_get(i); }}\n");
+    source.accessor(&text);
+    Ok(())
+}
+
+/// `NAME_out(i, value)`: writes an output, or nothing where it was not asked for.
+pub(super) fn optional_output(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    name: &str,
+    output: MoeOutput,
+    element: &str,
+) -> Result<(), PlanError> {
+    let body = if context.problem.wants(output) {
+        let (bound, first) = context.tensor(output.name())?;
+        source.bind(&format!("{name}_to"), element, true, bound);
+        source.params.u32(format!("{name}_to_first"), first);
+        format!("{name}_to[params.{name}_to_first + i] = value;")
+    } else {
+        String::new()
+    };
+    source.accessor(&format!("fn {name}_out(i: u32, value: {element}) {{ {body} }}\n"));
+    Ok(())
+}
+
+/// `logits_get(i)` and `params.logits_stride`: what the router's matmul gave, or the caller's.
+pub(super) fn bind_logits(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+) -> Result<(), PlanError> {
+    let (dtype, (bound, first)) = match context.problem.tensors.get("router_logits") {
+        Some(desc) => (desc.dtype, context.tensor("router_logits")?),
+        None => (Dtype::F32, (context.scratch(Scratch::Logits)?, 0)),
+    };
+    source.bind("logits", KernelSource::side_element(dtype), false, bound);
+    source.params.u32("logits_first", first);
+    source.params.u32("logits_stride", context.logits_stride());
+    source.side_reader("logits", dtype);
+    Ok(())
+}
+
+pub(super) fn close(
+    source: KernelSource,
+    entry: &'static str,
+    workgroup_size: u32,
+    workgroup_bytes: u32,
+    grid: [u32; 3],
+) -> Step {
+    source.step(Launch { entry, workgroup_size, workgroup_bytes, checked: false, grid })
+}
+
+/// A kernel with one fragment after the header, and its workgroup size as a constant.
+pub(super) fn kernel(workgroup_size: u32) -> KernelSource {
+    let mut source = KernelSource::default();
+    source.const_u32("WORKGROUP_SIZE", workgroup_size);
+    source
+}
+
+/// Workgroups for `lanes` of work.
+pub(super) fn lanes(
+    context: &Context<'_>,
+    what: &str,
+    lanes: u64,
+    workgroup_size: u32,
+) -> Result<[u32; 3], PlanError> {
+    fold_grid(what, lanes.div_ceil(u64::from(workgroup_size)), context.limits)
+}

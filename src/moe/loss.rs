@@ -1,0 +1,37 @@
+//! The losses' kernels.
+
+use super::combine::soft_stats;
+use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, optional_output};
+use super::plan::{Context, Scratch};
+use super::spec::MoeOutput;
+use crate::error::PlanError;
+use crate::gpu::recording::Step;
+
+/// What the losses sum, token by token and expert by expert.
+pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let e = &context.problem.extents;
+    let stride = context.logits_stride();
+    let tokens = soft_stats(context, [e.tokens, stride, e.experts, 1], 0)?;
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_routing(context, &mut source, false)?;
+    bind_logits(context, &mut source)?;
+    source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
+    source.params.u32("tokens", e.tokens);
+    source.fragment("moe/loss_terms.wgsl", include_str!("../../shaders/moe/loss_terms.wgsl"));
+    let grid = [e.experts, 1, 1];
+    let experts = close(source, "moe_loss_terms", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, grid);
+    Ok(vec![tokens, experts])
+}
+
+/// The losses, where they were asked for; without tokens they are 0.
+pub(super) fn losses(context: &Context<'_>) -> Result<Step, PlanError> {
+    let e = &context.problem.extents;
+    let mut source = kernel(WORKGROUP_SIZE);
+    source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
+    source.const_u32("EXPERTS", e.experts);
+    source.params.u32("tokens", e.tokens);
+    optional_output(context, &mut source, "balance", MoeOutput::LoadBalancingLoss, "f32")?;
+    optional_output(context, &mut source, "z", MoeOutput::ZLoss, "f32")?;
+    source.fragment("moe/losses.wgsl", include_str!("../../shaders/moe/losses.wgsl"));
+    Ok(close(source, "moe_losses", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, [1, 1, 1]))
+}

@@ -1,0 +1,90 @@
+//! The kernels that give every pair of token and expert its row, and the matmuls their tiles.
+
+use super::kernel::{WORKGROUP_SIZE, bind_routing, close, kernel, lanes, optional_output};
+use super::plan::{BLOCK_PAIRS, Context, Scratch};
+use super::spec::MoeOutput;
+use crate::error::PlanError;
+use crate::gpu::recording::Step;
+
+pub(super) fn count(context: &Context<'_>) -> Result<Step, PlanError> {
+    let mut source = kernel(BLOCK_PAIRS);
+    bind_routing(context, &mut source, true)?;
+    source.const_u32("EXPERTS", context.problem.extents.experts);
+    source.fragment("moe/count.wgsl", include_str!("../../shaders/moe/count.wgsl"));
+    let grid = lanes(context, "counting", u64::from(context.pairs()), BLOCK_PAIRS)?;
+    let bytes = 4 * context.problem.extents.experts;
+    Ok(close(source, "moe_count", BLOCK_PAIRS, bytes, grid))
+}
+
+pub(super) fn blocks(context: &Context<'_>) -> Result<Step, PlanError> {
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_routing(context, &mut source, true)?;
+    source.fragment("moe/scan.wgsl", include_str!("../../shaders/moe/scan.wgsl"));
+    source.fragment("moe/blocks.wgsl", include_str!("../../shaders/moe/blocks.wgsl"));
+    let grid = [context.problem.extents.experts, 1, 1];
+    Ok(close(source, "moe_blocks", WORKGROUP_SIZE, 4 * WORKGROUP_SIZE, grid))
+}
+
+pub(super) fn offsets(context: &Context<'_>) -> Result<Step, PlanError> {
+    let e = &context.problem.extents;
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_routing(context, &mut source, true)?;
+    source.const_u32("EXPERTS", e.experts);
+    source.const_u32("TILE_ROWS", context.tiles.tile_rows());
+    let parts = if context.problem.spec.activation.is_gated() { 2 } else { 1 };
+    let tiles = |columns: u32, parts: u32| columns.div_ceil(context.tiles.part_columns(parts));
+    source.params.u32("up_columns", tiles(e.expert_dim, parts));
+    source.params.u32("down_columns", tiles(e.model_dim, 1));
+    source.params.u32("most_workgroups", context.limits.workgroups_per_dimension);
+    let sequences = context.problem.capacity().map_or(0, |capacity| capacity.sequences);
+    let selections = if e.tokens == 0 { 0 } else { e.experts * sequences };
+    source.params.u32("selections", selections);
+    optional_output(context, &mut source, "counts", MoeOutput::Counts, "u32")?;
+    optional_output(context, &mut source, "drop_count", MoeOutput::Dropped, "u32")?;
+    source.accessor("fn dropped_out(value: u32) { drop_count_out(0u, value); }\n");
+    source.fragment("moe/scan.wgsl", include_str!("../../shaders/moe/scan.wgsl"));
+    source.fragment("moe/offsets.wgsl", include_str!("../../shaders/moe/offsets.wgsl"));
+    Ok(close(source, "moe_offsets", WORKGROUP_SIZE, 4 * WORKGROUP_SIZE, [1, 1, 1]))
+}
+
+pub(super) fn permute(context: &Context<'_>) -> Result<Step, PlanError> {
+    let mut source = kernel(BLOCK_PAIRS);
+    bind_routing(context, &mut source, true)?;
+    source.const_u32("EXPERTS", context.problem.extents.experts);
+    source.fragment("moe/permute.wgsl", include_str!("../../shaders/moe/permute.wgsl"));
+    let grid = lanes(context, "placing", u64::from(context.pairs()), BLOCK_PAIRS)?;
+    Ok(close(source, "moe_permute", BLOCK_PAIRS, 4 * BLOCK_PAIRS, grid))
+}
+
+pub(super) fn tile_list(context: &Context<'_>) -> Result<Step, PlanError> {
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_routing(context, &mut source, true)?;
+    source.const_u32("EXPERTS", context.problem.extents.experts);
+    source.const_u32("TILE_ROWS", context.tiles.tile_rows());
+    source.fragment("moe/tiles.wgsl", include_str!("../../shaders/moe/tiles.wgsl"));
+    let rows = context.problem.most_rows();
+    let tiles = rows / u64::from(context.tiles.tile_rows())
+        + u64::from(context.problem.extents.experts).min(rows);
+    let grid = lanes(context, "tile list", tiles, WORKGROUP_SIZE)?;
+    Ok(close(source, "moe_tiles", WORKGROUP_SIZE, 0, grid))
+}
+
+/// token_ids and token_weights of expert choice, where they were asked for.
+pub(super) fn token_lists(context: &Context<'_>) -> Result<Option<Step>, PlanError> {
+    let problem = context.problem;
+    if !problem.wants(MoeOutput::TokenIds) && !problem.wants(MoeOutput::TokenWeights) {
+        return Ok(None);
+    }
+    let rows = problem.most_rows();
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_routing(context, &mut source, false)?;
+    source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
+    source.const_u32("EXPERTS", problem.extents.experts);
+    source.params.u32("rows", rows as u32);
+    optional_output(context, &mut source, "ids", MoeOutput::TokenIds, "u32")?;
+    optional_output(context, &mut source, "weights", MoeOutput::TokenWeights, "f32")?;
+    let text = include_str!("../../shaders/moe/token_lists.wgsl");
+    source.fragment("moe/token_lists.wgsl", text);
+    let grid = lanes(context, "token lists", rows, WORKGROUP_SIZE)?;
+    Ok(Some(close(source, "moe_token_lists", WORKGROUP_SIZE, 0, grid)))
+}

@@ -1,0 +1,238 @@
+//! A mixture of experts on the CPU: the contract's formulas, literally, in f64; and the same as a plain implementation
+//! in the storage type would compute it, whose error is the measure for the kernels'.
+
+mod experts;
+mod routing;
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use self::experts::Experts;
+use self::routing::{Routing, route, router_logits, softmax};
+use super::problem::MoeProblem;
+use super::spec::{MoeOutput, Router};
+use crate::error::SpecError;
+use crate::tensor::{Dtype, HostTensor};
+
+/// What a mixture of experts gives, on the CPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MoeReference {
+    /// Every output that was asked for, by name.
+    pub outputs: BTreeMap<&'static str, Vec<f64>>,
+    /// `[tokens]`: the largest element that is summed into a token's row of `out`, 0 where no expert took it.
+    pub row_scale: Vec<f64>,
+}
+
+/// The outputs asked for, by the formulas in f64. `inputs` are named and shaped as the problem says, without gaps.
+///
+/// # Errors
+/// [`SpecError`] for an input that is missing or has another shape or type than the problem's.
+pub fn reference(
+    problem: &MoeProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<MoeReference, SpecError> {
+    compute(problem, inputs, None)
+}
+
+/// [`reference()`] as tensors of the problem's types.
+///
+/// # Errors
+/// As [`reference()`].
+pub fn reference_tensors(
+    problem: &MoeProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<BTreeMap<String, HostTensor>, SpecError> {
+    let tensor = |(name, values): (&'static str, Vec<f64>)| {
+        let desc = &problem.tensors[name];
+        (name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), &values))
+    };
+    Ok(reference(problem, inputs)?.outputs.into_iter().map(tensor).collect())
+}
+
+/// As [`reference()`], as a plain implementation in the storage type computes it: sums and functions in f32, what
+/// stands between two matmuls and each expert's result rounded to the type. The routing is the exact one.
+///
+/// # Errors
+/// As [`reference()`].
+pub fn plain(
+    problem: &MoeProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<MoeReference, SpecError> {
+    compute(problem, inputs, Some(problem.spec.dtype))
+}
+
+/// Inputs as numbers.
+struct Numbers(BTreeMap<String, Vec<f64>>);
+
+impl Numbers {
+    fn new(problem: &MoeProblem, inputs: &BTreeMap<String, HostTensor>) -> Result<Self, SpecError> {
+        let mut numbers = BTreeMap::new();
+        for (name, desc) in &problem.tensors {
+            if problem.spec.outputs.iter().any(|output| output.name() == name) {
+                continue;
+            }
+            let missing = || SpecError::MissingTensor {
+                name: name.clone(),
+                why: "an input of this call".to_owned(),
+            };
+            let input = inputs.get(name).ok_or_else(missing)?;
+            if input.shape != desc.shape() || input.dtype != desc.dtype {
+                let expected = format!("{} {:?}", desc.dtype, desc.shape());
+                let got = format!("{} {:?}", input.dtype, input.shape);
+                return Err(SpecError::value(name, expected, got));
+            }
+            numbers.insert(name.clone(), input.to_f64());
+        }
+        Ok(Self(numbers))
+    }
+
+    /// A tensor that the problem has.
+    fn get(&self, name: &str) -> &[f64] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// A row of a tensor, `None` where there is no such tensor.
+    fn row(&self, name: &str, row: usize, length: usize) -> Option<&[f64]> {
+        self.0.get(name).map(|values| &values[row * length..(row + 1) * length])
+    }
+}
+
+fn compute(
+    problem: &MoeProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+    stored: Option<Dtype>,
+) -> Result<MoeReference, SpecError> {
+    let numbers = Numbers::new(problem, inputs)?;
+    let logits = router_logits(problem, &numbers);
+    let experts = Experts { problem, numbers: &numbers, stored };
+    let routing = route(problem, &numbers, &logits);
+    let rows = match problem.spec.router {
+        Router::Soft { .. } => soft_rows(&experts, &logits),
+        _ => routed_rows(&experts, &routing),
+    };
+    let out_dtype = stored.map(|_| problem.out_dtype());
+    let row_scale = rows.iter().map(|row| row.scale).collect();
+    let out: Vec<f64> =
+        rows.into_iter().flat_map(|row| row.sum).map(|v| experts::store(v, out_dtype)).collect();
+    let mut outputs = BTreeMap::new();
+    for output in &problem.spec.outputs {
+        let values = match output {
+            MoeOutput::Out => out.clone(),
+            MoeOutput::RouterLogits => logits.clone(),
+            MoeOutput::TopkIds => routing.ids.iter().map(|id| id_number(*id)).collect(),
+            MoeOutput::TopkWeights => routing.weights.clone(),
+            MoeOutput::Counts => routing.counts(problem.extents.experts as usize),
+            MoeOutput::Dropped => vec![routing.dropped()],
+            MoeOutput::TokenIds => routing.of_experts(problem, |pair, top_k| (pair / top_k) as f64),
+            MoeOutput::TokenWeights => routing.of_experts(problem, |pair, _| routing.weights[pair]),
+            MoeOutput::LoadBalancingLoss => {
+                vec![load_balancing_loss(problem, &logits, &routing)]
+            }
+            MoeOutput::ZLoss => vec![z_loss(problem, &logits)],
+        };
+        outputs.insert(output.name(), values);
+    }
+    Ok(MoeReference { outputs, row_scale })
+}
+
+fn id_number(id: Option<usize>) -> f64 {
+    id.map_or(-1.0, |id| id as f64)
+}
+
+/// A token's row of out.
+struct Row {
+    sum: Vec<f64>,
+    scale: f64,
+}
+
+impl Row {
+    fn zero(length: usize) -> Self {
+        Self { sum: vec![0.0; length], scale: 0.0 }
+    }
+
+    fn add(&mut self, weight: f64, values: &[f64]) {
+        for (sum, value) in self.sum.iter_mut().zip(values) {
+            *sum += weight * value;
+            self.scale = self.scale.max((weight * value).abs());
+        }
+    }
+}
+
+fn routed_rows(experts: &Experts<'_>, routing: &Routing) -> Vec<Row> {
+    let e = &experts.problem.extents;
+    let top_k = e.top_k as usize;
+    let token_row = |token: usize| {
+        let mut row = Row::zero(e.model_dim as usize);
+        let x = experts.token(token);
+        for pair in token * top_k..(token + 1) * top_k {
+            if let (Some(expert), true) = (routing.ids[pair], routing.kept[pair]) {
+                let (before, after) = experts.weights(routing.weights[pair]);
+                row.add(after, &experts.expert(expert, x, before));
+            }
+        }
+        if let Some((weight, values)) = experts.shared(x) {
+            row.add(weight, &values);
+        }
+        row
+    };
+    (0..e.tokens as usize).into_par_iter().map(token_row).collect()
+}
+
+/// Every slot takes the softmax over tokens of the tokens, every token the softmax over slots of what they give.
+fn soft_rows(experts: &Experts<'_>, logits: &[f64]) -> Vec<Row> {
+    let e = &experts.problem.extents;
+    let (tokens, dim, slots) =
+        (e.tokens as usize, e.model_dim as usize, e.router_columns() as usize);
+    let slot_output = |slot: usize| {
+        let column: Vec<f64> = (0..tokens).map(|token| logits[token * slots + slot]).collect();
+        let mut input = Row::zero(dim);
+        for (token, weight) in softmax(&column).into_iter().enumerate() {
+            input.add(weight, experts.token(token));
+        }
+        experts.expert(slot / e.slots as usize, &input.sum, 1.0)
+    };
+    let given: Vec<Vec<f64>> = (0..slots).into_par_iter().map(slot_output).collect();
+    let token_row = |token: usize| {
+        let mut row = Row::zero(dim);
+        let weights = softmax(&logits[token * slots..(token + 1) * slots]);
+        for (weight, values) in weights.into_iter().zip(&given) {
+            row.add(weight, values);
+        }
+        if let Some((weight, values)) = experts.shared(experts.token(token)) {
+            row.add(weight, &values);
+        }
+        row
+    };
+    (0..tokens).into_par_iter().map(token_row).collect()
+}
+
+fn load_balancing_loss(problem: &MoeProblem, logits: &[f64], routing: &Routing) -> f64 {
+    let (tokens, experts) = (f64::from(problem.extents.tokens), problem.extents.experts as usize);
+    if tokens == 0.0 {
+        return 0.0;
+    }
+    let mut probability = vec![0.0; experts];
+    for row in logits.chunks_exact(experts) {
+        for (sum, p) in probability.iter_mut().zip(softmax(row)) {
+            *sum += p / tokens;
+        }
+    }
+    let mut fraction = vec![0.0; experts];
+    for id in routing.ids.iter().flatten() {
+        fraction[*id] += 1.0 / tokens;
+    }
+    let sum: f64 = fraction.iter().zip(&probability).map(|(f, p)| f * p).sum();
+    sum * experts as f64
+}
+
+fn z_loss(problem: &MoeProblem, logits: &[f64]) -> f64 {
+    let tokens = f64::from(problem.extents.tokens);
+    let rows = logits.chunks_exact(problem.extents.experts as usize);
+    let square = |row: &[f64]| {
+        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let lse = most + row.iter().map(|l| (l - most).exp()).sum::<f64>().ln();
+        lse * lse
+    };
+    rows.map(square).sum::<f64>() / tokens.max(1.0)
+}

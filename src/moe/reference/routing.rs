@@ -1,0 +1,218 @@
+//! Who goes where, in f64.
+
+use super::Numbers;
+use crate::moe::problem::MoeProblem;
+use crate::moe::spec::{
+    Capacity, GroupScore, Groups, Priority, Router, Score, TokenChoice, Weight,
+};
+
+/// Pairs of tokens and experts, `[tokens, top_k]`.
+pub(super) struct Routing {
+    /// The expert, if any.
+    pub ids: Vec<Option<usize>>,
+    pub weights: Vec<f64>,
+    /// Whether the capacity had room; true where there is no expert.
+    pub kept: Vec<bool>,
+}
+
+impl Routing {
+    pub(super) fn counts(&self, experts: usize) -> Vec<f64> {
+        let mut counts = vec![0.0; experts];
+        for (id, _) in self.ids.iter().zip(&self.kept).filter(|(_, kept)| **kept) {
+            if let Some(id) = id {
+                counts[*id] += 1.0;
+            }
+        }
+        counts
+    }
+
+    pub(super) fn dropped(&self) -> f64 {
+        self.kept.iter().filter(|kept| !**kept).count() as f64
+    }
+
+    /// Something of every kept pair, expert by expert in token order.
+    pub(super) fn of_experts(
+        &self,
+        problem: &MoeProblem,
+        value: impl Fn(usize, usize) -> f64,
+    ) -> Vec<f64> {
+        let top_k = problem.extents.top_k as usize;
+        let pairs = 0..self.ids.len();
+        (0..problem.extents.experts as usize)
+            .flat_map(|expert| {
+                let of_expert = move |pair: &usize| self.ids[*pair] == Some(expert);
+                pairs.clone().filter(of_expert).filter(|pair| self.kept[*pair])
+            })
+            .map(|pair| value(pair, top_k))
+            .collect()
+    }
+}
+
+/// `[tokens, columns]`: x · router_wᵀ + router_b, x · phi, or the logits given; a masked one is minus infinity.
+pub(super) fn router_logits(problem: &MoeProblem, numbers: &Numbers) -> Vec<f64> {
+    let e = &problem.extents;
+    let (dim, columns) = (e.model_dim as usize, e.router_columns() as usize);
+    if problem.has("router_w") || problem.has("phi") {
+        let name = if problem.has("phi") { "phi" } else { "router_w" };
+        let mut logits = Vec::new();
+        for x in numbers.get("x").chunks_exact(dim) {
+            for (column, w) in numbers.get(name).chunks_exact(dim).enumerate() {
+                let dot: f64 = x.iter().zip(w).map(|(x, w)| x * w).sum();
+                logits.push(dot + numbers.row("router_b", column, 1).map_or(0.0, |b| b[0]));
+            }
+        }
+        debug_assert_eq!(logits.len(), e.tokens as usize * columns);
+        return logits;
+    }
+    numbers.get("router_logits").to_vec()
+}
+
+pub(super) fn softmax(logits: &[f64]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|power| power / sum).collect()
+}
+
+fn sigmoid(value: f64) -> f64 {
+    1.0 / (1.0 + (-value).exp())
+}
+
+pub(super) fn route(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> Routing {
+    let experts = problem.extents.experts as usize;
+    let mut routing = match &problem.spec.router {
+        Router::Soft { .. } => {
+            return Routing { ids: Vec::new(), weights: Vec::new(), kept: Vec::new() };
+        }
+        Router::External => {
+            let ids = numbers.get("topk_ids").iter();
+            let id = |id: &f64| (*id >= 0.0 && *id < experts as f64).then_some(*id as usize);
+            let ids: Vec<Option<usize>> = ids.map(id).collect();
+            let kept = vec![true; ids.len()];
+            Routing { ids, weights: numbers.get("topk_weights").to_vec(), kept }
+        }
+        Router::ExpertChoice { .. } => {
+            let rows = masked(problem, numbers, logits);
+            let weights: Vec<f64> = rows.chunks_exact(experts).flat_map(softmax).collect();
+            let ids = (0..weights.len()).map(|pair| Some(pair % experts)).collect();
+            Routing { ids, kept: vec![true; weights.len()], weights }
+        }
+        Router::TokenChoice(choice) => token_choice(problem, numbers, logits, choice),
+    };
+    let capacity = match problem.spec.router {
+        Router::ExpertChoice { capacity: rows } => {
+            Some(Capacity { rows, sequences: 1, priority: Priority::Score })
+        }
+        _ => problem.spec.capacity,
+    };
+    if let Some(capacity) = capacity {
+        drop_beyond(capacity, experts, &mut routing);
+    }
+    routing
+}
+
+fn masked(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> Vec<f64> {
+    if !problem.has("logit_mask") {
+        return logits.to_vec();
+    }
+    let mask = numbers.get("logit_mask").iter();
+    mask.zip(logits).map(|(mask, l)| if *mask != 0.0 { *l } else { f64::NEG_INFINITY }).collect()
+}
+
+fn token_choice(
+    problem: &MoeProblem,
+    numbers: &Numbers,
+    logits: &[f64],
+    choice: &TokenChoice,
+) -> Routing {
+    let (experts, top_k) = (problem.extents.experts as usize, problem.extents.top_k as usize);
+    let bias = choice.correction_bias.as_ref().map(|name| numbers.get(name));
+    let mut routing = Routing { ids: Vec::new(), weights: Vec::new(), kept: Vec::new() };
+    let logits = masked(problem, numbers, logits);
+    for (token, row) in logits.chunks_exact(experts).enumerate() {
+        let own = numbers.row("token_top_k", token, 1).map_or(top_k, |k| k[0].max(0.0) as usize);
+        let (ids, weights) = choose(choice, row, bias, own.min(top_k));
+        routing.ids.extend(ids.iter().map(|id| Some(*id)));
+        routing.weights.extend(weights);
+        routing.ids.resize((token + 1) * top_k, None);
+        routing.weights.resize((token + 1) * top_k, 0.0);
+    }
+    routing.kept = vec![true; routing.ids.len()];
+    routing
+}
+
+/// The best `top_k` experts of a token, best first, and their weights.
+fn choose(
+    choice: &TokenChoice,
+    logits: &[f64],
+    bias: Option<&[f64]>,
+    top_k: usize,
+) -> (Vec<usize>, Vec<f64>) {
+    let TokenChoice { score, correction_bias: _, groups, weight, scale, epsilon } = choice;
+    let scores: Vec<f64> = match score {
+        Score::Softmax => softmax(logits),
+        Score::Sigmoid => logits.iter().map(|l| sigmoid(*l)).collect(),
+        Score::SqrtSoftplus => {
+            logits.iter().map(|l| (l.max(0.0) + (-l.abs()).exp().ln_1p()).sqrt()).collect()
+        }
+        Score::Logit => logits.to_vec(),
+    };
+    let by: Vec<f64> =
+        scores.iter().enumerate().map(|(e, s)| s + bias.map_or(0.0, |bias| bias[e])).collect();
+    let mut left: Vec<usize> = (0..logits.len()).collect();
+    if let Some(groups) = groups {
+        left = experts_of_best_groups(groups, &by);
+    }
+    left.retain(|expert| logits[*expert] != f64::NEG_INFINITY);
+    left.sort_by(|a, b| by[*b].total_cmp(&by[*a]).then(a.cmp(b)));
+    left.truncate(top_k);
+    let chosen = left.iter().map(|expert| scores[*expert]);
+    let mut weights: Vec<f64> = match weight {
+        Weight::Score => chosen.collect(),
+        Weight::Renormalized => {
+            let sum = chosen.clone().sum::<f64>() + f64::from(epsilon.0);
+            chosen.map(|score| score / sum).collect()
+        }
+        Weight::Softmax => softmax(&left.iter().map(|e| logits[*e]).collect::<Vec<_>>()),
+        Weight::Sigmoid => left.iter().map(|expert| sigmoid(logits[*expert])).collect(),
+    };
+    weights.iter_mut().for_each(|weight| *weight *= f64::from(scale.0));
+    (left, weights)
+}
+
+fn experts_of_best_groups(groups: &Groups, by: &[f64]) -> Vec<usize> {
+    let size = by.len() / groups.count as usize;
+    let value = |group: &[f64]| {
+        let mut sorted = group.to_vec();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        match groups.by {
+            GroupScore::Max => sorted[0],
+            GroupScore::Top2Sum => sorted.iter().take(2).sum(),
+        }
+    };
+    let values: Vec<f64> = by.chunks_exact(size).map(value).collect();
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order.truncate(groups.keep as usize);
+    order.iter().flat_map(|group| group * size..(group + 1) * size).collect()
+}
+
+/// Of each expert and sequence, the first `rows` pairs in priority order stay.
+fn drop_beyond(capacity: Capacity, experts: usize, routing: &mut Routing) {
+    let Capacity { rows, sequences, priority } = capacity;
+    let pairs = routing.ids.len() / sequences as usize;
+    for sequence in 0..sequences as usize {
+        for expert in 0..experts {
+            let mut of_expert: Vec<usize> = (sequence * pairs..(sequence + 1) * pairs)
+                .filter(|pair| routing.ids[*pair] == Some(expert))
+                .collect();
+            if priority == Priority::Score {
+                let weights = &routing.weights;
+                of_expert.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
+            }
+            for pair in of_expert.into_iter().skip(rows as usize) {
+                routing.kept[pair] = false;
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The kernels that decide who goes where: the router's choice, the caller's, the capacity.
+
+use super::kernel::{
+    WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, lanes, optional_output, optional_side,
+};
+use super::plan::{Context, Scratch};
+use super::spec::{Capacity, GroupScore, MoeOutput, Priority, Router, Score, TokenChoice, Weight};
+use crate::error::PlanError;
+use crate::fused::source::KernelSource;
+use crate::gpu::recording::{Step, fold_grid};
+
+pub(super) fn route(context: &Context<'_>) -> Result<Step, PlanError> {
+    let e = &context.problem.extents;
+    let workgroup_size = e.experts.next_power_of_two().clamp(32, 256);
+    let mut source = kernel(workgroup_size);
+    source.params.u32("tokens", e.tokens);
+    bind_routing(context, &mut source, true)?;
+    bind_logits(context, &mut source)?;
+    source.bind("weights", "f32", true, context.scratch(Scratch::Weights)?);
+    let every = TokenChoice::default();
+    let choice = context.problem.token_choice();
+    let groups = route_constants(context, &mut source, choice.unwrap_or(&every));
+    let correction = choice.and_then(|choice| choice.correction_bias.as_deref());
+    optional_side(context, &mut source, "correction", correction, "0.0")?;
+    let problem = context.problem;
+    let mask = Some("logit_mask").filter(|name| problem.has(name));
+    let mask_stride = mask.map_or(0, |name| problem.tensors[name].layout.strides[0]);
+    source.params.u32("mask_stride", mask_stride as u32);
+    optional_side(context, &mut source, "mask", mask, "true")?;
+    if problem.has("token_top_k") {
+        optional_side(context, &mut source, "own_top_k", Some("token_top_k"), "")?;
+        source.accessor(
+            "fn top_k_get(token: u32) -> u32 { return u32(max(own_top_k_get(token), 0)); }\n",
+        );
+    } else {
+        source.accessor("fn top_k_get(token: u32) -> u32 { return TOP_K; }\n");
+    }
+    optional_output(context, &mut source, "ids", MoeOutput::TopkIds, "u32")?;
+    optional_output(context, &mut source, "weights", MoeOutput::TopkWeights, "f32")?;
+    source.fragment("moe/sort_key.wgsl", include_str!("../../shaders/moe/sort_key.wgsl"));
+    source.fragment("moe/route.wgsl", include_str!("../../shaders/moe/route.wgsl"));
+    let grid = fold_grid("routing", u64::from(e.tokens), context.limits)?;
+    let bytes = 4 * (3 * e.experts + groups + e.top_k + workgroup_size);
+    Ok(close(source, "moe_route", workgroup_size, bytes, grid))
+}
+
+/// What a token choice is; gives the number of groups.
+fn route_constants(context: &Context<'_>, source: &mut KernelSource, choice: &TokenChoice) -> u32 {
+    let e = &context.problem.extents;
+    let TokenChoice { score, correction_bias, groups, weight, scale, epsilon } = choice;
+    let by_sum = groups.is_some_and(|groups| groups.by == GroupScore::Top2Sum);
+    let ordered = *score == Score::Softmax && correction_bias.is_none() && !by_sum;
+    source.const_u32("EXPERTS", e.experts);
+    source.const_u32("TOP_K", e.top_k);
+    source.const_bool("EVERY", context.problem.token_choice().is_none());
+    source.const_bool("CAPACITY", context.problem.capacity().is_some());
+    source.const_bool("CHOICE_BY_LOGIT", ordered);
+    source.const_u32("GROUPS", groups.map_or(1, |groups| groups.count));
+    source.const_u32("GROUPS_KEPT", groups.map_or(1, |groups| groups.keep));
+    source.const_bool("GROUP_BY_SUM", by_sum);
+    source.const_f32("SCALE", scale.0);
+    source.const_f32("EPSILON", epsilon.0);
+    source.const_f32("LOWEST", f32::MIN);
+    let score = match score {
+        Score::Softmax => 0,
+        Score::Sigmoid => 1,
+        Score::SqrtSoftplus => 2,
+        Score::Logit => 3,
+    };
+    source.const_u32("SCORE", score);
+    let weight = match weight {
+        Weight::Score => 0,
+        Weight::Renormalized => 1,
+        Weight::Softmax => 2,
+        Weight::Sigmoid => 3,
+    };
+    source.const_u32("WEIGHT", weight);
+    groups.map_or(1, |groups| groups.count)
+}
+
+pub(super) fn given(context: &Context<'_>) -> Result<Step, PlanError> {
+    let e = &context.problem.extents;
+    let external = context.problem.spec.router == Router::External;
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_routing(context, &mut source, true)?;
+    source.bind("weights", "f32", true, context.scratch(Scratch::Weights)?);
+    source.const_bool("EXTERNAL", external);
+    source.const_bool("CAPACITY", context.problem.capacity().is_some());
+    source.const_u32("SLOTS", e.slots.max(1));
+    source.const_u32("EXPERTS", e.experts);
+    source.const_u32("TOP_K", e.top_k);
+    source.const_u32("NONE", u32::MAX);
+    for (name, tensor) in [("ids", "topk_ids"), ("weights", "topk_weights")] {
+        let tensor = Some(tensor).filter(|_| external);
+        let stride = tensor.map_or(0, |name| context.problem.tensors[name].layout.strides[0]);
+        source.params.u32(format!("{name}_in_stride"), stride as u32);
+        match (name, tensor) {
+            ("ids", None) => source.accessor("fn ids_get(i: u32) -> i32 { return 0; }\n"),
+            _ => optional_side(context, &mut source, name, tensor, "0.0")?,
+        }
+    }
+    source.fragment("moe/given.wgsl", include_str!("../../shaders/moe/given.wgsl"));
+    let grid = lanes(context, "routing", u64::from(context.pairs()), WORKGROUP_SIZE)?;
+    Ok(close(source, "moe_given", WORKGROUP_SIZE, 0, grid))
+}
+
+pub(super) fn select(context: &Context<'_>) -> Result<Step, PlanError> {
+    const LANES: u32 = 256;
+    let e = &context.problem.extents;
+    let every = matches!(context.problem.spec.router, Router::ExpertChoice { .. });
+    let capacity = context.problem.capacity().unwrap_or(Capacity {
+        rows: u32::MAX,
+        sequences: 1,
+        priority: Priority::TokenOrder,
+    });
+    let sequence_tokens = e.tokens / capacity.sequences;
+    let mut source = kernel(LANES);
+    bind_routing(context, &mut source, true)?;
+    source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
+    source.const_u32("EXPERTS", e.experts);
+    source.const_u32("TOP_K", e.top_k);
+    source.const_bool("EVERY", every);
+    source.const_bool("BY_SCORE", capacity.priority == Priority::Score);
+    source.params.u32("capacity", capacity.rows);
+    source.params.u32("sequence_tokens", sequence_tokens);
+    source.params.u32("selections", e.experts * capacity.sequences);
+    source.params.u32("candidates", sequence_tokens * if every { 1 } else { e.top_k });
+    source.fragment("moe/sort_key.wgsl", include_str!("../../shaders/moe/sort_key.wgsl"));
+    source.fragment("moe/scan.wgsl", include_str!("../../shaders/moe/scan.wgsl"));
+    source.fragment("moe/select.wgsl", include_str!("../../shaders/moe/select.wgsl"));
+    let selections = u64::from(e.experts) * u64::from(capacity.sequences);
+    let grid = fold_grid("capacity", selections, context.limits)?;
+    Ok(close(source, "moe_select", LANES, 4 * (256 + LANES + 2), grid))
+}

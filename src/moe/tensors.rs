@@ -1,0 +1,149 @@
+//! Which tensors a question takes and gives, and in which shapes.
+
+use super::problem::{MoeExtents, TensorDescs};
+use super::spec::{MoeOutput, MoeSpec, Router};
+use crate::error::SpecError;
+use crate::tensor::{Dtype, TensorDesc};
+
+/// Which element types a tensor may have.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Exactly(Dtype),
+    /// f32, or the spec's dtype.
+    Side(Dtype),
+}
+
+/// An input, as it should be.
+pub(super) struct Wanted {
+    pub name: String,
+    pub shape: Vec<u64>,
+    pub kind: Kind,
+}
+
+/// Every input that the question takes, in the contract's shapes.
+pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs) -> Vec<Wanted> {
+    let MoeExtents { tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots } = *extents;
+    let [tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots] =
+        [tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots].map(u64::from);
+    let weights = Kind::Exactly(spec.weights.unwrap_or(spec.dtype));
+    let side = Kind::Side(spec.dtype);
+    let mut all = Vec::new();
+    let mut want = |name: &str, shape: &[u64], kind: Kind| {
+        all.push(Wanted { name: name.to_owned(), shape: shape.to_vec(), kind });
+    };
+    let has = |name: &str| tensors.contains_key(name);
+    want("x", &[tokens, model_dim], Kind::Exactly(spec.dtype));
+    let logits_given = has("router_logits") && !has("router_w");
+    match &spec.router {
+        Router::External => {
+            want("topk_ids", &[tokens, top_k], Kind::Exactly(Dtype::I32));
+            want("topk_weights", &[tokens, top_k], side);
+        }
+        Router::Soft { .. } => want("phi", &[experts, slots, model_dim], side),
+        _ if logits_given => want("router_logits", &[tokens, experts], side),
+        _ => want("router_w", &[experts, model_dim], side),
+    }
+    if matches!(spec.router, Router::TokenChoice(_) | Router::ExpertChoice { .. }) {
+        if has("router_b") && !logits_given {
+            want("router_b", &[experts], side);
+        }
+        if has("logit_mask") {
+            want("logit_mask", &[tokens, experts], Kind::Exactly(Dtype::Bool));
+        }
+    }
+    if let Router::TokenChoice(choice) = &spec.router {
+        if let Some(name) = &choice.correction_bias {
+            want(name, &[experts], side);
+        }
+        if has("token_top_k") {
+            want("token_top_k", &[tokens], Kind::Exactly(Dtype::I32));
+        }
+    }
+    want("w_up", &[experts, expert_dim, model_dim], weights);
+    want("w_down", &[experts, model_dim, expert_dim], weights);
+    let gated = spec.activation.is_gated();
+    if gated {
+        want("w_gate", &[experts, expert_dim, model_dim], weights);
+    }
+    for (name, extent) in [("b_gate", expert_dim), ("b_up", expert_dim), ("b_down", model_dim)] {
+        if has(name) && (gated || name != "b_gate") {
+            want(name, &[experts, extent], side);
+        }
+    }
+    if shared_dim > 0 {
+        want("shared_w_up", &[shared_dim, model_dim], weights);
+        want("shared_w_down", &[model_dim, shared_dim], weights);
+        if gated {
+            want("shared_w_gate", &[shared_dim, model_dim], weights);
+        }
+        if has("shared_gate_w") {
+            want("shared_gate_w", &[1, model_dim], side);
+        }
+    }
+    all
+}
+
+pub(super) fn check_tensor(
+    name: &str,
+    desc: &TensorDesc,
+    shape: &[u64],
+    kind: Kind,
+) -> Result<(), SpecError> {
+    if desc.shape() != shape {
+        let got = format!("{:?}", desc.shape());
+        return Err(SpecError::value(name, format!("shape {shape:?}"), got));
+    }
+    let (accepted, fits) = match kind {
+        Kind::Exactly(dtype) => (dtype.to_string(), desc.dtype == dtype),
+        Kind::Side(Dtype::F32) => ("f32".to_owned(), desc.dtype == Dtype::F32),
+        Kind::Side(dtype) => {
+            (format!("f32 or {dtype}"), desc.dtype == dtype || desc.dtype == Dtype::F32)
+        }
+    };
+    if !fits {
+        return Err(SpecError::Dtype {
+            tensor: name.to_owned(),
+            expected: accepted,
+            got: desc.dtype,
+        });
+    }
+    if let (Some(&stride), Some(&extent)) = (desc.layout.strides.last(), shape.last())
+        && stride != 1
+        && extent > 1
+    {
+        return Err(SpecError::value(format!("{name} stride of the last axis"), 1, stride));
+    }
+    match desc.layout.end() {
+        Some(_) => Ok(()),
+        None => Err(SpecError::value(name, "elements within u64", "strides past it")),
+    }
+}
+
+pub(super) fn output_desc(output: MoeOutput, spec: &MoeSpec, extents: &MoeExtents) -> TensorDesc {
+    let tokens = u64::from(extents.tokens);
+    let experts = u64::from(extents.experts);
+    let (dtype, shape) = match output {
+        MoeOutput::Out => {
+            let dtype = spec.out_dtype.unwrap_or(spec.dtype);
+            (dtype, vec![tokens, u64::from(extents.model_dim)])
+        }
+        MoeOutput::TopkIds => (Dtype::I32, vec![tokens, u64::from(extents.top_k)]),
+        MoeOutput::TopkWeights => (Dtype::F32, vec![tokens, u64::from(extents.top_k)]),
+        MoeOutput::Counts => (Dtype::I32, vec![experts]),
+        MoeOutput::RouterLogits if extents.slots > 0 => {
+            (Dtype::F32, vec![tokens, experts, u64::from(extents.slots)])
+        }
+        MoeOutput::RouterLogits => (Dtype::F32, vec![tokens, experts]),
+        MoeOutput::Dropped => (Dtype::I32, vec![1]),
+        MoeOutput::TokenIds | MoeOutput::TokenWeights => {
+            let rows = match spec.router {
+                Router::ExpertChoice { capacity } => u64::from(capacity),
+                _ => 0,
+            };
+            let dtype = if output == MoeOutput::TokenIds { Dtype::I32 } else { Dtype::F32 };
+            (dtype, vec![experts, rows])
+        }
+        MoeOutput::LoadBalancingLoss | MoeOutput::ZLoss => (Dtype::F32, vec![1]),
+    };
+    TensorDesc::contiguous(dtype, &shape)
+}

@@ -1,0 +1,8 @@
+//! Mixture of experts: routers, placing, experts, laws, on the first adapter, against the f64 reference.
+
+mod errors;
+mod golden;
+mod laws;
+mod measure;
+mod routers;
+mod support;

@@ -1,0 +1,179 @@
+//! Every router, every activation, every storage type, against the reference.
+
+use serde_json::{Value, json};
+use tilewise::moe::MAX_EXPERTS;
+use tilewise::tensor::Dtype;
+
+use crate::support::{Layer, Random, SMALL, check, f32s, i32s, run};
+
+fn token_choice(choice: Value, top_k: u32) -> Value {
+    json!({
+        "top_k": top_k, "router": {"token_choice": choice},
+        "outputs": ["out", "topk_ids", "topk_weights", "counts", "router_logits", "dropped", "load_balancing_loss", "z_loss"],
+    })
+}
+
+#[test]
+fn every_form_of_token_choice_is_right() {
+    let layer = Layer { experts: 8, ..SMALL };
+    let mut inputs = layer.tensors(Dtype::F32, 1);
+    inputs.insert("router_b".to_owned(), Random(5).tensor(Dtype::F32, &[8], 0.5));
+    for choice in [
+        json!({"score": "softmax", "weight": "renormalized"}),
+        json!({"score": "softmax", "weight": "score", "scale": 2.5}),
+        json!({"score": "logit", "weight": "softmax"}),
+        json!({"score": "logit", "weight": "sigmoid"}),
+        json!({"score": "sqrt_softplus", "weight": "renormalized", "epsilon": 1e-9}),
+        json!({"score": "sigmoid", "weight": "renormalized", "epsilon": 1e-20, "groups": {"count": 4, "keep": 2, "by": "top2_sum"}}),
+        json!({"score": "softmax", "weight": "score", "groups": {"count": 4, "keep": 2, "by": "max"}}),
+    ] {
+        check(&token_choice(choice, 3), &inputs);
+    }
+}
+
+#[test]
+fn a_correction_bias_chooses_but_does_not_weigh() {
+    let mut inputs = SMALL.tensors(Dtype::F32, 2);
+    inputs.insert("correction_bias".to_owned(), f32s(&[6], &[0.0, 9.0, 0.0, 0.0, -9.0, 0.0]));
+    let question = token_choice(json!({"score": "sigmoid", "weight": "score"}), 2);
+    check(&question, &inputs);
+    let ids = &run(&question, &inputs)["topk_ids"];
+    assert!(ids.chunks(2).all(|row| row[0] == 1.0 && row[1] != 4.0), "{ids:?}");
+}
+
+#[test]
+fn logits_may_be_given_and_masked_and_each_token_have_its_own_top_k() {
+    let mut inputs = SMALL.tensors(Dtype::F32, 3);
+    inputs.remove("router_w");
+    inputs.insert("router_logits".to_owned(), Random(9).tensor(Dtype::F32, &[21, 6], 4.0));
+    let mask: Vec<f64> = (0..126).map(|i| f64::from(u8::from(i % 5 != 0 && i / 6 != 4))).collect();
+    inputs.insert(
+        "logit_mask".to_owned(),
+        tilewise::tensor::HostTensor::from_f64(Dtype::Bool, &[21, 6], &mask),
+    );
+    let own: Vec<i32> = (0..21).map(|token| token % 5 - 1).collect();
+    inputs.insert("token_top_k".to_owned(), i32s(&[21], &own));
+    let mut question = token_choice(json!({"score": "softmax", "weight": "renormalized"}), 3);
+    question["outputs"] = json!(["out", "topk_ids", "topk_weights", "counts"]);
+    check(&question, &inputs);
+    let got = run(&question, &inputs);
+    assert!(got["topk_ids"][12..15].iter().all(|id| *id == -1.0), "token 4 may choose nothing");
+    assert!(got["out"][80..100].iter().all(|value| *value == 0.0));
+}
+
+#[test]
+fn every_activation_is_right_with_biases_and_a_shared_expert() {
+    let gated = [
+        json!("silu_glu"),
+        json!("gelu_glu"),
+        json!("gelu_tanh_glu"),
+        json!({"clamped_swiglu": {"alpha": 1.702, "limit": 1.0}}),
+    ];
+    let plain = ["relu", "relu2", "gelu", "gelu_tanh", "silu"].map(Value::from);
+    let mut inputs = SMALL.tensors(Dtype::F32, 4);
+    let mut random = Random(77);
+    for (name, shape) in [
+        ("b_gate", vec![6, 12]),
+        ("b_up", vec![6, 12]),
+        ("b_down", vec![6, 20]),
+        ("shared_w_gate", vec![10, 20]),
+        ("shared_w_up", vec![10, 20]),
+        ("shared_w_down", vec![20, 10]),
+        ("shared_gate_w", vec![1, 20]),
+    ] {
+        inputs.insert(name.to_owned(), random.tensor(Dtype::F32, &shape, 0.5));
+    }
+    for activation in gated.into_iter().chain(plain) {
+        let mut question = token_choice(json!({}), 2);
+        question["activation"] = activation;
+        check(&question, &inputs);
+    }
+}
+
+#[test]
+fn half_precision_and_odd_extents_are_right() {
+    let odd = Layer { tokens: 19, model_dim: 27, experts: 5, expert_dim: 13 };
+    for (dtype, name) in [(Dtype::F32, "f32"), (Dtype::F16, "f16"), (Dtype::Bf16, "bf16")] {
+        for layer in [SMALL, odd] {
+            for out in [name, "f32"] {
+                let inputs = layer.tensors(dtype, 6);
+                let question =
+                    json!({"dtype": name, "out_dtype": out, "top_k": 2, "weight_on": "input"});
+                check(&question, &inputs);
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_may_be_narrower_than_the_tokens() {
+    let mut inputs = SMALL.tensors(Dtype::F16, 6);
+    let x = inputs["x"].to_f64();
+    inputs.insert("x".to_owned(), f32s(&[21, 20], &x));
+    let router = inputs["router_w"].to_f64();
+    inputs.insert("router_w".to_owned(), f32s(&[6, 20], &router));
+    check(
+        &json!({"dtype": "f32", "weights": "f16", "top_k": 2, "outputs": ["out", "counts"]}),
+        &inputs,
+    );
+}
+
+#[test]
+fn expert_choice_takes_the_best_tokens_in_token_order() {
+    let inputs = SMALL.tensors(Dtype::F32, 7);
+    for capacity in [1, 4, 20, 21] {
+        let question = json!({
+            "router": {"expert_choice": {"capacity": capacity}},
+            "outputs": ["out", "token_ids", "token_weights", "router_logits"],
+        });
+        check(&question, &inputs);
+        let ids = &run(&question, &inputs)["token_ids"];
+        assert!(ids.chunks(capacity).all(|row| row.windows(2).all(|pair| pair[0] < pair[1])));
+    }
+}
+
+#[test]
+fn a_soft_router_mixes_all_tokens() {
+    let mut inputs = SMALL.tensors(Dtype::F32, 8);
+    for slots in [1, 5] {
+        inputs.insert("phi".to_owned(), Random(3).tensor(Dtype::F32, &[6, slots, 20], 0.6));
+        let question =
+            json!({"router": {"soft": {"slots": slots}}, "outputs": ["out", "router_logits"]});
+        check(&question, &inputs);
+    }
+}
+
+#[test]
+fn external_ids_may_be_no_experts() {
+    let mut inputs = SMALL.tensors(Dtype::F32, 9);
+    let ids: Vec<i32> = (0..42).map(|pair| pair * 5 % 11 - 2).collect();
+    inputs.insert("topk_ids".to_owned(), i32s(&[21, 2], &ids));
+    inputs.insert("topk_weights".to_owned(), Random(4).tensor(Dtype::F32, &[21, 2], 1.0));
+    check(&json!({"router": "external", "outputs": ["out", "counts", "dropped"]}), &inputs);
+}
+
+#[test]
+fn capacity_keeps_the_first_or_the_best_of_each_sequence() {
+    let layer = Layer { tokens: 60, experts: 3, ..SMALL };
+    let inputs = layer.tensors(Dtype::F32, 10);
+    for (rows, sequences, priority) in [
+        (0, 1, "token_order"),
+        (5, 1, "token_order"),
+        (3, 4, "token_order"),
+        (5, 1, "score"),
+        (2, 3, "score"),
+        (60, 1, "score"),
+    ] {
+        let mut question = token_choice(json!({"score": "softmax", "weight": "score"}), 2);
+        question["capacity"] = json!({"rows": rows, "sequences": sequences, "priority": priority});
+        check(&question, &inputs);
+    }
+}
+
+#[test]
+fn many_experts_and_many_tokens_are_placed() {
+    // More pairs than one block, more experts than a workgroup has lanes.
+    let layer = Layer { tokens: 700, model_dim: 8, experts: u64::from(MAX_EXPERTS), expert_dim: 4 };
+    let inputs = layer.tensors(Dtype::F32, 11);
+    check(&json!({"top_k": 5, "outputs": ["out", "topk_ids", "counts"]}), &inputs);
+}

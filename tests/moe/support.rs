@@ -1,0 +1,131 @@
+//! What the tests share: an engine, random tensors, a check against the reference.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tilewise::moe::{MoeProblem, MoeSpec, plain, reference};
+use tilewise::tensor::{Dtype, HostTensor};
+use tilewise::verify::judge::{Budget, judge};
+use tilewise::{Engine, EngineOptions, SpecError};
+
+pub type Tensors = BTreeMap<String, HostTensor>;
+
+/// The engine of all tests. Without an adapter they fail.
+pub fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::open(&EngineOptions::default()).expect("tests need an adapter"))
+}
+
+pub fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Numbers of one seed, from −1 to 1.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn number(&mut self) -> f64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as f64) / f64::from(1u32 << 30) - 1.0
+    }
+
+    pub fn tensor(&mut self, dtype: Dtype, shape: &[u64], scale: f64) -> HostTensor {
+        let count = shape.iter().product::<u64>();
+        let values: Vec<f64> = (0..count).map(|_| self.number() * scale).collect();
+        HostTensor::from_f64(dtype, shape, &values)
+    }
+}
+
+/// The extents of a layer under test.
+#[derive(Clone, Copy)]
+pub struct Layer {
+    pub tokens: u64,
+    pub model_dim: u64,
+    pub experts: u64,
+    pub expert_dim: u64,
+}
+
+pub const SMALL: Layer = Layer { tokens: 21, model_dim: 20, experts: 6, expert_dim: 12 };
+
+impl Layer {
+    /// x, a router and gated experts, of one seed.
+    pub fn tensors(&self, dtype: Dtype, seed: u64) -> Tensors {
+        let Self { tokens, model_dim, experts, expert_dim } = *self;
+        let mut random = Random(seed);
+        let inner = 1.0 / (model_dim as f64).sqrt();
+        [
+            ("x", vec![tokens, model_dim], 1.7),
+            ("router_w", vec![experts, model_dim], 3.0 * inner),
+            ("w_gate", vec![experts, expert_dim, model_dim], 3.0 * inner),
+            ("w_up", vec![experts, expert_dim, model_dim], 3.0 * inner),
+            ("w_down", vec![experts, model_dim, expert_dim], 1.0 / (expert_dim as f64).sqrt()),
+        ]
+        .into_iter()
+        .map(|(name, shape, scale)| (name.to_owned(), random.tensor(dtype, &shape, scale)))
+        .collect()
+    }
+}
+
+pub fn i32s(shape: &[u64], values: &[i32]) -> HostTensor {
+    let values: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+    HostTensor::from_f64(Dtype::I32, shape, &values)
+}
+
+pub fn f32s(shape: &[u64], values: &[f64]) -> HostTensor {
+    HostTensor::from_f64(Dtype::F32, shape, values)
+}
+
+pub fn spec(json: &Value) -> MoeSpec {
+    serde_json::from_value(json.clone()).unwrap()
+}
+
+pub fn try_problem(json: &Value, inputs: &Tensors) -> Result<MoeProblem, SpecError> {
+    let descs = inputs.iter().map(|(name, tensor)| (name.clone(), tensor.desc())).collect();
+    MoeProblem::new(&spec(json), &descs)
+}
+
+pub fn problem(json: &Value, inputs: &Tensors) -> MoeProblem {
+    try_problem(json, inputs).unwrap_or_else(|error| panic!("{json}: {error}"))
+}
+
+/// Runs a question with the heuristic's tiles.
+pub fn run(json: &Value, inputs: &Tensors) -> BTreeMap<String, Vec<f64>> {
+    let outputs = engine().run(&problem(json, inputs), None, inputs);
+    let outputs = outputs.unwrap_or_else(|error| panic!("{json}: {error}"));
+    outputs.into_iter().map(|(name, tensor)| (name, tensor.to_f64())).collect()
+}
+
+/// Holds every output against the reference: integers exactly, numbers within the judge's budget.
+pub fn check(json: &Value, inputs: &Tensors) {
+    check_with(engine(), json, inputs, &problem(json, inputs), None);
+}
+
+pub fn check_with(
+    engine: &Engine,
+    json: &Value,
+    inputs: &Tensors,
+    problem: &MoeProblem,
+    tiles: Option<tilewise::matmul::MatmulTiles>,
+) {
+    let outputs = engine.run(problem, tiles, inputs);
+    let outputs = outputs.unwrap_or_else(|error| panic!("{json}: {error}"));
+    let expected = reference(problem, inputs).unwrap();
+    let plain = plain(problem, inputs).unwrap();
+    for (name, tensor) in &outputs {
+        let (got, want) = (tensor.to_f64(), &expected.outputs[name.as_str()]);
+        if tensor.dtype == Dtype::I32 {
+            assert_eq!(&got, want, "{json}: {name}");
+            continue;
+        }
+        let ones = [1.0];
+        let row_scale: &[f64] = if name == "out" { &expected.row_scale } else { &ones };
+        let budget =
+            Budget { dtype: tensor.dtype, plain: &plain.outputs[name.as_str()], row_scale };
+        if let Err(error) = judge(name, &got, want, budget) {
+            panic!("{json} {tiles:?}: {error}");
+        }
+    }
+}
