@@ -1,6 +1,7 @@
 // Which rows a workgroup owns and which key tiles it visits, for windows over up to three axes (those that are not there
 // come first and have one token). A tile's rows are a box of queries of one dilation class, in in-class coordinates; its
 // keys are boxes that together hold what the rows' windows do. Extra tokens follow in tiles of their own.
+// A block has KEY_BOXES boxes along each axis, some of them empty where its windows are cut off: constants divide faster.
 // A key is its in-class coordinates from the block's first key on, packed into one word; an extra token is EXTRA_FIRST + index.
 
 const EMPTY_TILE: u32 = 0u;
@@ -27,8 +28,6 @@ struct Block {
     span: vec3<u32>,          // keys that some row sees, from key_first on
     full_first: vec3<u32>,    // keys that every row sees, from key_first on
     full_end: vec3<u32>,
-    boxes: vec3<u32>,
-    window_tiles: u32,
     k_first: u32,             // element offset of the key at key_first
     v_first: u32,
 }
@@ -101,11 +100,11 @@ fn v_offset(block: Block, key: u32) -> u32 {
 }
 
 fn domain_key(block: Block, tile: u32, c: u32) -> u32 {
-    if (HAS_EXTRA && tile >= block.window_tiles) {
-        let extra = (tile - block.window_tiles) * TILE_KV + c;
+    if (HAS_EXTRA && tile >= WINDOW_TILES) {
+        let extra = (tile - WINDOW_TILES) * TILE_KV + c;
         return select(NO_KEY, EXTRA_FIRST + extra, extra < params.extra);
     }
-    let at = place_in(tile, block.boxes) * KEY_BOX + place_in(c, KEY_BOX);
+    let at = place_in(tile, KEY_BOXES) * KEY_BOX + place_in(c, KEY_BOX);
     return select(NO_KEY, pack(at), (c < KEY_BOX_VOLUME) & all(at < block.span));
 }
 
@@ -115,10 +114,11 @@ fn mask_keeps(b: u32, h: u32, q: Query, key: u32) -> bool {
 }
 
 fn domain_tile_state(block: Block, tile: u32) -> u32 {
-    if (HAS_EXTRA && tile >= block.window_tiles) {
-        return select(PARTIAL_TILE, FULL_TILE, (tile - block.window_tiles + 1u) * TILE_KV <= params.extra);
+    if (HAS_EXTRA && tile >= WINDOW_TILES) {
+        return select(PARTIAL_TILE, FULL_TILE, (tile - WINDOW_TILES + 1u) * TILE_KV <= params.extra);
     }
-    let first = place_in(tile, block.boxes) * KEY_BOX;
+    let first = place_in(tile, KEY_BOXES) * KEY_BOX;
+    if (any(first >= block.span)) { return EMPTY_TILE; }
     let full = all(first >= block.full_first) & all(first + KEY_BOX <= block.full_end);
     return select(PARTIAL_TILE, FULL_TILE, full & (KEY_BOX_VOLUME == TILE_KV));
 }
@@ -149,9 +149,7 @@ fn domain_block(workgroup: u32) -> Block {
     block.span = high.end - low.first;
     block.full_first = high.first - low.first;
     block.full_end = low.end - low.first;
-    block.boxes = (block.span + KEY_BOX - 1u) / KEY_BOX;
-    block.window_tiles = block.boxes.x * block.boxes.y * block.boxes.z;
-    block.tile_end = block.window_tiles;
+    block.tile_end = WINDOW_TILES;
     block.kv_end = pack(block.span - 1u) + 1u;
     if (HAS_EXTRA) {
         block.tile_end += (params.extra + TILE_KV - 1u) / TILE_KV;

@@ -120,6 +120,9 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     source.const_vec3("KEY_BOX", tiles.key_box.0);
     source.const_u32("QUERY_BOX_VOLUME", tiles.query_box.volume() as u32);
     source.const_u32("KEY_BOX_VOLUME", tiles.key_box.volume() as u32);
+    let key_boxes = tiles.most_key_boxes(axes);
+    source.const_vec3("KEY_BOXES", key_boxes.0);
+    source.const_u32("WINDOW_TILES", key_boxes.volume() as u32);
     source.const_vec3("KEY_SHIFT", packing.shifts);
     source.const_vec3("KEY_MASK", packing.masks);
     source.const_u32("KEY_GUARDS", packing.guards);

@@ -85,6 +85,12 @@ impl NeighborhoodTiles {
         Ok(())
     }
 
+    /// The most boxes of keys that a box of queries visits, along each axis.
+    pub(super) fn most_key_boxes(&self, axes: &[Axis; 3]) -> TileBox {
+        let boxes = |i: usize| axes[i].most_keys(self.query_box.0[i]).div_ceil(self.key_box.0[i]);
+        TileBox(std::array::from_fn(boxes))
+    }
+
     /// How key coordinates are packed into one word for these axes, if they fit.
     pub(super) fn packing(&self, axes: &[Axis; 3]) -> Option<Packing> {
         Packing::new(std::array::from_fn(|i| axes[i].most_keys(self.query_box.0[i])))
