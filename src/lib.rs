@@ -1,4 +1,5 @@
-//! Fused attention as WGSL compute shaders, on every GPU that wgpu reaches: Vulkan, Metal, DX12 and the browser.
+//! Fused attention, neighborhood attention and mixture of experts as WGSL compute shaders, on every GPU that wgpu
+//! reaches: Vulkan, Metal, DX12 and the browser.
 //!
 //! An app that has a wgpu device records attention into its own encoder, on its own buffers. Scores are never stored:
 //! masks, score modifiers and the normaliser run inside one kernel, written together for the question at hand.
@@ -43,6 +44,7 @@
 //! # Where to look
 //!
 //! - [`attention`]: the question: formula, masks, score modifiers, normalisers.
+//! - [`neighborhood`], [`moe`]: the other operators, asked through [`Engine::prepare`].
 //! - [`Engine`]: the door: a device, its kernels, recording.
 //! - [`tensor`]: element types, strides, views, safetensors files.
 //! - [`fused`]: what tiles there are; [`gpu`]: limits, plans, shader text.

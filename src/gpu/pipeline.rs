@@ -82,10 +82,11 @@ fn create_module(device: &wgpu::Device, shader: &Shader, checked: bool) -> wgpu:
         return device.create_shader_module(descriptor);
     }
     // SAFETY: every index of our kernels is a sum of strides and indices that the plan proves to end inside the
-    // binding (attention/plan.rs, slices), every local index is bounded by constants, and every loop by constants
-    // or params. A caller's WGSL gets here only if it has no loop and indexes nothing but its aux tensors, through
-    // accessors that clamp (attention/snippet.rs); else `shader.checked` is set. The test-suite runs all kernels on
-    // NaN-poisoned surroundings, and once with the checks on.
+    // binding (plan.rs and bind.rs or kernel.rs of each operator); ids that callers bring are checked where they are
+    // read (moe/given.wgsl); every local index is bounded by constants, and every loop by constants or params. A
+    // caller's WGSL gets here only if it has no loop and indexes nothing but its aux tensors, through accessors that
+    // clamp (attention/snippet.rs); else `shader.checked` is set. The tests run all kernels on NaN-poisoned
+    // surroundings, and once with the checks on.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }
