@@ -51,7 +51,7 @@ impl Trial {
     /// Makes a case's inputs and computes its answer on the CPU.
     ///
     /// # Errors
-    /// [`SpecError`] when the case asks a wrong question.
+    /// [`crate::SpecError`] when the case asks a wrong question.
     pub fn new(case: &Case) -> Result<Self, Error> {
         let question = Question::new(case)?;
         let (inputs, expected) = match &question {
