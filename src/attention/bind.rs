@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::kernel::Pass;
 use super::mask_wgsl::{self, side};
-use super::plan::{Context, ScratchBytes, Slice};
+use super::plan::{Context, ScratchBytes};
 use super::problem::AttentionProblem;
 use super::side::SideRole;
 use super::spec::AttentionOutput;
+use crate::fused::slices::Slice;
 use crate::fused::source::{Access, KernelSource, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot};

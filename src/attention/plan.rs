@@ -4,8 +4,6 @@
 //! prefix, the keys of k and v), a pass into a classification of its tiles, where the mask needs one, and forward
 //! dispatches of bounded work. Where a row's keys are split over passes or workgroups, a merge ends the slice.
 
-use std::ops::Range;
-
 use super::bind::packed_sides;
 use super::kernel::{Pass, classify_step, forward_step, pack_step, partial_merge_step};
 use super::mask::Mask;
@@ -13,23 +11,14 @@ use super::mask_wgsl;
 use super::problem::AttentionProblem;
 use crate::error::PlanError;
 use crate::fused::FusedTiles;
+use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Step};
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
 
-/// Work of one dispatch, in floating-point operations: about a second on a slow GPU, whose watchdog would end more.
-const DISPATCH_FLOPS: f64 = 1e11;
-
 /// Key tiles below which a row's keys are not split further.
 const LEAST_TILES_A_SPLIT: u64 = 4;
-
-/// Batches and key heads that are computed together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slice {
-    pub batch: Range<u32>,
-    pub kv_heads: Range<u32>,
-}
 
 /// Everything that a pass's kernels depend on.
 pub(super) struct Context<'a> {
@@ -95,7 +84,8 @@ impl Operator for AttentionProblem {
         }
         let mut steps = Vec::new();
         let mut scratch = ScratchBytes::default();
-        for slice in slices(self, limits, *tiles)? {
+        let largest = |slice: &Slice| largest_binding(self, limits, *tiles, slice);
+        for slice in slices(e.batch, e.kv_heads, limits, largest)? {
             let (slice_steps, slice_scratch) = plan_slice(self, limits, *tiles, slice)?;
             steps.extend(slice_steps);
             scratch = scratch.max(slice_scratch);
@@ -261,10 +251,7 @@ impl Context<'_> {
         let keys = f64::from(keys) / f64::from(self.tiles.kv_splits());
         let dims = f64::from(e.head_dim + e.value_dim);
         let flops = 2.0 * f64::from(self.tiles.tile_q()) * keys.max(1.0) * dims;
-        if self.limits.is_cpu {
-            return u64::from(u32::MAX); // no watchdog looks after a processor
-        }
-        ((DISPATCH_FLOPS / flops) as u64).max(1)
+        workgroups_a_dispatch(flops, self.limits)
     }
 }
 
@@ -280,41 +267,6 @@ fn scratch_bytes(context: &Context<'_>, passes: &[Pass]) -> ScratchBytes {
     let rows = rows * u64::from(context.parts);
     let value_vecs = u64::from(e.value_dim.div_ceil(4));
     ScratchBytes { tile_map, part_outs: rows * value_vecs * 16, part_lses: rows * 4, sides }
-}
-
-/// The fewest slices whose bindings all fit.
-fn slices(
-    problem: &AttentionProblem,
-    limits: &GpuLimits,
-    tiles: FusedTiles,
-) -> Result<Vec<Slice>, PlanError> {
-    let e = &problem.extents;
-    let (mut batches, mut heads) = (e.batch, e.kv_heads);
-    loop {
-        // The last slice is never larger than the first, and strides only make later ones start elsewhere.
-        let first = Slice { batch: 0..batches, kv_heads: 0..heads };
-        match largest_binding(problem, limits, tiles, &first) {
-            (_, bytes) if bytes <= limits.storage_binding_bytes => break,
-            (what, needed) if batches == 1 && heads == 1 => {
-                return Err(PlanError::Limit {
-                    what: format!("{what} of a single head"),
-                    limit: "bytes of one binding (max_storage_buffer_binding_size)",
-                    needed,
-                    available: limits.storage_binding_bytes,
-                });
-            }
-            _ if batches > 1 => batches = batches.div_ceil(2),
-            _ => heads = heads.div_ceil(2),
-        }
-    }
-    let cut = |extent: u32, step: u32| {
-        (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
-    };
-    Ok(cut(e.batch, batches)
-        .flat_map(|batch| {
-            cut(e.kv_heads, heads).map(move |kv_heads| Slice { batch: batch.clone(), kv_heads })
-        })
-        .collect())
 }
 
 /// The largest binding of a slice, with its name.

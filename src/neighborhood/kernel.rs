@@ -1,10 +1,11 @@
 //! The kernel of neighborhood attention: what it is made of and what it binds.
 
-use super::plan::{Context, Slice};
+use super::plan::Context;
 use super::problem::NeighborhoodProblem;
 use super::spec::NeighborhoodOutput;
 use crate::error::PlanError;
 use crate::fused::forward::{Forward, score_constants};
+use crate::fused::slices::Slice;
 use crate::fused::source::{Access, KernelSource, Launch, bound_range};
 use crate::gpu::recording::{Step, fold_grid};
 

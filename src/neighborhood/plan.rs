@@ -3,28 +3,17 @@
 //! A call is cut into slices of batches and key heads, so that every binding fits, and a slice into dispatches of
 //! bounded work. A workgroup is a box of queries of one dilation class of one head.
 
-use std::ops::Range;
-
 use super::kernel::{element_range, forward_step};
 use super::problem::NeighborhoodProblem;
 use super::simulate::{candidate_tiles, simulate};
 use super::tiles::{NeighborhoodTiles, Packing};
 use super::window::Axis;
 use crate::error::PlanError;
+use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
-
-/// Work of one dispatch, in floating-point operations: about a second on a slow GPU, whose watchdog would end more.
-const DISPATCH_FLOPS: f64 = 1e11;
-
-/// Batches and key heads that are computed together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slice {
-    pub batch: Range<u32>,
-    pub kv_heads: Range<u32>,
-}
 
 /// Everything that a slice's kernels depend on.
 pub(super) struct Context<'a> {
@@ -61,7 +50,9 @@ impl Operator for NeighborhoodProblem {
             reason: format!("coordinates of a block's keys outgrow one word with {tiles}"),
         })?;
         let mut steps = Vec::new();
-        for slice in slices(self, limits)? {
+        for slice in
+            slices(e.batch, e.kv_heads, limits, |slice| largest_binding(self, limits, slice))?
+        {
             let context = Context { problem: self, limits, tiles: *tiles, packing, axes, slice };
             let workgroups = context.workgroups();
             let most = context.workgroups_a_dispatch();
@@ -104,48 +95,12 @@ impl Context<'_> {
     }
 
     fn workgroups_a_dispatch(&self) -> u64 {
-        if self.limits.is_cpu {
-            return u64::from(u32::MAX); // no watchdog looks after a processor
-        }
         let e = &self.problem.extents;
         let visits = simulate(self.problem, &self.tiles).visits_a_block;
         let dims = f64::from(e.head_dim + e.value_dim);
         let tile = f64::from(self.tiles.fused.tile_q()) * f64::from(self.tiles.fused.tile_kv());
-        ((DISPATCH_FLOPS / (2.0 * tile * visits.max(1.0) * dims)) as u64).max(1)
+        workgroups_a_dispatch(2.0 * tile * visits.max(1.0) * dims, self.limits)
     }
-}
-
-/// The fewest slices whose bindings all fit.
-fn slices(problem: &NeighborhoodProblem, limits: &GpuLimits) -> Result<Vec<Slice>, PlanError> {
-    let e = &problem.extents;
-    let (mut batches, mut heads) = (e.batch, e.kv_heads);
-    loop {
-        // The last slice is never larger than the first, and strides only make later ones start elsewhere.
-        let first = Slice { batch: 0..batches, kv_heads: 0..heads };
-        match largest_binding(problem, limits, &first) {
-            (_, bytes) if bytes <= limits.storage_binding_bytes => break,
-            (what, needed) if batches <= 1 && heads == 1 => {
-                return Err(PlanError::Limit {
-                    what: format!("{what} of a single batch and head"),
-                    limit: "bytes of one binding (max_storage_buffer_binding_size)",
-                    needed,
-                    available: limits.storage_binding_bytes,
-                });
-            }
-            _ if batches > 1 => batches = batches.div_ceil(2),
-            _ => heads = heads.div_ceil(2),
-        }
-    }
-    let cut = |extent: u32, step: u32| {
-        (0..extent)
-            .step_by(step.max(1) as usize)
-            .map(move |first| first..(first + step).min(extent))
-    };
-    Ok(cut(e.batch, batches)
-        .flat_map(|batch| {
-            cut(e.kv_heads, heads).map(move |kv_heads| Slice { batch: batch.clone(), kv_heads })
-        })
-        .collect())
 }
 
 /// The largest binding of a slice, with its name.

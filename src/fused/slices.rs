@@ -1,0 +1,58 @@
+//! Cutting a call so that bindings fit the device and dispatches end before a watchdog does.
+
+use std::ops::Range;
+
+use crate::error::PlanError;
+use crate::gpu::limits::GpuLimits;
+
+/// Work of one dispatch, in floating-point operations: about a second on a slow GPU, whose watchdog would end more.
+const DISPATCH_FLOPS: f64 = 1e11;
+
+/// Batches and key heads that are computed together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slice {
+    pub batch: Range<u32>,
+    pub kv_heads: Range<u32>,
+}
+
+/// The fewest slices whose bindings all fit; `largest_binding` names the largest of a slice and its bytes.
+pub(crate) fn slices(
+    batches: u32,
+    kv_heads: u32,
+    limits: &GpuLimits,
+    largest_binding: impl Fn(&Slice) -> (String, u64),
+) -> Result<Vec<Slice>, PlanError> {
+    let (mut batch_step, mut head_step) = (batches.max(1), kv_heads.max(1));
+    loop {
+        // The last slice is never larger than the first, and strides only make later ones start elsewhere.
+        let first = Slice { batch: 0..batch_step, kv_heads: 0..head_step };
+        match largest_binding(&first) {
+            (_, bytes) if bytes <= limits.storage_binding_bytes => break,
+            (what, needed) if batch_step == 1 && head_step == 1 => {
+                return Err(PlanError::Limit {
+                    what: format!("{what} of a single head"),
+                    limit: "bytes of one binding (max_storage_buffer_binding_size)",
+                    needed,
+                    available: limits.storage_binding_bytes,
+                });
+            }
+            _ if batch_step > 1 => batch_step = batch_step.div_ceil(2),
+            _ => head_step = head_step.div_ceil(2),
+        }
+    }
+    let cut = |extent: u32, step: u32| {
+        (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
+    };
+    let heads = |batch: Range<u32>| {
+        cut(kv_heads, head_step).map(move |kv_heads| Slice { batch: batch.clone(), kv_heads })
+    };
+    Ok(cut(batches, batch_step).flat_map(heads).collect())
+}
+
+/// Workgroups that one dispatch may have when each does `flops` operations.
+pub(crate) fn workgroups_a_dispatch(flops: f64, limits: &GpuLimits) -> u64 {
+    if limits.is_cpu {
+        return u64::from(u32::MAX); // no watchdog looks after a processor
+    }
+    ((DISPATCH_FLOPS / flops) as u64).max(1)
+}
