@@ -124,7 +124,7 @@ impl Params {
         let mut bytes = self.bytes.clone();
         bytes.resize(bytes.len().max(16).next_multiple_of(16), 0);
         for (_, values) in &self.lists {
-            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            bytes.extend_from_slice(bytemuck::cast_slice(values));
         }
         bytes
     }
