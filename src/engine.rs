@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
@@ -45,6 +46,21 @@ struct Calls {
 
 type PreparedOf<O> = HashMap<(O, Option<<O as Operator>::Tiles>), Arc<Prepared<O>>>;
 type AskedAttention = (AttentionSpec, TensorDescs);
+
+/// Calls that are kept of a kind. An app whose lengths grow with every token asks a new question each time; pipelines
+/// are kept apart, so that what is dropped here costs a plan and a small buffer.
+const KEPT_CALLS: usize = 1024;
+
+fn keep_call<K: Eq + Hash, O: Operator>(
+    calls: &mut HashMap<K, Arc<Prepared<O>>>,
+    key: K,
+    prepared: &Arc<Prepared<O>>,
+) {
+    if calls.len() >= KEPT_CALLS {
+        calls.clear();
+    }
+    calls.insert(key, Arc::clone(prepared));
+}
 
 /// Views of a call's tensors by their names in the contract: `q`, `k`, `v`, `out`, `lse`, and what the spec names.
 pub type Tensors<'a> = [(&'a str, TensorView<'a>)];
@@ -118,7 +134,7 @@ impl Engine {
             Some(prepared) => prepared,
             None => {
                 let prepared = self.prepare(&AttentionProblem::new(&asked.0, &asked.1)?, None)?;
-                lock(&self.calls.asked).insert(asked, Arc::clone(&prepared));
+                keep_call(&mut lock(&self.calls.asked), asked, &prepared);
                 prepared
             }
         };
@@ -198,7 +214,7 @@ impl Engine {
         let calls =
             operators.entry(TypeId::of::<O>()).or_insert_with(|| Box::new(PreparedOf::<O>::new()));
         if let Some(calls) = calls.downcast_mut::<PreparedOf<O>>() {
-            calls.insert((prepared.operator.clone(), asked), Arc::clone(&prepared));
+            keep_call(calls, (prepared.operator.clone(), asked), &prepared);
         }
         prepared
     }
