@@ -251,7 +251,7 @@ impl Context<'_> {
         let keys = f64::from(keys) / f64::from(self.tiles.kv_splits());
         let dims = f64::from(e.head_dim + e.value_dim);
         let flops = 2.0 * f64::from(self.tiles.tile_q()) * keys.max(1.0) * dims;
-        workgroups_a_dispatch(flops, self.limits)
+        workgroups_a_dispatch(|| flops, self.limits)
     }
 }
 

@@ -49,10 +49,10 @@ pub(crate) fn slices(
     Ok(cut(batches, batch_step).flat_map(heads).collect())
 }
 
-/// Workgroups that one dispatch may have when each does `flops` operations.
-pub(crate) fn workgroups_a_dispatch(flops: f64, limits: &GpuLimits) -> u64 {
+/// Workgroups that one dispatch may have when each does `flops` operations, which are counted only where they matter.
+pub(crate) fn workgroups_a_dispatch(flops: impl FnOnce() -> f64, limits: &GpuLimits) -> u64 {
     if limits.is_cpu {
         return u64::from(u32::MAX); // no watchdog looks after a processor
     }
-    ((DISPATCH_FLOPS / flops) as u64).max(1)
+    ((DISPATCH_FLOPS / flops()) as u64).max(1)
 }

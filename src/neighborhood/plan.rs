@@ -96,10 +96,14 @@ impl Context<'_> {
 
     fn workgroups_a_dispatch(&self) -> u64 {
         let e = &self.problem.extents;
-        let visits = simulate(self.problem, &self.tiles).visits_a_block;
-        let dims = f64::from(e.head_dim + e.value_dim);
-        let tile = f64::from(self.tiles.fused.tile_q()) * f64::from(self.tiles.fused.tile_kv());
-        workgroups_a_dispatch(2.0 * tile * visits.max(1.0) * dims, self.limits)
+        let flops = || {
+            let visits = simulate(self.problem, &self.tiles).visits_a_block;
+            let dims = f64::from(e.head_dim + e.value_dim);
+            let fused = &self.tiles.fused;
+            let tile = f64::from(fused.tile_q()) * f64::from(fused.tile_kv());
+            2.0 * tile * visits.max(1.0) * dims
+        };
+        workgroups_a_dispatch(flops, self.limits)
     }
 }
 
