@@ -1,7 +1,7 @@
 //! The kernels at the ends: a soft router's inputs, and the sums that make a token's row of out.
 
+use super::context::{Context, Scratch, padded};
 use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, lanes};
-use super::plan::{Context, Scratch, padded};
 use super::spec::WeightOn;
 use crate::error::PlanError;
 use crate::fused::source::{Access, KernelSource};

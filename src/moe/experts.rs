@@ -2,8 +2,8 @@
 
 use ordered_float::OrderedFloat;
 
+use super::context::{Context, Scratch, padded};
 use super::kernel::{bind_routing, optional_side};
-use super::plan::{Context, Scratch, padded};
 use super::spec::{Activation, WeightOn};
 use crate::error::PlanError;
 use crate::fused::source::{Access, KernelSource};

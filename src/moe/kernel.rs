@@ -1,6 +1,6 @@
 //! What the kernels around the matmuls share: bindings, accessors, grids.
 
-use super::plan::{Context, Scratch};
+use super::context::{Context, Scratch};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
 use crate::fused::source::{KernelSource, Launch};

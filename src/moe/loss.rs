@@ -1,8 +1,8 @@
 //! The losses' kernels.
 
 use super::combine::soft_stats;
+use super::context::{Context, Scratch};
 use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, optional_output};
-use super::plan::{Context, Scratch};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
 use crate::gpu::recording::Step;

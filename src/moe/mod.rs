@@ -11,7 +11,9 @@
 //! (bool `[tokens, experts]`: false is never chosen) and `token_top_k` (i32 `[tokens]`: a token's own number of
 //! experts, at most `top_k`; unused slots have id −1 and weight 0).
 
+mod checks;
 mod combine;
+mod context;
 mod experts;
 mod kernel;
 mod loss;
@@ -20,12 +22,11 @@ mod plan;
 mod problem;
 mod reference;
 mod route;
+mod routing;
 mod spec;
 mod tensors;
 
 pub use problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, MoeProblem};
 pub use reference::{MoeReference, plain, reference, reference_tensors};
-pub use spec::{
-    Activation, Capacity, GroupScore, Groups, MoeOutput, MoeSpec, Priority, Router, Score,
-    TokenChoice, Weight, WeightOn,
-};
+pub use routing::{Capacity, GroupScore, Groups, Priority, Router, Score, TokenChoice, Weight};
+pub use spec::{Activation, MoeOutput, MoeSpec, WeightOn};

@@ -1,7 +1,7 @@
 //! The kernels that give every pair of token and expert its row, and the matmuls their tiles.
 
+use super::context::{BLOCK_PAIRS, Context, Scratch};
 use super::kernel::{WORKGROUP_SIZE, bind_routing, close, kernel, lanes, optional_output};
-use super::plan::{BLOCK_PAIRS, Context, Scratch};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
 use crate::gpu::recording::Step;

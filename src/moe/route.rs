@@ -1,10 +1,11 @@
 //! The kernels that decide who goes where: the router's choice, the caller's, the capacity.
 
+use super::context::{Context, Scratch};
 use super::kernel::{
     WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, lanes, optional_output, optional_side,
 };
-use super::plan::{Context, Scratch};
-use super::spec::{Capacity, GroupScore, MoeOutput, Priority, Router, Score, TokenChoice, Weight};
+use super::routing::{Capacity, GroupScore, Priority, Router, Score, TokenChoice, Weight};
+use super::spec::MoeOutput;
 use crate::error::PlanError;
 use crate::fused::source::KernelSource;
 use crate::gpu::recording::{Step, fold_grid};

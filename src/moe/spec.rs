@@ -3,6 +3,7 @@
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
+use super::routing::{Capacity, Router};
 use crate::tensor::Dtype;
 
 /// What a mixture-of-experts layer computes. What is `None` is taken from the tensors, or is the default said there.
@@ -70,121 +71,6 @@ impl Default for MoeSpec {
     }
 }
 
-/// Who goes where.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum Router {
-    /// Each token takes its `top_k` best experts.
-    TokenChoice(TokenChoice),
-    /// Each expert takes its best tokens, by the softmax over experts (Zhou et al. 2022).
-    ExpertChoice {
-        /// Tokens an expert takes, at most all.
-        capacity: u32,
-    },
-    /// Each slot of an expert is a mixture of all tokens, each token one of all slots (Puigcerver et al. 2023).
-    Soft {
-        /// Slots an expert has.
-        slots: u32,
-    },
-    /// `topk_ids` and `topk_weights` are inputs; an id that is no expert's counts nothing.
-    External,
-}
-
-impl Router {
-    /// Softmax over the experts, the chosen weights renormalized.
-    pub fn mixtral() -> Self {
-        Self::TokenChoice(TokenChoice::default())
-    }
-}
-
-/// How a token chooses.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TokenChoice {
-    /// What becomes of a logit.
-    pub score: Score,
-    /// Name of a float tensor `[experts]` that is added to the score for the choice alone. `None` takes the tensor
-    /// `correction_bias` where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub correction_bias: Option<String>,
-    /// Only experts of the best groups are chosen from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub groups: Option<Groups>,
-    /// How a chosen expert weighs.
-    pub weight: Weight,
-    /// Factor of the weights.
-    pub scale: OrderedFloat<f32>,
-    /// Added to the sum that `renormalized` divides by.
-    pub epsilon: OrderedFloat<f32>,
-}
-
-impl Default for TokenChoice {
-    fn default() -> Self {
-        Self {
-            score: Score::Softmax,
-            correction_bias: None,
-            groups: None,
-            weight: Weight::Renormalized,
-            scale: OrderedFloat(1.0),
-            epsilon: OrderedFloat(0.0),
-        }
-    }
-}
-
-/// What becomes of a logit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Score {
-    /// Softmax over all experts.
-    Softmax,
-    /// Its sigmoid.
-    Sigmoid,
-    /// The square root of its softplus.
-    SqrtSoftplus,
-    /// The logit itself.
-    Logit,
-}
-
-/// Contiguous groups of experts, of which the best are chosen from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Groups {
-    /// Number of groups, a divisor of the number of experts.
-    pub count: u32,
-    /// Groups that stay.
-    pub keep: u32,
-    /// What a group is judged by.
-    pub by: GroupScore,
-}
-
-/// What a group of experts is judged by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum GroupScore {
-    /// Its largest choice score.
-    Max,
-    /// The sum of its two largest.
-    Top2Sum,
-}
-
-/// How a chosen expert weighs; the correction bias never counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Weight {
-    /// Its score.
-    Score,
-    /// Its score over the sum of the chosen ones' (plus epsilon).
-    Renormalized,
-    /// The softmax over the chosen logits.
-    Softmax,
-    /// The sigmoid of its logit.
-    Sigmoid,
-}
-
 /// What stands between an expert's two matmuls. The `glu` forms and the clamped one take `w_gate` and `w_up`, the
 /// others `w_up` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -235,36 +121,6 @@ pub enum WeightOn {
     Output,
     /// To what it takes (Llama 4).
     Input,
-}
-
-/// Most rows that an expert takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Capacity {
-    /// Rows an expert takes of each sequence.
-    pub rows: u32,
-    /// Sequences that the tokens are split into, evenly.
-    #[serde(default = "one")]
-    pub sequences: u32,
-    /// Which rows stay.
-    #[serde(default)]
-    pub priority: Priority,
-}
-
-const fn one() -> u32 {
-    1
-}
-
-/// Which rows stay when there are more than the capacity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Priority {
-    /// Those of the first tokens.
-    #[default]
-    TokenOrder,
-    /// Those of the largest weights; ties to the first token.
-    Score,
 }
 
 /// What a mixture of experts can give.

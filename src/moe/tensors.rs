@@ -1,7 +1,8 @@
 //! Which tensors a question takes and gives, and in which shapes.
 
 use super::problem::{MoeExtents, TensorDescs};
-use super::spec::{MoeOutput, MoeSpec, Router};
+use super::routing::Router;
+use super::spec::{MoeOutput, MoeSpec};
 use crate::error::SpecError;
 use crate::tensor::{Dtype, TensorDesc};
 

@@ -11,7 +11,8 @@ use rayon::prelude::*;
 use self::experts::Experts;
 use self::routing::{Routing, route, router_logits, softmax};
 use super::problem::MoeProblem;
-use super::spec::{MoeOutput, Router};
+use super::routing::Router;
+use super::spec::MoeOutput;
 use crate::error::SpecError;
 use crate::tensor::{Dtype, HostTensor};
 

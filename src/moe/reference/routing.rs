@@ -2,7 +2,7 @@
 
 use super::Numbers;
 use crate::moe::problem::MoeProblem;
-use crate::moe::spec::{
+use crate::moe::routing::{
     Capacity, GroupScore, Groups, Priority, Router, Score, TokenChoice, Weight,
 };
 
