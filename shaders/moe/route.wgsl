@@ -173,6 +173,15 @@ fn moe_route(
         workgroupBarrier(); // the groups are dropped
     }
     choose(lane, min(top_k_get(token), TOP_K));
+    if (GATES && place < params.tokens) {
+        for (var e = lane; e < EXPERTS; e += WORKGROUP_SIZE) {
+            var gate = 0.0;
+            for (var k = 0u; k < CHOSEN; k++) {
+                if (wg_chosen[k] == e) { gate = weight_of(k) * SCALE; }
+            }
+            gates_out(token * EXPERTS + e, gate);
+        }
+    }
     if (lane < TOP_K && place < params.tokens) {
         let expert = wg_chosen[lane % CHOSEN];
         var weight = 0.0;

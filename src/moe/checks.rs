@@ -33,6 +33,24 @@ impl<'a> Given<'a> {
             SpecError::value(name, expected, format!("shape {shape:?}"))
         })
     }
+
+    /// Experts as the router has them: what is asked for without `out` needs no expert's weights.
+    fn routed_experts(self, spec: &MoeSpec) -> Result<u64, SpecError> {
+        let has = |name: &str| self.tensors.contains_key(name);
+        match spec.router {
+            Router::Soft { .. } => {
+                Ok(self.shape("phi", "the soft router", ["experts", "slots", "model_dim"])?[0])
+            }
+            Router::External => match spec.experts {
+                Some(experts) => Ok(experts.into()),
+                None => Ok(self.shape("w_up", "moe", ["experts", "expert_dim", "model_dim"])?[0]),
+            },
+            _ if has("router_logits") && !has("router_w") => {
+                Ok(self.shape("router_logits", "the router", ["tokens", "experts"])?[1])
+            }
+            _ => Ok(self.shape("router_w", "the router", ["experts", "model_dim"])?[0]),
+        }
+    }
 }
 
 pub(super) fn check_numbers(spec: &MoeSpec) -> Result<(), SpecError> {
@@ -73,8 +91,15 @@ pub(super) fn check_numbers(spec: &MoeSpec) -> Result<(), SpecError> {
 
 pub(super) fn extents_of(spec: &MoeSpec, given: Given<'_>) -> Result<MoeExtents, SpecError> {
     let [tokens, model_dim] = given.shape("x", "moe", ["tokens", "model_dim"])?;
-    let up = ["experts", "expert_dim", "model_dim"];
-    let [experts, expert_dim, _] = given.shape("w_up", "moe", up)?;
+    let computes = spec.outputs.contains(&MoeOutput::Out);
+    let [experts, expert_dim] = match computes {
+        true => {
+            let [experts, expert_dim, _] =
+                given.shape("w_up", "moe", ["experts", "expert_dim", "model_dim"])?;
+            [experts, expert_dim]
+        }
+        false => [given.routed_experts(spec)?, u64::from(spec.expert_dim.unwrap_or(0))],
+    };
     let most = u64::from(u32::MAX >> 3);
     let ranged = |field: &str, asked: Option<u32>, found: u64, least: u64, most: u64| {
         if !(least..=most).contains(&found) {
@@ -104,7 +129,7 @@ pub(super) fn extents_of(spec: &MoeSpec, given: Given<'_>) -> Result<MoeExtents,
             1
         }
     };
-    let shared_dim = match given.tensors.contains_key("shared_w_up") {
+    let shared_dim = match computes && given.tensors.contains_key("shared_w_up") {
         true => given.shape("shared_w_up", "moe", ["shared_dim", "model_dim"])?[0],
         false => 0,
     };
@@ -112,7 +137,7 @@ pub(super) fn extents_of(spec: &MoeSpec, given: Given<'_>) -> Result<MoeExtents,
         tokens,
         model_dim: ranged("model_dim", spec.model_dim, model_dim, 1, most)?,
         experts,
-        expert_dim: ranged("expert_dim", spec.expert_dim, expert_dim, 1, most)?,
+        expert_dim: ranged("expert_dim", spec.expert_dim, expert_dim, computes.into(), most)?,
         shared_dim: ranged("shared_dim", None, shared_dim, 0, most)?,
         top_k,
         slots,
@@ -175,7 +200,7 @@ fn check_asked(spec: &MoeSpec) -> Result<(), SpecError> {
     for output in &spec.outputs {
         let routers: &[&str] = match output {
             MoeOutput::Out => continue,
-            MoeOutput::TopkIds | MoeOutput::TopkWeights => &["token_choice"],
+            MoeOutput::TopkIds | MoeOutput::TopkWeights | MoeOutput::Gates => &["token_choice"],
             MoeOutput::TokenIds | MoeOutput::TokenWeights => &["expert_choice"],
             MoeOutput::Counts | MoeOutput::Dropped => &["token_choice", "external"],
             MoeOutput::RouterLogits => &["token_choice", "expert_choice", "soft"],

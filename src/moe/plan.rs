@@ -56,6 +56,9 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     if problem.wants_losses() {
         steps.push(loss::losses(context)?);
     }
+    if !problem.places() {
+        return Ok(steps);
+    }
     // Without tokens there are still counts to give.
     steps.push(place::blocks(context)?);
     steps.push(place::offsets(context)?);
@@ -99,7 +102,9 @@ fn routing_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     if problem.capacity().is_some() {
         steps.push(route::select(context)?);
     }
-    steps.push(place::count(context)?);
+    if problem.places() {
+        steps.push(place::count(context)?);
+    }
     Ok(steps)
 }
 
@@ -112,6 +117,24 @@ impl MoeProblem {
             }
             _ => self.spec.capacity,
         }
+    }
+
+    /// Whether anything is asked for that depends on which row a pair is given.
+    fn places(&self) -> bool {
+        let placed = |output: &MoeOutput| match output {
+            MoeOutput::Out
+            | MoeOutput::Counts
+            | MoeOutput::Dropped
+            | MoeOutput::TokenIds
+            | MoeOutput::TokenWeights => true,
+            MoeOutput::TopkIds
+            | MoeOutput::TopkWeights
+            | MoeOutput::Gates
+            | MoeOutput::RouterLogits
+            | MoeOutput::LoadBalancingLoss
+            | MoeOutput::ZLoss => false,
+        };
+        self.spec.outputs.iter().any(placed)
     }
 
     pub(super) fn wants_losses(&self) -> bool {

@@ -39,7 +39,7 @@ pub struct MoeExtents {
     pub model_dim: u32,
     /// Number of experts.
     pub experts: u32,
-    /// Elements between an expert's two matmuls.
+    /// Elements between an expert's two matmuls; without `out` they may be unknown, 0.
     pub expert_dim: u32,
     /// Elements between the shared expert's two matmuls; 0 without one.
     pub shared_dim: u32,
@@ -158,7 +158,7 @@ fn fill_in(spec: &mut MoeSpec, extents: &MoeExtents) {
     spec.tokens = Some(extents.tokens);
     spec.model_dim = Some(extents.model_dim);
     spec.experts = Some(extents.experts);
-    spec.expert_dim = Some(extents.expert_dim);
+    spec.expert_dim = Some(extents.expert_dim).filter(|dim| *dim > 0);
     if matches!(spec.router, Router::TokenChoice(_) | Router::External) {
         spec.top_k = Some(extents.top_k);
     }

@@ -38,8 +38,18 @@ pub(super) fn route(context: &Context<'_>) -> Result<Step, PlanError> {
     }
     optional_output(context, &mut source, "ids", MoeOutput::TopkIds, "u32")?;
     optional_output(context, &mut source, "weights", MoeOutput::TopkWeights, "f32")?;
+    optional_output(context, &mut source, "gates", MoeOutput::Gates, "f32")?;
+    source.const_bool("GATES", problem.wants(MoeOutput::Gates));
     source.fragment("moe/sort_key.wgsl", include_str!("../../shaders/moe/sort_key.wgsl"));
     source.fragment("moe/route.wgsl", include_str!("../../shaders/moe/route.wgsl"));
+    if source.binding_count() > context.limits.storage_buffers {
+        return Err(PlanError::Limit {
+            what: "the routing of tokens with all their side tensors and outputs".to_owned(),
+            limit: "storage buffers (max_storage_buffers_per_shader_stage)",
+            needed: u64::from(source.binding_count()),
+            available: u64::from(context.limits.storage_buffers),
+        });
+    }
     let grid = fold_grid("routing", u64::from(e.tokens), context.limits)?;
     let bytes = 4 * (3 * e.experts + groups + e.top_k + workgroup_size);
     Ok(close(source, "moe_route", workgroup_size, bytes, grid))

@@ -134,6 +134,9 @@ pub enum MoeOutput {
     TopkIds,
     /// f32 `[tokens, top_k]`.
     TopkWeights,
+    /// f32 `[tokens, experts]`: the weight of each chosen expert, 0 elsewhere, whether dropped later or not; as attention's
+    /// `head_gate` it makes experts of heads.
+    Gates,
     /// i32 `[experts]`: rows that each computed.
     Counts,
     /// f32 `[tokens, experts]`; of a soft router `[tokens, experts, slots]`.
@@ -158,6 +161,7 @@ impl MoeOutput {
             Self::Out => "out",
             Self::TopkIds => "topk_ids",
             Self::TopkWeights => "topk_weights",
+            Self::Gates => "gates",
             Self::Counts => "counts",
             Self::RouterLogits => "router_logits",
             Self::Dropped => "dropped",

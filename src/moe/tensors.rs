@@ -60,6 +60,9 @@ pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs
             want("token_top_k", &[tokens], Kind::Exactly(Dtype::I32));
         }
     }
+    if !spec.outputs.contains(&MoeOutput::Out) {
+        return all;
+    }
     want("w_up", &[experts, expert_dim, model_dim], weights);
     want("w_down", &[experts, model_dim, expert_dim], weights);
     let gated = spec.activation.is_gated();
@@ -134,7 +137,7 @@ pub(super) fn output_desc(output: MoeOutput, spec: &MoeSpec, extents: &MoeExtent
         MoeOutput::RouterLogits if extents.slots > 0 => {
             (Dtype::F32, vec![tokens, experts, u64::from(extents.slots)])
         }
-        MoeOutput::RouterLogits => (Dtype::F32, vec![tokens, experts]),
+        MoeOutput::RouterLogits | MoeOutput::Gates => (Dtype::F32, vec![tokens, experts]),
         MoeOutput::Dropped => (Dtype::I32, vec![1]),
         MoeOutput::TokenIds | MoeOutput::TokenWeights => {
             let rows = match spec.router {

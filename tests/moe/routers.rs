@@ -9,7 +9,9 @@ use crate::support::{Layer, Random, SMALL, check, f32s, i32s, run};
 fn token_choice(choice: Value, top_k: u32) -> Value {
     json!({
         "top_k": top_k, "router": {"token_choice": choice},
-        "outputs": ["out", "topk_ids", "topk_weights", "counts", "router_logits", "dropped", "load_balancing_loss", "z_loss"],
+        "outputs": [
+            "out", "topk_ids", "topk_weights", "gates", "counts", "router_logits", "dropped", "load_balancing_loss", "z_loss",
+        ],
     })
 }
 
@@ -29,6 +31,22 @@ fn every_form_of_token_choice_is_right() {
     ] {
         check(&token_choice(choice, 3), &inputs);
     }
+}
+
+#[test]
+fn routing_alone_needs_no_experts() {
+    let mut inputs = Layer { experts: 8, ..SMALL }.tensors(Dtype::F32, 1);
+    inputs.retain(|name, _| !name.starts_with("w_"));
+    let choice = json!({"score": "logit", "weight": "softmax"});
+    for outputs in [json!(["gates"]), json!(["gates", "topk_ids", "counts", "z_loss"])] {
+        let mut question = token_choice(choice.clone(), 3);
+        question["outputs"] = outputs;
+        check(&question, &inputs);
+    }
+    let mut question = token_choice(choice, 3);
+    question["outputs"] = json!(["gates"]);
+    let gates = &run(&question, &inputs)["gates"];
+    assert!(gates.chunks(8).all(|row| row.iter().filter(|gate| **gate > 0.0).count() == 3));
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn compute(
     let experts = Experts { problem, numbers: &numbers, stored };
     let routing = route(problem, &numbers, &logits);
     let rows = match problem.spec.router {
+        _ if !problem.wants(MoeOutput::Out) => Vec::new(),
         Router::Soft { .. } => soft_rows(&experts, &logits),
         _ => routed_rows(&experts, &routing),
     };
@@ -123,6 +124,7 @@ fn compute(
             MoeOutput::RouterLogits => logits.clone(),
             MoeOutput::TopkIds => routing.ids.iter().map(|id| id_number(*id)).collect(),
             MoeOutput::TopkWeights => routing.weights.clone(),
+            MoeOutput::Gates => routing.gates(&problem.extents),
             MoeOutput::Counts => routing.counts(problem.extents.experts as usize),
             MoeOutput::Dropped => vec![routing.dropped()],
             MoeOutput::TokenIds => routing.of_experts(problem, |pair, top_k| (pair / top_k) as f64),

@@ -1,7 +1,7 @@
 //! Who goes where, in f64.
 
 use super::Numbers;
-use crate::moe::problem::MoeProblem;
+use crate::moe::problem::{MoeExtents, MoeProblem};
 use crate::moe::routing::{
     Capacity, GroupScore, Groups, Priority, Router, Score, TokenChoice, Weight,
 };
@@ -24,6 +24,18 @@ impl Routing {
             }
         }
         counts
+    }
+
+    /// `[tokens, experts]`: the weight where a token chose the expert, else 0.
+    pub(super) fn gates(&self, extents: &MoeExtents) -> Vec<f64> {
+        let (experts, top_k) = (extents.experts as usize, extents.top_k as usize);
+        let mut gates = vec![0.0; extents.tokens as usize * experts];
+        for (pair, (id, weight)) in self.ids.iter().zip(&self.weights).enumerate() {
+            if let Some(id) = id {
+                gates[pair / top_k * experts + id] = *weight;
+            }
+        }
+        gates
     }
 
     pub(super) fn dropped(&self) -> f64 {
