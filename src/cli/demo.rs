@@ -1,8 +1,13 @@
 //! `tilewise demo`: a real job, and something to look at.
 
 mod attention;
+mod call;
 mod canvas;
+mod chart;
 mod encoder;
+mod feed_forward;
+mod groups;
+mod moe;
 mod picture;
 
 use clap::{Args, Subcommand};
@@ -19,10 +24,13 @@ pub(super) struct DemoArgs {
 enum Demo {
     /// Self-attention of a real sentence encoder: what each word of a text looks at, as a table and a picture.
     Attention(attention::AttentionDemoArgs),
+    /// A real feed-forward block as a mixture of experts: how the error falls with the arithmetic, as a table and a picture.
+    Moe(moe::MoeDemoArgs),
 }
 
 pub(super) fn demo(common: &Common, args: &DemoArgs) -> Result<(), CliError> {
     match &args.demo {
         Demo::Attention(args) => attention::attention(common, args),
+        Demo::Moe(args) => moe::moe(common, args),
     }
 }

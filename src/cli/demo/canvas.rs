@@ -13,6 +13,10 @@ const FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans-latin.ttf");
 
 pub(super) type Colour = [u8; 3];
 
+pub(super) const PAPER: Colour = [255, 255, 255];
+pub(super) const INK: Colour = [28, 30, 34];
+pub(super) const FAINT: Colour = [110, 114, 122];
+
 /// RGB pixels, row by row.
 pub(super) struct Canvas {
     width: usize,
@@ -96,11 +100,34 @@ impl Canvas {
         for (at, &share) in line.coverage.iter().enumerate() {
             let (px, py) = (x + at % line.width, y + at / line.width);
             if px < self.width && py < self.height {
-                let pixel = &mut self.pixels[py * self.width + px];
-                for (old, new) in pixel.iter_mut().zip(colour) {
-                    *old = (f32::from(*old) * (1.0 - share) + f32::from(new) * share).round() as u8;
-                }
+                self.mix([px, py], share, colour);
             }
+        }
+    }
+
+    fn mix(&mut self, [x, y]: [usize; 2], share: f32, colour: Colour) {
+        for (old, new) in self.pixels[y * self.width + x].iter_mut().zip(colour) {
+            *old = (f32::from(*old) * (1.0 - share) + f32::from(new) * share).round() as u8;
+        }
+    }
+
+    /// Draws a line with round ends; from a place to itself it is a dot.
+    pub fn stroke(&mut self, from: [f64; 2], to: [f64; 2], thickness: f64, colour: Colour) {
+        let reach = thickness / 2.0 + 1.0;
+        let pixels = |axis: usize, most: usize| {
+            let (low, high) = (from[axis].min(to[axis]), from[axis].max(to[axis]));
+            (low - reach).max(0.0) as usize..((high + reach).max(0.0).ceil() as usize).min(most)
+        };
+        let along = [to[0] - from[0], to[1] - from[1]];
+        let square = along[0] * along[0] + along[1] * along[1];
+        let (rows, columns) = (pixels(1, self.height), pixels(0, self.width));
+        for (y, x) in rows.flat_map(|y| columns.clone().map(move |x| (y, x))) {
+            let at = [x as f64 + 0.5 - from[0], y as f64 + 0.5 - from[1]];
+            let dot = at[0] * along[0] + at[1] * along[1];
+            let share = if square > 0.0 { (dot / square).clamp(0.0, 1.0) } else { 0.0 };
+            let distance = (at[0] - share * along[0]).hypot(at[1] - share * along[1]);
+            let covered = (thickness / 2.0 - distance + 0.5).clamp(0.0, 1.0);
+            self.mix([x, y], covered as f32, colour);
         }
     }
 
@@ -139,6 +166,15 @@ pub(super) fn viridis(value: f64) -> Colour {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stroke_covers_its_thickness_and_stays_within() {
+        let mut canvas = Canvas::new(20, 10, PAPER);
+        canvas.stroke([4.0, 5.0], [30.0, 5.0], 4.0, INK);
+        let at = |x: usize, y: usize| canvas.pixels[y * 20 + x];
+        assert_eq!((at(10, 4), at(10, 5), at(10, 8)), (INK, INK, PAPER));
+        assert_eq!((at(19, 5), at(0, 5)), (INK, PAPER));
+    }
 
     #[test]
     fn the_map_ends_where_viridis_ends_and_letters_are_drawn() {

@@ -1,6 +1,6 @@
 //! The map of who looks at whom.
 
-use super::canvas::{Canvas, Colour, Line, viridis};
+use super::canvas::{Canvas, FAINT, INK, Line, PAPER, viridis};
 use super::encoder::Word;
 
 /// What is drawn.
@@ -12,9 +12,6 @@ pub(super) struct Picture<'a> {
     pub weights: &'a [Vec<f64>],
 }
 
-const PAPER: Colour = [255, 255, 255];
-const INK: Colour = [28, 30, 34];
-const FAINT: Colour = [110, 114, 122];
 const MARGIN: usize = 32;
 const BAR_WIDTH: usize = 18;
 const BAR_GAP: usize = 30;
