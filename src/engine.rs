@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
 use crate::error::{Error, GpuError, PlanError, SpecError};
+pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
 use crate::gpu::context::{Gpu, lock};
 use crate::gpu::device::{AdapterChoice, AdapterDescription, open};
 use crate::gpu::limits::GpuLimits;
@@ -60,6 +61,15 @@ fn keep_call<K: Eq + Hash, O: Operator>(
         calls.clear();
     }
     calls.insert(key, Arc::clone(prepared));
+}
+
+/// Memory of an engine's own, beside the caller's tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineMemory {
+    /// Bytes of the scratch buffers that all calls share, at most [`KEPT_SCRATCH_BYTES`].
+    pub scratch_bytes: u64,
+    /// Buffers made so far, of any kind: recording a prepared call again makes none.
+    pub buffers_made: u64,
 }
 
 /// Views of a call's tensors by their names in the contract: `q`, `k`, `v`, `out`, `lse`, and what the spec names.
@@ -237,6 +247,19 @@ impl Engine {
     #[cfg(feature = "cli")]
     pub(crate) fn compile(&self, shader: &Arc<Shader>) -> Result<(), GpuError> {
         pollster::block_on(self.gpu.pipeline(shader)).map(drop)
+    }
+
+    /// What the engine holds beside the caller's tensors. Scratch comes from a pool that all calls share and that keeps
+    /// at most [`KEPT_SCRATCH_BYTES`]; a call that needs more gets the rest for itself alone, made each time that it
+    /// is recorded.
+    pub fn memory(&self) -> EngineMemory {
+        let buffers_made = self.gpu.buffers_made();
+        EngineMemory { scratch_bytes: self.gpu.scratch_bytes(), buffers_made }
+    }
+
+    /// Lets the pool of scratch buffers go; calls that need scratch make it anew.
+    pub fn free_scratch(&self) {
+        self.gpu.free_scratch();
     }
 
     /// Waits until the device has done all that was submitted.

@@ -71,7 +71,7 @@ pub mod problems;
 pub mod tensor;
 pub mod verify;
 
-pub use engine::{Engine, EngineOptions, Tensors};
+pub use engine::{Engine, EngineMemory, EngineOptions, KEPT_SCRATCH_BYTES, Tensors};
 pub use error::{Error, GpuError, PlanError, SpecError};
 pub use prepared::Prepared;
 

@@ -33,15 +33,11 @@ impl<O: Operator> Prepared<O> {
         plan: Plan,
         pipelines: Vec<Arc<Pipeline>>,
     ) -> Result<Self, crate::GpuError> {
-        let alignment = gpu.limits().uniform_alignment as usize;
-        let mut bytes = Vec::new();
-        let mut param_offsets = Vec::new();
-        for step in &plan.steps {
-            bytes.resize(bytes.len().next_multiple_of(alignment), 0);
-            param_offsets.push(bytes.len() as u64);
-            bytes.extend(&step.params);
+        let param_offsets = plan.params_offsets(gpu.limits());
+        let mut bytes = vec![0; plan.params_bytes(gpu.limits()) as usize];
+        for (step, &offset) in plan.steps.iter().zip(&param_offsets) {
+            bytes[offset as usize..][..step.params.len()].copy_from_slice(&step.params);
         }
-        bytes.resize(bytes.len().max(16), 0);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params = gpu.buffer("params", bytes.len() as u64, usage)?;
         gpu.queue.write_buffer(&params, 0, &bytes);

@@ -13,7 +13,7 @@ use crate::error::PlanError;
 use crate::fused::FusedTiles;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Plan, Step};
+use crate::gpu::recording::{Plan, Scratch, Step};
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
 
@@ -46,6 +46,14 @@ impl ScratchBytes {
     pub const PART_OUTS: usize = 1;
     pub const PART_LSES: usize = 2;
     pub const SIDES: usize = 3;
+
+    /// The buffers, by their indices above.
+    fn buffers(self) -> Vec<Scratch> {
+        let Self { tile_map, part_outs, part_lses, sides } = self;
+        let names = ["map of tiles", "partial out", "partial lse", "packed side tensors"];
+        let bytes = [tile_map, part_outs, part_lses, sides];
+        names.into_iter().zip(bytes).map(|(name, bytes)| Scratch { name, bytes }).collect()
+    }
 
     fn max(self, other: Self) -> Self {
         Self {
@@ -90,8 +98,7 @@ impl Operator for AttentionProblem {
             steps.extend(slice_steps);
             scratch = scratch.max(slice_scratch);
         }
-        let scratch = vec![scratch.tile_map, scratch.part_outs, scratch.part_lses, scratch.sides];
-        Ok(Plan { steps, scratch })
+        Ok(Plan { steps, scratch: scratch.buffers() })
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {

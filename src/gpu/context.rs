@@ -1,14 +1,18 @@
 //! A device in use: its queue, its compiled kernels, its scratch memory, its faults.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::{AdapterDescription, describe};
 use super::limits::GpuLimits;
 use super::pipeline::{Pipeline, compile};
-use super::recording::Plan;
+use super::recording::{Plan, Scratch};
 use super::shader::Shader;
 use crate::error::GpuError;
+
+/// Scratch memory that an engine keeps between calls.
+pub const KEPT_SCRATCH_BYTES: u64 = 256 << 20;
 
 /// What every call on a device shares.
 #[derive(Debug)]
@@ -20,7 +24,9 @@ pub(crate) struct Gpu {
     /// The first error that nobody waited for, of a device that is the engine's own.
     fault: Arc<Mutex<Option<GpuError>>>,
     pipelines: Mutex<HashMap<Arc<Shader>, Arc<Pipeline>>>,
+    /// The pool of scratch buffers, by their index in plans.
     scratch: Mutex<Vec<wgpu::Buffer>>,
+    buffers_made: AtomicU64,
     /// Bound where a tensor has no element.
     pub stand_in: wgpu::Buffer,
 }
@@ -42,6 +48,7 @@ impl Gpu {
             fault: Arc::default(),
             pipelines: Mutex::default(),
             scratch: Mutex::default(),
+            buffers_made: AtomicU64::new(0),
             stand_in,
         }
     }
@@ -106,6 +113,7 @@ impl Gpu {
         if size > self.limits().buffer_bytes {
             return Err(GpuError::OutOfMemory { what: what.to_owned(), bytes: size });
         }
+        self.buffers_made.fetch_add(1, Ordering::Relaxed);
         let device = &self.device;
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer = device.create_buffer(&wgpu::BufferDescriptor {
@@ -125,22 +133,47 @@ impl Gpu {
         self.device.create_command_encoder(&descriptor)
     }
 
-    /// Scratch buffers of at least these sizes, shared by all calls: one queue runs them one after the other.
-    pub fn scratch(&self, sizes: &[u64]) -> Result<Vec<wgpu::Buffer>, GpuError> {
+    /// Scratch buffers of at least these sizes, shared by all calls: one queue runs them one after the other. The pool
+    /// keeps the largest of each index as long as all of them stay within [`KEPT_SCRATCH_BYTES`]; what goes beyond is
+    /// the call's own, and lives until the device has run it.
+    pub fn scratch(&self, wanted: &[Scratch]) -> Result<Vec<wgpu::Buffer>, GpuError> {
         let mut pool = lock(&self.scratch);
-        for (index, &size) in sizes.iter().enumerate() {
-            let enough = pool.get(index).is_some_and(|buffer| buffer.size() >= size);
-            if enough {
+        let mut kept: u64 = pool.iter().map(wgpu::Buffer::size).sum();
+        let mut buffers = Vec::with_capacity(wanted.len());
+        for (index, &Scratch { name, bytes }) in wanted.iter().enumerate() {
+            let pooled = pool.get(index);
+            if let Some(enough) = pooled.filter(|buffer| buffer.size() >= bytes) {
+                buffers.push(enough.clone());
                 continue;
             }
+            let replaced = pooled.map_or(0, wgpu::Buffer::size);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT;
-            let buffer = self.buffer("scratch", size, usage)?;
-            match pool.get_mut(index) {
-                Some(place) => *place = buffer,
-                None => pool.push(buffer),
+            let buffer = self.buffer(name, bytes, usage)?;
+            if kept - replaced + buffer.size() <= KEPT_SCRATCH_BYTES && index <= pool.len() {
+                kept = kept - replaced + buffer.size();
+                match pool.get_mut(index) {
+                    Some(place) => *place = buffer.clone(),
+                    None => pool.push(buffer.clone()),
+                }
             }
+            buffers.push(buffer);
         }
-        Ok(pool[..sizes.len()].to_vec())
+        Ok(buffers)
+    }
+
+    /// Bytes in the pool of scratch buffers.
+    pub fn scratch_bytes(&self) -> u64 {
+        lock(&self.scratch).iter().map(wgpu::Buffer::size).sum()
+    }
+
+    /// Empties the pool of scratch buffers.
+    pub fn free_scratch(&self) {
+        lock(&self.scratch).clear();
+    }
+
+    /// Buffers made so far.
+    pub fn buffers_made(&self) -> u64 {
+        self.buffers_made.load(Ordering::Relaxed)
     }
 
     /// The first error that nobody has seen yet, if any; a lost device stays lost.
@@ -222,5 +255,29 @@ impl Future for Mapped {
                 std::task::Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::device::{AdapterChoice, open};
+
+    #[test]
+    fn scratch_beyond_the_bound_is_not_kept() {
+        let opened = pollster::block_on(open(&AdapterChoice::default(), false));
+        let (device, queue) = opened.expect("tests need an adapter");
+        let gpu = Gpu::new(device, queue, false);
+        let wanted = |bytes: [u64; 3]| bytes.map(|bytes| Scratch { name: "scratch", bytes });
+        let half = KEPT_SCRATCH_BYTES / 2;
+        let given = gpu.scratch(&wanted([half, half + 16, 32])).unwrap();
+        let sizes: Vec<u64> = given.iter().map(wgpu::Buffer::size).collect();
+        assert_eq!(sizes, [half, half + 16, 32]);
+        assert_eq!(gpu.scratch_bytes(), half, "the second is the call's own, as is what follows");
+        let made = gpu.buffers_made();
+        assert_eq!(gpu.scratch(&wanted([16, 16, 32])).unwrap()[0], given[0]);
+        assert_eq!((gpu.scratch_bytes(), gpu.buffers_made()), (half + 48, made + 2));
+        gpu.scratch(&wanted([half, 16, 16])).unwrap();
+        assert_eq!(gpu.buffers_made(), made + 2);
     }
 }

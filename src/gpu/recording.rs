@@ -12,8 +12,17 @@ use crate::error::PlanError;
 pub struct Plan {
     /// Dispatches, in order.
     pub steps: Vec<Step>,
-    /// Bytes of each scratch buffer.
-    pub scratch: Vec<u64>,
+    /// Scratch buffers.
+    pub scratch: Vec<Scratch>,
+}
+
+/// A scratch buffer: what a call's steps tell each other. It comes from the engine's pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// What it holds.
+    pub name: &'static str,
+    /// Its size; 0 where this call does not use it.
+    pub bytes: u64,
 }
 
 /// One dispatch.
@@ -79,9 +88,27 @@ pub enum Slot {
 }
 
 impl Plan {
+    /// Bytes of the buffer that holds the params of all steps, each at a multiple of the device's alignment.
+    pub fn params_bytes(&self, limits: &GpuLimits) -> u64 {
+        self.params_offsets(limits).last().copied().unwrap_or(0).max(16)
+    }
+
+    /// Where the params of each step begin in that buffer, and its end.
+    pub(crate) fn params_offsets(&self, limits: &GpuLimits) -> Vec<u64> {
+        let mut offsets = Vec::with_capacity(self.steps.len() + 1);
+        let mut end = 0_u64;
+        for step in &self.steps {
+            let start = end.next_multiple_of(u64::from(limits.uniform_alignment));
+            offsets.push(start);
+            end = start + step.params.len() as u64;
+        }
+        offsets.push(end);
+        offsets
+    }
+
     /// Bytes of all scratch buffers.
     pub fn scratch_bytes(&self) -> u64 {
-        self.scratch.iter().sum()
+        self.scratch.iter().map(|scratch| scratch.bytes).sum()
     }
 }
 

@@ -5,7 +5,7 @@ use super::spec::MoeOutput;
 use crate::error::PlanError;
 use crate::fused::source::bound_range;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Bound, Slot};
+use crate::gpu::recording::{self, Bound, Slot};
 use crate::matmul::MatmulTiles;
 
 /// Pairs of token and expert that a workgroup counts and places.
@@ -36,6 +36,23 @@ pub(super) enum Scratch {
 }
 
 const SCRATCH_COUNT: usize = 9;
+
+/// The buffers of these sizes with names for people.
+pub(super) fn scratch_buffers(bytes: [u64; SCRATCH_COUNT]) -> Vec<recording::Scratch> {
+    let names = [
+        "routing",
+        "weights",
+        "router logits",
+        "hidden rows",
+        "given rows",
+        "shared expert",
+        "shared gate",
+        "slots",
+        "statistics",
+    ];
+    let named = names.into_iter().zip(bytes);
+    named.map(|(name, bytes)| recording::Scratch { name, bytes }).collect()
+}
 
 /// Where the parts of the routing buffer begin, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! From question, limits and tiles to dispatches. Pure: needs no device.
 
-use super::context::{Context, Sections, scratch_bytes};
+use super::context::{Context, Sections, scratch_buffers, scratch_bytes};
 use super::problem::{MoeExtents, MoeProblem};
 use super::routing::{Capacity, Priority, Router};
 use super::spec::MoeOutput;
@@ -34,7 +34,7 @@ impl Operator for MoeProblem {
         let sections = Sections::of(self, *tiles)?;
         let scratch = scratch_bytes(self, &sections);
         let context = Context { problem: self, limits, tiles: *tiles, sections, scratch };
-        Ok(Plan { steps: steps(&context)?, scratch: scratch.to_vec() })
+        Ok(Plan { steps: steps(&context)?, scratch: scratch_buffers(scratch) })
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {

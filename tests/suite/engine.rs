@@ -255,3 +255,28 @@ fn a_prepared_call_outlives_its_engine() {
     let out = read(&engine, &buffers.last().unwrap().1);
     crate::support::assert_near("out", &out, &run(&causal(), &tensors)["out"], 1e-6);
 }
+
+#[test]
+fn a_prepared_call_is_recorded_again_without_a_new_buffer() {
+    let tensors = inputs([1, 4, 2, 1, 600, 40]);
+    let problem = problem(&causal(), &tensors);
+    let (device, queue) = own_device();
+    let engine = Engine::from_device(device.clone(), queue);
+    let tiles = problem.candidates(engine.limits()).unwrap()[0].with_kv_splits(3);
+    let prepared = engine.prepare(&problem, Some(tiles)).unwrap();
+    let buffers = uploaded(&engine, &tensors);
+    let bound: Vec<(&str, &wgpu::Buffer)> =
+        buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
+    let record = || {
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        prepared.record(&mut encoder, &bound).unwrap();
+        engine.memory()
+    };
+    let first = record();
+    let planned = prepared.plan.scratch_bytes();
+    assert!(planned > 0 && first.scratch_bytes >= planned, "{first:?}, planned {planned}");
+    assert!((0..8).all(|_| record() == first), "{first:?}, then {:?}", engine.memory());
+    engine.free_scratch();
+    assert_eq!(engine.memory().scratch_bytes, 0);
+    assert!(record().buffers_made > first.buffers_made);
+}

@@ -168,13 +168,14 @@ fn scratch_is_what_partial_results_and_maps_take() {
     assert_eq!(none.scratch_bytes(), 0);
     let split = planned(&asked(&spec), &GpuLimits::floor(), 3);
     let rows = 3 * 2 * 4 * 70;
-    assert_eq!(split.scratch, [0, rows * 44 * 4, rows * 4, 0]);
+    let bytes: Vec<u64> = split.scratch.iter().map(|scratch| scratch.bytes).collect();
+    assert_eq!(bytes, [0, rows * 44 * 4, rows * 4, 0]);
     assert_eq!(split.steps.last().unwrap().shader.entry, "fused_merge");
     spec["mask"] = json!({"dense": "keep"});
     let mapped = planned(&asked(&spec), &GpuLimits::floor(), 1);
     let forward = forwards(&mapped)[0];
     let tiles = u64::from(params(forward)["q_tiles"]) * 4 * 2;
-    assert_eq!(mapped.scratch[0], tiles * 8);
+    assert_eq!(mapped.scratch[0].bytes, tiles * 8);
     assert_eq!(mapped.steps[0].shader.entry, "fused_classify");
 }
 

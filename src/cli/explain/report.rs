@@ -39,9 +39,10 @@ impl Report<'_> {
         line("tiles", &format!("{} ({how})\n{:14}{}", label(&self.chosen), "", self.chosen));
         line("reads", &bytes(self.tensor_bytes(false)));
         line("writes", &bytes(self.tensor_bytes(true)));
-        line("scratch", &scratch_line(&plan));
+        line("scratch", &bytes(plan.scratch_bytes()));
+        line("params", &bytes(plan.params_bytes(self.limits)));
         line("work", &format!("{} GFLOP before masking", digits(self.problem.dense_flops() / 1e9)));
-        let _ = writeln!(text, "\n{}\n", self.tensor_table());
+        let _ = writeln!(text, "\n{}\n", self.tensor_table(&plan));
         let _ = writeln!(text, "{}\n", step_table(&plan));
         let _ = writeln!(text, "{}\n", self.candidate_table());
         for Kernel { name, shader } in kernels {
@@ -58,7 +59,8 @@ impl Report<'_> {
         wanted.map(|(_, desc)| desc.layout.len() * desc.dtype.bytes()).sum()
     }
 
-    fn tensor_table(&self) -> Table {
+    /// The caller's tensors, then what the engine holds for the call.
+    fn tensor_table(&self, plan: &Plan) -> Table {
         let mut table = table(&["tensor", "", "dtype", "shape", "bytes"], 4);
         let outputs = self.problem.outputs();
         for (name, desc) in self.problem.tensors() {
@@ -70,6 +72,11 @@ impl Report<'_> {
                 &bytes(desc.layout.len() * desc.dtype.bytes()),
             ]);
         }
+        for scratch in plan.scratch.iter().filter(|scratch| scratch.bytes > 0) {
+            table.add_row([scratch.name, "scratch", "", "", &bytes(scratch.bytes)]);
+        }
+        let params = bytes(plan.params_bytes(self.limits));
+        table.add_row(["params", "of each step", "", "", &params]);
         table
     }
 
@@ -89,11 +96,6 @@ impl Report<'_> {
     }
 }
 
-fn scratch_line(plan: &Plan) -> String {
-    let sizes: Vec<String> = plan.scratch.iter().map(|&size| bytes(size)).collect();
-    format!("{} ({})", bytes(plan.scratch_bytes()), sizes.join(" + "))
-}
-
 fn step_table(plan: &Plan) -> Table {
     let headings = ["step", "kernel", "grid", "lanes", "workgroup memory", "bindings"];
     let mut table = table(&headings, 6);
@@ -104,7 +106,7 @@ fn step_table(plan: &Plan) -> Table {
             let source = match &bound.slot {
                 Slot::Tensor(name) if *name == declared.name => String::new(),
                 Slot::Tensor(name) => format!(" = {name}"),
-                Slot::Scratch(index) => format!(" = scratch {index}"),
+                Slot::Scratch(index) => format!(" = {}", plan.scratch[*index].name),
             };
             bindings.push(format!("{arrow}{}{source} {}", declared.name, bytes(bound.size)));
         }
