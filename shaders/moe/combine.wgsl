@@ -1,6 +1,5 @@
-// A token's row of out: what its experts gave, in ascending slot order, and the shared expert's. A lane owns four dims of a token.
-
-const NONE: u32 = 0xffffffffu;
+// A token's row of out: its parts in ascending order, and what the shared expert gave. A lane owns four dims of a token. Which parts
+// there are the fragment before says.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_combine(
@@ -12,12 +11,12 @@ fn moe_combine(
     let vec = index % DIM_VECS;
     if (token >= params.tokens) { return; }
     var sum = vec4(0.0);
-    for (var slot = 0u; slot < TOP_K; slot++) {
-        let pair = token * TOP_K + slot;
-        let row = routing[params.pair_rows + pair];
-        if (row != NONE) {
-            let weight = select(weights[pair], 1.0, WEIGHT_ON_INPUT);
-            sum = fma(given[row * DIM_VECS + vec], vec4(weight), sum);
+    for (var i = 0u; i < PARTS; i++) {
+        let part = part_of(token, i);
+        if (part.row == OWN) {
+            sum = fma(own_load4(token, vec), vec4(part.weight), sum);
+        } else if (part.row != NONE) {
+            sum = fma(given[part.row * DIM_VECS + vec], vec4(part.weight), sum);
         }
     }
     out_store4(params.out_first + token * params.out_stride, vec * 4u, sum + shared_part(token, vec));

@@ -11,7 +11,8 @@ fn moe_given(
     var weight = 1.0;
     if (EXTERNAL) {
         let id = ids_get(pair / TOP_K * params.ids_in_stride + pair % TOP_K);
-        expert = select(NONE, u32(id), id >= 0 && id < i32(EXPERTS));
+        let chosen = id >= 0 && id < i32(CHOICES) && pair % TOP_K < top_k_get(pair / TOP_K);
+        expert = select(NONE, u32(id), chosen);
         weight = weights_get(pair / TOP_K * params.weights_in_stride + pair % TOP_K);
     }
     routing[params.ids + pair] = expert;

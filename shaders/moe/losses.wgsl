@@ -10,14 +10,14 @@ fn moe_losses(@builtin(local_invocation_index) lane: u32) {
         sum.y = fma(lse, lse, sum.y);
     }
     if (params.tokens > 0u) {
-        for (var e = lane; e < EXPERTS; e += WORKGROUP_SIZE) { sum.x += stats[2u * params.tokens + e]; }
+        for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) { sum.x += stats[2u * params.tokens + e]; }
     }
     wg_sum[lane] = sum;
     workgroupBarrier(); // all lanes' shares are there
     if (lane == 0u) {
         for (var i = 1u; i < WORKGROUP_SIZE; i++) { sum += wg_sum[i]; }
         let tokens = max(f32(params.tokens), 1.0);
-        balance_out(0u, sum.x / tokens / tokens * f32(EXPERTS));
+        balance_out(0u, sum.x / tokens / tokens * f32(CHOICES));
         z_out(0u, sum.y / tokens);
     }
 }

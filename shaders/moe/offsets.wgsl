@@ -4,14 +4,18 @@
 fn moe_offsets(@builtin(local_invocation_index) lane: u32) {
     var rows = 0u;
     var tiles = 0u;
-    for (var base = 0u; base < EXPERTS; base += WORKGROUP_SIZE) {
+    for (var base = 0u; base < CHOICES; base += WORKGROUP_SIZE) {
         let expert = base + lane;
         var count = 0u;
-        if (expert < EXPERTS) { count = routing[params.counts + expert]; }
+        if (expert < CHOICES) {
+            count = routing[params.counts + expert];
+            counts_out(expert, count);
+        }
+        count = select(0u, count, expert < EXPERTS); // null experts have no rows
         let row_sum = running_sum(lane, count);
         if (expert < EXPERTS) {
             routing[params.offsets + expert] = rows + row_sum - count;
-            counts_out(expert, count);
+            first_rows_out(expert, rows + row_sum - count);
         }
         rows += wg_scan[WORKGROUP_SIZE - 1u];
         let own = (count + TILE_ROWS - 1u) / TILE_ROWS;
@@ -23,17 +27,25 @@ fn moe_offsets(@builtin(local_invocation_index) lane: u32) {
     for (var i = lane; i < params.selections; i += WORKGROUP_SIZE) { dropped += routing[params.drops + i]; }
     let all_dropped = running_sum(lane, dropped);
     if (lane == WORKGROUP_SIZE - 1u) {
-        dropped_out(all_dropped);
+        drop_count_out(0u, all_dropped);
+        first_rows_out(EXPERTS, rows);
         routing[params.offsets + EXPERTS] = rows;
         routing[params.tile_first + EXPERTS] = tiles;
+    }
+    storageBarrier(); // the first tiles are written
+    for (var i = lane; i < params.dispatches; i += WORKGROUP_SIZE) {
+        let first = params.expert_start + i / params.windows * params.slice_experts;
+        let slice_tiles = routing[params.tile_first + min(first + params.slice_experts, EXPERTS)] - routing[params.tile_first + first];
+        let before = i % params.windows * params.window_tiles;
+        let own = min(slice_tiles - min(slice_tiles, before), params.window_tiles);
         // Tiles fold over y and z; the columns' tiles are x.
-        let y = min(tiles, params.most_workgroups);
-        let z = (tiles + max(y, 1u) - 1u) / max(y, 1u);
-        routing[params.up_grid] = params.up_columns;
-        routing[params.up_grid + 1u] = y;
-        routing[params.up_grid + 2u] = z;
-        routing[params.down_grid] = params.down_columns;
-        routing[params.down_grid + 1u] = y;
-        routing[params.down_grid + 2u] = z;
+        let y = min(own, params.most_workgroups);
+        let z = (own + max(y, 1u) - 1u) / max(y, 1u);
+        routing[params.up_grid + 4u * i] = params.up_columns;
+        routing[params.up_grid + 4u * i + 1u] = y;
+        routing[params.up_grid + 4u * i + 2u] = z;
+        routing[params.down_grid + 4u * i] = params.down_columns;
+        routing[params.down_grid + 4u * i + 1u] = y;
+        routing[params.down_grid + 4u * i + 2u] = z;
     }
 }

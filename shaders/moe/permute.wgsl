@@ -18,9 +18,12 @@ fn moe_permute(
     for (var i = 0u; i < WORKGROUP_SIZE; i++) { rank += select(0u, 1u, i < lane && wg_experts[i] == expert); }
     if (pair >= params.pairs) { return; }
     var row = NONE;
-    if (expert < EXPERTS) {
+    if (expert < EXPERTS && is_here(expert)) {
         row = routing[params.offsets + expert] + routing[params.table + expert * params.blocks + block] + rank;
         routing[params.row_pairs + row] = pair;
+        row_tokens_out(row, pair / TOP_K);
     }
     routing[params.pair_rows + pair] = row;
+    pair_rows_out(pair, row);
+    if (pair >= routing[params.offsets + EXPERTS]) { row_tokens_out(pair, NONE); } // no row is that far
 }

@@ -8,12 +8,12 @@ const BY_SCORE: u32 = 0u;
 const RENORMALIZED: u32 = 1u;
 const BY_SOFTMAX: u32 = 2u;
 const CHOSEN: u32 = select(TOP_K, 1u, EVERY);
-const GROUP_SIZE: u32 = EXPERTS / GROUPS;
-const PER_LANE: u32 = (EXPERTS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const GROUP_SIZE: u32 = CHOICES / GROUPS;
+const PER_LANE: u32 = (CHOICES + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 
-var<workgroup> wg_logit: array<f32, EXPERTS>;
-var<workgroup> wg_score: array<f32, EXPERTS>;
-var<workgroup> wg_key: array<u32, EXPERTS>;
+var<workgroup> wg_logit: array<f32, CHOICES>;
+var<workgroup> wg_score: array<f32, CHOICES>;
+var<workgroup> wg_key: array<u32, CHOICES>;
 var<workgroup> wg_group: array<u32, GROUPS>;
 var<workgroup> wg_chosen: array<u32, CHOSEN>;
 var<workgroup> wg_reduce: array<f32, WORKGROUP_SIZE>;
@@ -40,13 +40,13 @@ fn score_all(lane: u32) {
     var most = LOWEST;
     for (var i = 0u; i < PER_LANE; i++) {
         let e = lane + i * WORKGROUP_SIZE;
-        if (e < EXPERTS && wg_key[e] != 0u) { most = max(most, wg_logit[e]); }
+        if (e < CHOICES && wg_key[e] != 0u) { most = max(most, wg_logit[e]); }
     }
     if (SCORE == SOFTMAX) { most = reduce(lane, most, false); }
     var sum = 0.0;
     for (var i = 0u; i < PER_LANE; i++) {
         let e = lane + i * WORKGROUP_SIZE;
-        if (e >= EXPERTS) { continue; }
+        if (e >= CHOICES) { continue; }
         let logit = wg_logit[e];
         var score = logit;
         if (SCORE == SOFTMAX) { score = exp(logit - most); }
@@ -60,7 +60,7 @@ fn score_all(lane: u32) {
         sum = reduce(lane, sum, true);
         for (var i = 0u; i < PER_LANE; i++) {
             let e = lane + i * WORKGROUP_SIZE;
-            if (e < EXPERTS) { wg_score[e] /= sum; }
+            if (e < CHOICES) { wg_score[e] /= sum; }
         }
     }
 }
@@ -84,7 +84,7 @@ fn drop_groups(lane: u32) {
         wg_group[g] = sort_key(select(first, first + second, GROUP_BY_SUM && GROUP_SIZE > 1u));
     }
     workgroupBarrier(); // the groups' keys are written
-    for (var e = lane; e < EXPERTS; e += WORKGROUP_SIZE) {
+    for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
         let own = e / GROUP_SIZE;
         let key = wg_group[own];
         var rank = 0u;
@@ -97,15 +97,15 @@ fn drop_groups(lane: u32) {
 }
 
 fn choose(lane: u32, top_k: u32) {
-    for (var e = lane; e < EXPERTS; e += WORKGROUP_SIZE) {
+    for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
         if (wg_key[e] != 0u) { wg_key[e] = sort_key(choice(e)); }
     }
     for (var k = lane; k < CHOSEN; k += WORKGROUP_SIZE) { wg_chosen[k] = NONE; }
     workgroupBarrier(); // keys are written, slots are empty
-    for (var e = lane; e < EXPERTS; e += WORKGROUP_SIZE) {
+    for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
         let key = wg_key[e];
         var rank = 0u;
-        for (var i = 0u; i < EXPERTS; i++) {
+        for (var i = 0u; i < CHOICES; i++) {
             let other = wg_key[i];
             rank += select(0u, 1u, other > key || (other == key && i < e));
         }
@@ -153,7 +153,7 @@ fn moe_route(
 ) {
     let place = workgroup.x + workgroup.y * workgroups.x;
     let token = min(place, params.tokens - 1u); // a workgroup beyond the last repeats it and writes nothing
-    for (var e = lane; e < EXPERTS; e += WORKGROUP_SIZE) {
+    for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
         let logit = logits_get(token * params.logits_stride + e);
         let open = bitcast<u32>(logit) != 0xff800000u && mask_get(token * params.mask_stride + e);
         wg_logit[e] = logit;
@@ -163,8 +163,8 @@ fn moe_route(
     score_all(lane);
     workgroupBarrier(); // the scores are there
     if (EVERY) {
-        for (var e = lane; e < EXPERTS; e += WORKGROUP_SIZE) {
-            if (place < params.tokens) { put(token * EXPERTS + e, e, wg_score[e]); }
+        for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
+            if (place < params.tokens) { put(token * CHOICES + e, e, wg_score[e]); }
         }
         return;
     }
@@ -174,12 +174,12 @@ fn moe_route(
     }
     choose(lane, min(top_k_get(token), TOP_K));
     if (GATES && place < params.tokens) {
-        for (var e = lane; e < EXPERTS; e += WORKGROUP_SIZE) {
+        for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
             var gate = 0.0;
             for (var k = 0u; k < CHOSEN; k++) {
                 if (wg_chosen[k] == e) { gate = weight_of(k) * SCALE; }
             }
-            gates_out(token * EXPERTS + e, gate);
+            gates_out(token * CHOICES + e, gate);
         }
     }
     if (lane < TOP_K && place < params.tokens) {

@@ -8,7 +8,7 @@ var<workgroup> wg_threshold: u32; // keys above stay
 var<workgroup> wg_left: u32;      // of those equal, so many more do
 
 fn pair_of(first: u32, expert: u32, i: u32) -> u32 {
-    if (EVERY) { return (first + i) * EXPERTS + expert; }
+    if (EVERY) { return (first + i) * CHOICES + expert; }
     return first * TOP_K + i;
 }
 
@@ -51,8 +51,8 @@ fn moe_select(
 ) {
     let place = workgroup.x + workgroup.y * workgroups.x;
     let index = min(place, params.selections - 1u); // one beyond the last does the last's work again, to the same end
-    let expert = index % EXPERTS;
-    let first = index / EXPERTS * params.sequence_tokens;
+    let expert = params.expert_start + index % params.selectors;
+    let first = index / params.selectors * params.sequence_tokens;
     if (lane == 0u) {
         wg_threshold = select(ALL_EQUAL, 0u, BY_SCORE);
         wg_left = params.capacity;

@@ -1,4 +1,4 @@
-// A slot's input: the tokens, weighted by the softmax over tokens of its logits. A lane owns four dims of a slot.
+// A slot's input: the tokens, weighted by the softmax over tokens of its logits; of the slots here. A lane owns four dims of a slot.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_soft_slots(
@@ -6,9 +6,10 @@ fn moe_soft_slots(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
-    let slot = index / DIM_VECS;
+    let own = index / DIM_VECS;
+    let slot = params.slot_first + own;
     let vec = index % DIM_VECS;
-    if (slot >= params.slots) { return; }
+    if (own >= params.local_slots) { return; }
     let most = stats[2u * slot];
     let inverse = stats[2u * slot + 1u];
     var sum = vec4(0.0);
@@ -16,5 +17,5 @@ fn moe_soft_slots(
         let weight = exp(logits_get(token * params.slots + slot) - most) * inverse;
         sum = fma(x_load4(params.x_first + token * params.x_stride, vec * 4u), vec4(weight), sum);
     }
-    slots[slot * DIM_VECS + vec] = sum;
+    slots[own * DIM_VECS + vec] = sum;
 }

@@ -1,13 +1,22 @@
-// Expert choice: which tokens each expert took, and their weights. A lane a row; every expert has as many.
+// Expert choice: which tokens each expert took, and their weights. A lane a row; every expert has as many. Those
+// of experts that are not here have no token.
+
+const NONE: u32 = 0xffffffffu;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_token_lists(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
-    if (row >= params.rows) { return; }
+    let entry = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
+    if (entry >= params.entries) { return; }
+    let row = entry - params.first_entry; // wraps before the first
+    if (row >= params.rows) {
+        ids_out(entry, NONE);
+        weights_out(entry, 0.0);
+        return;
+    }
     let pair = routing[params.row_pairs + row];
-    ids_out(row, pair / EXPERTS);
-    weights_out(row, weights[pair]);
+    ids_out(entry, pair / CHOICES);
+    weights_out(entry, weights[pair]);
 }

@@ -6,6 +6,9 @@ use super::spec::{Activation, MoeOutput, MoeSpec};
 use crate::error::SpecError;
 use crate::tensor::{Dtype, TensorDesc};
 
+/// Most elements of an extent.
+const MOST: u32 = u32::MAX >> 3;
+
 /// The caller's tensors.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a> {
@@ -37,19 +40,26 @@ impl<'a> Given<'a> {
     /// Experts as the router has them: what is asked for without `out` needs no expert's weights.
     fn routed_experts(self, spec: &MoeSpec) -> Result<u64, SpecError> {
         let has = |name: &str| self.tensors.contains_key(name);
-        match spec.router {
-            Router::Soft { .. } => {
-                Ok(self.shape("phi", "the soft router", ["experts", "slots", "model_dim"])?[0])
-            }
-            Router::External => match spec.experts {
-                Some(experts) => Ok(experts.into()),
-                None => Ok(self.shape("w_up", "moe", ["experts", "expert_dim", "model_dim"])?[0]),
-            },
-            _ if has("router_logits") && !has("router_w") => {
-                Ok(self.shape("router_logits", "the router", ["tokens", "experts"])?[1])
-            }
-            _ => Ok(self.shape("router_w", "the router", ["experts", "model_dim"])?[0]),
+        if let Some(experts) = spec.experts {
+            return Ok(experts.into());
         }
+        let columns = match spec.router {
+            Router::Soft { .. } => {
+                self.shape("phi", "the soft router", ["experts", "slots", "model_dim"])?[0]
+            }
+            Router::External => {
+                return Ok(self.shape("w_up", "moe", ["experts", "expert_dim", "model_dim"])?[0]);
+            }
+            _ if has("router_logits") && !has("router_w") => {
+                self.shape("router_logits", "the router", ["tokens", "experts"])?[1]
+            }
+            _ => self.shape("router_w", "the router", ["experts", "model_dim"])?[0],
+        };
+        let null = spec.null_experts.count();
+        columns.checked_sub(null.into()).ok_or_else(|| {
+            let expected = format!("at most the router's columns ({columns})");
+            SpecError::value("null_experts", expected, null)
+        })
     }
 }
 
@@ -89,31 +99,30 @@ pub(super) fn check_numbers(spec: &MoeSpec) -> Result<(), SpecError> {
     Ok(())
 }
 
+/// An extent that the spec may name and the tensors have.
+fn agreed(
+    field: &str,
+    asked: Option<u32>,
+    found: u64,
+    [least, most]: [u32; 2],
+) -> Result<u32, SpecError> {
+    if !(u64::from(least)..=u64::from(most)).contains(&found) {
+        return Err(SpecError::value(field, format!("{least} to {most}"), found));
+    }
+    match asked {
+        Some(asked) if u64::from(asked) != found => {
+            Err(SpecError::value(field, format!("{found} as the tensors have"), asked))
+        }
+        _ => Ok(found as u32),
+    }
+}
+
 pub(super) fn extents_of(spec: &MoeSpec, given: Given<'_>) -> Result<MoeExtents, SpecError> {
     let [tokens, model_dim] = given.shape("x", "moe", ["tokens", "model_dim"])?;
     let computes = spec.outputs.contains(&MoeOutput::Out);
-    let [experts, expert_dim] = match computes {
-        true => {
-            let [experts, expert_dim, _] =
-                given.shape("w_up", "moe", ["experts", "expert_dim", "model_dim"])?;
-            [experts, expert_dim]
-        }
-        false => [given.routed_experts(spec)?, u64::from(spec.expert_dim.unwrap_or(0))],
-    };
-    let most = u64::from(u32::MAX >> 3);
-    let ranged = |field: &str, asked: Option<u32>, found: u64, least: u64, most: u64| {
-        if !(least..=most).contains(&found) {
-            return Err(SpecError::value(field, format!("{least} to {most}"), found));
-        }
-        match asked {
-            Some(asked) if u64::from(asked) != found => {
-                Err(SpecError::value(field, format!("{found} as the tensors have"), asked))
-            }
-            _ => Ok(found as u32),
-        }
-    };
-    let experts = ranged("experts", spec.experts, experts, 1, u64::from(MAX_EXPERTS))?;
-    let tokens = ranged("tokens", spec.tokens, tokens, 0, most)?;
+    let tokens = agreed("tokens", spec.tokens, tokens, [0, MOST])?;
+    let (experts, expert_dim) = experts_of(spec, given)?;
+    let choices = experts + spec.null_experts.count();
     let mut slots = 0;
     let top_k = match &spec.router {
         Router::TokenChoice(_) => spec.top_k.ok_or_else(|| {
@@ -121,9 +130,9 @@ pub(super) fn extents_of(spec: &MoeSpec, given: Given<'_>) -> Result<MoeExtents,
         })?,
         Router::External => {
             let [_, found] = given.shape("topk_ids", "the external router", ["tokens", "top_k"])?;
-            ranged("top_k", spec.top_k, found, 1, u64::from(MAX_TOP_K))?
+            agreed("top_k", spec.top_k, found, [1, MAX_TOP_K])?
         }
-        Router::ExpertChoice { .. } => experts,
+        Router::ExpertChoice { .. } => choices,
         Router::Soft { slots: count } => {
             slots = *count;
             1
@@ -133,34 +142,77 @@ pub(super) fn extents_of(spec: &MoeSpec, given: Given<'_>) -> Result<MoeExtents,
         true => given.shape("shared_w_up", "moe", ["shared_dim", "model_dim"])?[0],
         false => 0,
     };
+    let [expert_start, expert_end] = spec.expert_range.unwrap_or([0, experts]);
     Ok(MoeExtents {
         tokens,
-        model_dim: ranged("model_dim", spec.model_dim, model_dim, 1, most)?,
+        model_dim: agreed("model_dim", spec.model_dim, model_dim, [1, MOST])?,
         experts,
-        expert_dim: ranged("expert_dim", spec.expert_dim, expert_dim, computes.into(), most)?,
-        shared_dim: ranged("shared_dim", None, shared_dim, 0, most)?,
+        null_experts: spec.null_experts,
+        expert_start,
+        expert_end,
+        expert_dim,
+        shared_dim: agreed("shared_dim", None, shared_dim, [0, MOST])?,
         top_k,
         slots,
     })
 }
 
+/// The number of experts with weights, and their inner dim: 0 where `out` is not asked for, which needs no weights.
+fn experts_of(spec: &MoeSpec, given: Given<'_>) -> Result<(u32, u32), SpecError> {
+    let null = spec.null_experts.count();
+    let most = MAX_EXPERTS.saturating_sub(null);
+    if most == 0 {
+        let expected = format!("fewer than {MAX_EXPERTS} in all");
+        return Err(SpecError::value("null_experts", expected, null));
+    }
+    let weights = match spec.outputs.contains(&MoeOutput::Out) {
+        true => Some(given.shape("w_up", "moe", ["experts", "expert_dim", "model_dim"])?),
+        false => None,
+    };
+    let found = match (spec.expert_range, weights) {
+        (Some([start, end]), _) => {
+            let experts = spec.experts.ok_or_else(|| {
+                SpecError::value("experts", "a number (expert_range needs it)", "nothing")
+            })?;
+            if start >= end || end > experts {
+                let expected = format!("first < end, and end at most experts ({experts})");
+                return Err(SpecError::value(
+                    "expert_range",
+                    expected,
+                    format!("[{start}, {end}]"),
+                ));
+            }
+            u64::from(experts)
+        }
+        (None, Some([experts, ..])) => experts,
+        (None, None) => given.routed_experts(spec)?,
+    };
+    let experts = agreed("experts", spec.experts, found, [1, most])?;
+    let expert_dim = match weights {
+        Some([_, expert_dim, _]) => agreed("expert_dim", spec.expert_dim, expert_dim, [1, MOST])?,
+        None => spec.expert_dim.unwrap_or(0),
+    };
+    Ok((experts, expert_dim))
+}
+
 pub(super) fn check_router(spec: &MoeSpec, extents: &MoeExtents) -> Result<(), SpecError> {
-    let MoeExtents { tokens, experts, top_k, .. } = *extents;
+    let MoeExtents { tokens, top_k, .. } = *extents;
+    let choices = extents.choices();
     let within = |field: &str, value: u32, most: u32| match (1..=most).contains(&value) {
         true => Ok(()),
         false => Err(SpecError::value(field, format!("1 to {most}"), value)),
     };
     match &spec.router {
         Router::TokenChoice(choice) => {
-            within("top_k", top_k, MAX_TOP_K.min(experts))?;
+            within("top_k", top_k, MAX_TOP_K.min(choices))?;
             if let Some(groups) = choice.groups {
                 let field = "router.token_choice.groups";
-                if groups.count == 0 || !experts.is_multiple_of(groups.count) {
-                    let expected = format!("a divisor of experts ({experts})");
+                if groups.count == 0 || !choices.is_multiple_of(groups.count) {
+                    let expected = format!("a divisor of experts ({choices})");
                     return Err(SpecError::value(format!("{field}.count"), expected, groups.count));
                 }
                 within(&format!("{field}.keep"), groups.keep, groups.count)?;
-                within("top_k", top_k, experts / groups.count * groups.keep)?;
+                within("top_k", top_k, choices / groups.count * groups.keep)?;
             }
         }
         Router::ExpertChoice { capacity } => {
@@ -170,7 +222,13 @@ pub(super) fn check_router(spec: &MoeSpec, extents: &MoeExtents) -> Result<(), S
                 return Err(SpecError::value(field, expected, capacity));
             }
         }
-        Router::Soft { slots } => within("router.soft.slots", *slots, u32::MAX >> 16)?,
+        Router::Soft { slots } => {
+            within("router.soft.slots", *slots, u32::MAX >> 16)?;
+            if spec.null_experts.count() > 0 {
+                let expected = "none with a soft router: every slot is an expert's";
+                return Err(SpecError::value("null_experts", expected, spec.null_experts.count()));
+            }
+        }
         Router::External => {}
     }
     if u64::from(extents.routed()) * u64::from(top_k) > u64::from(u32::MAX >> 2) {
@@ -202,7 +260,11 @@ fn check_asked(spec: &MoeSpec) -> Result<(), SpecError> {
             MoeOutput::Out => continue,
             MoeOutput::TopkIds | MoeOutput::TopkWeights | MoeOutput::Gates => &["token_choice"],
             MoeOutput::TokenIds | MoeOutput::TokenWeights => &["expert_choice"],
-            MoeOutput::Counts | MoeOutput::Dropped => &["token_choice", "external"],
+            MoeOutput::Counts
+            | MoeOutput::Dropped
+            | MoeOutput::ExpertOffsets
+            | MoeOutput::RowTokens
+            | MoeOutput::PairRows => &["token_choice", "external"],
             MoeOutput::RouterLogits => &["token_choice", "expert_choice", "soft"],
             MoeOutput::LoadBalancingLoss | MoeOutput::ZLoss => &["token_choice"],
         };
@@ -222,4 +284,32 @@ fn router_name(router: &Router) -> &'static str {
         Router::Soft { .. } => "soft",
         Router::External => "external",
     }
+}
+
+/// Tensors of features that the router does not have, which would otherwise count nothing.
+pub(super) fn check_unused(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), SpecError> {
+    let router = router_name(&spec.router);
+    for (name, routers) in [
+        ("logit_mask", &["token_choice", "expert_choice"][..]),
+        ("token_top_k", &["token_choice", "external"]),
+        ("correction_bias", &["token_choice"]),
+    ] {
+        if tensors.contains_key(name) && !routers.contains(&router) {
+            let article =
+                if router == "external" || router == "expert_choice" { "an" } else { "a" };
+            let expected = format!("no such tensor with {article} {router} router");
+            let got = format!("shape {:?}", tensors[name].shape());
+            return Err(SpecError::value(name, expected, got));
+        }
+    }
+    let shared = ["shared_w_gate", "shared_w_down", "shared_gate_w"];
+    if !tensors.contains_key("shared_w_up")
+        && let Some(name) = shared.into_iter().find(|name| tensors.contains_key(*name))
+    {
+        return Err(SpecError::MissingTensor {
+            name: "shared_w_up".to_owned(),
+            why: format!("{name} is of a shared expert"),
+        });
+    }
+    Ok(())
 }

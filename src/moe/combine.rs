@@ -42,20 +42,18 @@ pub(super) fn soft_inputs(context: &Context<'_>) -> Result<Vec<Step>, PlanError>
     source.const_u32("DIM_VECS", padded(e.model_dim) / 4);
     source.params.u32("slots", slots);
     source.params.u32("tokens", e.tokens);
-    let x = &context.problem.tensors["x"];
-    let (bound, first) = context.tensor("x")?;
-    let access = Access::of(x);
-    source.bind("x", KernelSource::row_element(x.dtype, access), false, bound);
-    source.row_reader("x", x.dtype, access, e.model_dim, padded(e.model_dim));
-    source.params.u32("x_first", first);
-    source.params.u32("x_stride", x.layout.strides[0] as u32);
+    source.params.u32("slot_first", e.expert_start * e.slots);
+    let local = e.local_experts() * e.slots;
+    source.params.u32("local_slots", local);
+    bind_x(context, &mut source)?;
     source.fragment("moe/soft_slots.wgsl", include_str!("../../shaders/moe/soft_slots.wgsl"));
-    let work = u64::from(slots) * u64::from(padded(e.model_dim) / 4);
+    let work = u64::from(local) * u64::from(padded(e.model_dim) / 4);
     let grid = lanes(context, "slots", work, WORKGROUP_SIZE)?;
     steps.push(close(source, "moe_soft_slots", WORKGROUP_SIZE, 0, grid));
     Ok(steps)
 }
 
+/// A token's row of out from its parts.
 pub(super) fn combine(context: &Context<'_>) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let mut source = kernel(WORKGROUP_SIZE);
@@ -64,26 +62,67 @@ pub(super) fn combine(context: &Context<'_>) -> Result<Step, PlanError> {
     source.bind("given", "vec4<f32>", false, context.scratch(Scratch::Given)?);
     bind_out(context, &mut source)?;
     shared_part(context, &mut source)?;
-    let (entry, file, text) = if e.slots > 0 {
-        bind_logits(context, &mut source)?;
-        source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
-        source.params.u32("slots", e.router_columns());
-        source.params.u32("stats_first", 2 * e.router_columns());
-        let text = include_str!("../../shaders/moe/soft_combine.wgsl");
-        ("moe_soft_combine", "moe/soft_combine.wgsl", text)
+    source.fragment("moe/part.wgsl", include_str!("../../shaders/moe/part.wgsl"));
+    let parts = if e.slots > 0 {
+        soft_parts(context, &mut source)?
     } else {
-        bind_routing(context, &mut source, false)?;
-        source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
-        source.const_u32("TOP_K", e.top_k);
-        let on_input = context.problem.spec.weight_on == WeightOn::Input;
-        source.const_bool("WEIGHT_ON_INPUT", on_input);
-        let text = include_str!("../../shaders/moe/combine.wgsl");
-        ("moe_combine", "moe/combine.wgsl", text)
+        routed_parts(context, &mut source)?
     };
-    source.fragment(file, text);
+    source.const_u32("PARTS", parts);
+    source.fragment("moe/combine.wgsl", include_str!("../../shaders/moe/combine.wgsl"));
     let work = u64::from(e.tokens) * u64::from(padded(e.model_dim) / 4);
     let grid = lanes(context, "combining", work, WORKGROUP_SIZE)?;
-    Ok(close(source, entry, WORKGROUP_SIZE, 0, grid))
+    Ok(close(source, "moe_combine", WORKGROUP_SIZE, 0, grid))
+}
+
+/// The slots of a soft router that are here; gives their number.
+fn soft_parts(context: &Context<'_>, source: &mut KernelSource) -> Result<u32, PlanError> {
+    let e = &context.problem.extents;
+    bind_logits(context, source)?;
+    source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
+    source.params.u32("slots", e.router_columns());
+    source.params.u32("slot_first", e.expert_start * e.slots);
+    source.params.u32("stats_first", 2 * e.router_columns());
+    source.accessor(NO_OWN);
+    source.fragment("moe/parts_soft.wgsl", include_str!("../../shaders/moe/parts_soft.wgsl"));
+    Ok(e.local_experts() * e.slots)
+}
+
+/// The experts that a token was routed to; gives their number.
+fn routed_parts(context: &Context<'_>, source: &mut KernelSource) -> Result<u32, PlanError> {
+    let problem = context.problem;
+    let e = &problem.extents;
+    bind_routing(context, source, false)?;
+    source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
+    source.const_u32("TOP_K", e.top_k);
+    source.const_bool("WEIGHT_ON_INPUT", problem.spec.weight_on == WeightOn::Input);
+    let identity = e.null_experts.identity > 0;
+    source.const_bool("IDENTITY", identity);
+    source.const_u32("IDENTITY_FIRST", e.experts + e.null_experts.zero);
+    if identity {
+        bind_x(context, source)?;
+        source.accessor("fn own_load4(token: u32, vec: u32) -> vec4<f32> { return x_load4(params.x_first + token * params.x_stride, vec * 4u); }\n");
+    } else {
+        source.accessor(NO_OWN);
+    }
+    source.fragment("moe/parts_routed.wgsl", include_str!("../../shaders/moe/parts_routed.wgsl"));
+    Ok(e.top_k)
+}
+
+/// For kernels in which no part is the token itself.
+const NO_OWN: &str = "fn own_load4(token: u32, vec: u32) -> vec4<f32> { return vec4(0.0); }\n";
+
+/// `x_load4(params.x_first + token * params.x_stride, d)`.
+fn bind_x(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+    let dim = context.problem.extents.model_dim;
+    let x = &context.problem.tensors["x"];
+    let (bound, first) = context.tensor("x")?;
+    let access = Access::of(x);
+    source.bind("x", KernelSource::row_element(x.dtype, access), false, bound);
+    source.row_reader("x", x.dtype, access, dim, padded(dim));
+    source.params.u32("x_first", first);
+    source.params.u32("x_stride", x.layout.strides[0] as u32);
+    Ok(())
 }
 
 fn bind_out(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {

@@ -1,5 +1,8 @@
 //! What all kernels of a plan share: where scratch lies, what binds to what.
 
+use std::ops::Range;
+
+use super::cuts::Cuts;
 use super::problem::{MoeExtents, MoeProblem};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
@@ -57,15 +60,17 @@ pub(super) fn scratch_buffers(bytes: [u64; SCRATCH_COUNT]) -> Vec<recording::Scr
 /// Where the parts of the routing buffer begin, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sections {
+    /// `[dispatches, 4]`: workgroups of the experts' first matmuls.
     pub up_grid: u32,
+    /// `[dispatches, 4]`: of the second ones.
     pub down_grid: u32,
-    /// `[experts]`: rows.
+    /// `[choices]`: rows; of a null expert its pairs.
     pub counts: u32,
     /// `[experts + 1]`: first rows.
     pub offsets: u32,
     /// `[experts + 1]`: first tiles.
     pub tile_first: u32,
-    /// `[experts · sequences]`: pairs dropped.
+    /// `[selectors · sequences]`: pairs dropped.
     pub drops: u32,
     /// `[pairs]`: the chosen expert.
     pub ids: u32,
@@ -75,7 +80,7 @@ pub(super) struct Sections {
     pub pair_rows: u32,
     /// `[rows]`: a row's pair.
     pub row_pairs: u32,
-    /// `[experts, blocks]`: counts, then pairs in the blocks before.
+    /// `[choices, blocks]`: counts, then pairs in the blocks before.
     pub table: u32,
     /// `[tiles, 3]`: expert, first row, end of rows.
     pub tiles: u32,
@@ -89,16 +94,18 @@ pub(super) struct Context<'a> {
     pub limits: &'a GpuLimits,
     pub tiles: MatmulTiles,
     pub sections: Sections,
+    pub cuts: Cuts,
     pub scratch: [u64; SCRATCH_COUNT],
 }
 
 impl Sections {
-    pub fn of(problem: &MoeProblem, tiles: MatmulTiles) -> Result<Self, PlanError> {
+    pub fn of(problem: &MoeProblem, cuts: Cuts, tiles: MatmulTiles) -> Result<Self, PlanError> {
         let MoeExtents { experts, top_k, .. } = problem.extents;
-        let experts = u64::from(experts);
+        let [experts, choices] = [experts, problem.extents.choices()].map(u64::from);
         let pairs = u64::from(problem.extents.routed()) * u64::from(top_k);
         let rows = problem.most_rows();
-        let most_tiles = rows / u64::from(tiles.tile_rows()) + experts.min(rows);
+        let local = u64::from(problem.extents.local_experts());
+        let most_tiles = problem.most_tiles(tiles.tile_rows(), local);
         let capacity = problem.capacity();
         let mut words = 0;
         let mut section = |length: u64| {
@@ -106,12 +113,12 @@ impl Sections {
             words += length;
             first as u32
         };
-        let up_grid = section(4);
-        let down_grid = section(4);
-        let counts = section(experts);
+        let up_grid = section(4 * u64::from(cuts.count()));
+        let down_grid = section(4 * u64::from(cuts.count()));
+        let counts = section(choices);
         let offsets = section(experts + 1);
         let tile_first = section(experts + 1);
-        let drops = section(capacity.map_or(0, |c| u64::from(c.sequences) * experts));
+        let drops = section(capacity.map_or(0, |c| u64::from(c.sequences) * choices));
         let ids = section(pairs);
         let all = Self {
             up_grid,
@@ -124,7 +131,7 @@ impl Sections {
             experts: if capacity.is_some() { section(pairs) } else { ids },
             pair_rows: section(pairs),
             row_pairs: section(rows),
-            table: section(experts * pairs.div_ceil(u64::from(BLOCK_PAIRS))),
+            table: section(choices * pairs.div_ceil(u64::from(BLOCK_PAIRS))),
             tiles: section(3 * most_tiles),
             words: 0,
         };
@@ -150,8 +157,11 @@ pub(super) fn scratch_bytes(problem: &MoeProblem, sections: &Sections) -> [u64; 
     let shared = e.shared_dim > 0;
     let soft = e.slots > 0;
     let computes = problem.wants(MoeOutput::Out);
-    let hidden = (rows * u64::from(padded(e.expert_dim)))
-        .max(has(shared, tokens * u64::from(padded(e.shared_dim)) / 4));
+    let hidden = (rows * u64::from(padded(e.expert_dim))).max(if shared {
+        tokens * u64::from(padded(e.shared_dim))
+    } else {
+        0
+    });
     let mut bytes = [0; SCRATCH_COUNT];
     bytes[Scratch::Routing as usize] = sections.words * 4;
     bytes[Scratch::Weights as usize] = routed * top_k * 4;
@@ -161,7 +171,7 @@ pub(super) fn scratch_bytes(problem: &MoeProblem, sections: &Sections) -> [u64; 
     bytes[Scratch::Given as usize] = has(computes, rows * model);
     bytes[Scratch::Shared as usize] = has(computes && shared, tokens * model);
     bytes[Scratch::SharedGate as usize] = has(problem.has("shared_gate_w"), tokens);
-    bytes[Scratch::Slots as usize] = has(soft, columns * model);
+    bytes[Scratch::Slots as usize] = has(soft && computes, rows * model);
     bytes[Scratch::Stats as usize] = has(soft || problem.wants_losses(), 2 * (columns + tokens));
     bytes
 }
@@ -204,6 +214,27 @@ impl Context<'_> {
             bound_range(name, desc.dtype, layout.offset, end, self.limits.storage_alignment);
         self.fits(name, bound.size)?;
         Ok((bound, origin.wrapping_add(layout.offset as u32)))
+    }
+
+    /// The part of a tensor `[experts here, …]` that is of some of them, and where expert 0 of all would lie.
+    pub fn expert_tensor(
+        &self,
+        name: &str,
+        experts: &Range<u32>,
+    ) -> Result<(Bound, u32), PlanError> {
+        let desc = &self.problem.tensors[name];
+        let layout = &desc.layout;
+        let [start, local] =
+            [self.problem.extents.expert_start, self.problem.extents.local_experts()];
+        let stride = layout.strides[0];
+        let at = |expert: u32| layout.offset + u64::from(expert - start) * stride;
+        let behind = layout.end().unwrap_or(u64::MAX) - at(start + local - 1);
+        let (first, end) = (at(experts.start), at(experts.end - 1) + behind);
+        let (bound, origin) =
+            bound_range(name, desc.dtype, first, end, self.limits.storage_alignment);
+        self.fits(name, bound.size)?;
+        let before = (u64::from(start) * stride) as u32;
+        Ok((bound, origin.wrapping_add(layout.offset as u32).wrapping_sub(before)))
     }
 
     fn fits(&self, what: &str, needed: u64) -> Result<(), PlanError> {

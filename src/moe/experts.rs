@@ -1,9 +1,12 @@
 //! The matmuls of a mixture of experts: the router's, the shared expert's, the experts'.
 
+use std::ops::Range;
+
 use ordered_float::OrderedFloat;
 
 use super::context::{Context, Scratch, padded};
-use super::kernel::{bind_routing, optional_side};
+use super::cuts::Cut;
+use super::kernel::{bind_routing, expert_side, optional_side};
 use super::spec::{Activation, WeightOn};
 use crate::error::PlanError;
 use crate::fused::source::{Access, KernelSource};
@@ -17,7 +20,10 @@ pub(super) fn logits(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = dense_rows(e.tokens);
     let bias = context.problem.has("router_b");
     let weights = if bias {
-        bias_finish(context, &mut source, "router_b", 0)?;
+        optional_side(context, &mut source, "bias", Some("router_b"), "0.0")?;
+        source
+            .accessor("fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(column); }\n");
+        source.fragment("matmul/finish_bias.wgsl", FINISH_BIAS);
         operand(context, "router_w")?
     } else {
         source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
@@ -46,14 +52,14 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
     let mut steps = Vec::new();
     let mut source = dense_rows(e.tokens);
-    activation_finish(context, &mut source, false)?;
+    activation_finish(context, &mut source, None)?;
     let tokens = Workgroups::Rows;
     let matmul = Matmul {
         inner: e.model_dim,
         columns: e.shared_dim,
         tiles: context.tiles,
         a: operand(context, "x")?,
-        weights: first_weights(context, "shared_")?,
+        weights: first_weights(context, "shared_", None)?,
         result: context.scratch(Scratch::Hidden)?,
         result_first: 0,
         result_stride: padded(e.shared_dim),
@@ -90,12 +96,12 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
 }
 
 /// The experts' first matmuls and the activation.
-pub(super) fn gate_up(context: &Context<'_>) -> Result<Step, PlanError> {
+pub(super) fn gate_up(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let soft = e.slots > 0;
     let on_input = context.problem.spec.weight_on == WeightOn::Input && !soft;
-    let mut source = expert_rows(context, !soft, on_input)?;
-    activation_finish(context, &mut source, true)?;
+    let mut source = expert_rows(context, cut, !soft, on_input)?;
+    activation_finish(context, &mut source, Some(&cut.experts))?;
     let matmul = Matmul {
         inner: e.model_dim,
         columns: e.expert_dim,
@@ -104,25 +110,25 @@ pub(super) fn gate_up(context: &Context<'_>) -> Result<Step, PlanError> {
             true => rows_of(context.scratch(Scratch::Slots)?, e.model_dim),
             false => operand(context, "x")?,
         },
-        weights: first_weights(context, "")?,
+        weights: first_weights(context, "", Some(&cut.experts))?,
         result: context.scratch(Scratch::Hidden)?,
         result_first: 0,
         result_stride: padded(e.expert_dim),
         workgroups: Workgroups::Scratch {
             index: Scratch::Routing as usize,
-            offset: u64::from(context.sections.up_grid) * 4,
+            offset: u64::from(context.sections.up_grid + 4 * cut.index) * 4,
         },
     };
     matmul.step(source, context.limits)
 }
 
 /// The experts' second matmul.
-pub(super) fn down(context: &Context<'_>) -> Result<Step, PlanError> {
+pub(super) fn down(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
-    let mut source = expert_rows(context, false, false)?;
+    let mut source = expert_rows(context, cut, false, false)?;
     if context.problem.has("b_down") {
-        let stride = context.problem.tensors["b_down"].layout.strides[0];
-        bias_finish(context, &mut source, "b_down", stride as u32)?;
+        expert_side(context, &mut source, "bias", Some("b_down"), &cut.experts)?;
+        source.fragment("matmul/finish_bias.wgsl", FINISH_BIAS);
     } else {
         source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
     }
@@ -131,19 +137,20 @@ pub(super) fn down(context: &Context<'_>) -> Result<Step, PlanError> {
         columns: e.model_dim,
         tiles: context.tiles,
         a: rows_of(context.scratch(Scratch::Hidden)?, e.expert_dim),
-        weights: vec![operand(context, "w_down")?],
+        weights: vec![expert_operand(context, "w_down", &cut.experts)?],
         result: context.scratch(Scratch::Given)?,
         result_first: 0,
         result_stride: padded(e.model_dim),
         workgroups: Workgroups::Scratch {
             index: Scratch::Routing as usize,
-            offset: u64::from(context.sections.down_grid) * 4,
+            offset: u64::from(context.sections.down_grid + 4 * cut.index) * 4,
         },
     };
     matmul.step(source, context.limits)
 }
 
 const FINISH_NONE: &str = include_str!("../../shaders/matmul/finish_none.wgsl");
+const FINISH_BIAS: &str = include_str!("../../shaders/matmul/finish_bias.wgsl");
 
 fn dense_rows(rows: u32) -> KernelSource {
     let mut source = KernelSource::default();
@@ -155,12 +162,16 @@ fn dense_rows(rows: u32) -> KernelSource {
 
 fn expert_rows(
     context: &Context<'_>,
+    cut: &Cut,
     gather: bool,
     on_input: bool,
 ) -> Result<KernelSource, PlanError> {
     let mut source = KernelSource::default();
     bind_routing(context, &mut source, false)?;
-    source.const_u32("EXPERTS", context.problem.extents.experts);
+    source.params.u32("slice_start", cut.experts.start);
+    source.params.u32("slice_end", cut.experts.end);
+    source.params.u32("window_first", cut.window_first);
+    source.params.u32("window_tiles", context.cuts.window_tiles);
     source.const_u32("TOP_K", context.problem.extents.top_k);
     source.const_bool("GATHER", gather);
     source.const_bool("WEIGHT_ON_INPUT", on_input);
@@ -176,34 +187,16 @@ fn expert_rows(
     Ok(source)
 }
 
-fn bias_finish(
-    context: &Context<'_>,
-    source: &mut KernelSource,
-    name: &str,
-    expert_stride: u32,
-) -> Result<(), PlanError> {
-    optional_side(context, source, "bias", Some(name), "0.0")?;
-    source.params.u32("bias_stride", expert_stride);
-    source.accessor("fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(expert * params.bias_stride + column); }\n");
-    let text = include_str!("../../shaders/matmul/finish_bias.wgsl");
-    source.fragment("matmul/finish_bias.wgsl", text);
-    Ok(())
-}
-
+/// The activation, with the biases of `experts`; a shared expert has none.
 fn activation_finish(
     context: &Context<'_>,
     source: &mut KernelSource,
-    biases: bool,
+    experts: Option<&Range<u32>>,
 ) -> Result<(), PlanError> {
     let problem = context.problem;
     for (name, tensor) in [("gate_bias", "b_gate"), ("up_bias", "b_up")] {
-        let tensor = Some(tensor).filter(|tensor| biases && problem.has(tensor));
-        let stride = tensor.map_or(0, |tensor| problem.tensors[tensor].layout.strides[0]);
-        optional_side(context, source, name, tensor, "0.0")?;
-        source.params.u32(format!("{name}_stride"), stride as u32);
-        source.accessor(&format!(
-            "fn {name}_at(expert: u32, column: u32) -> f32 {{ return {name}_get(expert * params.{name}_stride + column); }}\n"
-        ));
+        let tensor = Some(tensor).filter(|tensor| experts.is_some() && problem.has(tensor));
+        expert_side(context, source, name, tensor, experts.unwrap_or(&(0..0)))?;
     }
     let one = OrderedFloat(1.0);
     let (number, alpha, limit) = match problem.spec.activation {
@@ -225,19 +218,46 @@ fn activation_finish(
     Ok(())
 }
 
-/// Gate and up, or up alone.
-fn first_weights(context: &Context<'_>, prefix: &str) -> Result<Vec<Operand>, PlanError> {
+/// Gate and up, or up alone; of `experts`, or of the shared one.
+fn first_weights(
+    context: &Context<'_>,
+    prefix: &str,
+    experts: Option<&Range<u32>>,
+) -> Result<Vec<Operand>, PlanError> {
     let gated = context.problem.spec.activation.is_gated();
     let names = if gated { &["w_gate", "w_up"][..] } else { &["w_up"] };
-    names.iter().map(|name| operand(context, &format!("{prefix}{name}"))).collect()
+    let operand = |name: &&str| match experts {
+        Some(experts) => expert_operand(context, name, experts),
+        None => operand(context, &format!("{prefix}{name}")),
+    };
+    names.iter().map(operand).collect()
 }
 
-/// A tensor `[rows, inner]` or `[experts, rows, inner]`.
+/// A tensor `[experts here, rows, inner]`, of which some experts are bound.
+fn expert_operand(
+    context: &Context<'_>,
+    name: &str,
+    experts: &Range<u32>,
+) -> Result<Operand, PlanError> {
+    let desc = &context.problem.tensors[name];
+    let (bound, first) = context.expert_tensor(name, experts)?;
+    let [expert_stride, row_stride] = [desc.layout.strides[0], desc.layout.strides[1]];
+    Ok(Operand {
+        bound,
+        first,
+        dtype: desc.dtype,
+        access: Access::of(desc),
+        row_stride: row_stride as u32,
+        expert_stride: expert_stride as u32,
+    })
+}
+
+/// A tensor `[rows, inner]`, or phi.
 fn operand(context: &Context<'_>, name: &str) -> Result<Operand, PlanError> {
     let desc = &context.problem.tensors[name];
     let (bound, first) = context.tensor(name)?;
-    let mut strides: Vec<u64> = desc.layout.strides.clone();
-    let shape = desc.shape();
+    let (shape, strides) = (desc.shape(), &desc.layout.strides);
+    let mut row_stride = strides[strides.len() - 2];
     if name == "phi" {
         // A matrix for one set of weights: its slots follow each other.
         if shape[0] > 1 && shape[1] > 1 && strides[0] != strides[1] * shape[1] {
@@ -246,13 +266,11 @@ fn operand(context: &Context<'_>, name: &str) -> Result<Operand, PlanError> {
                 reason: "the slots of neighbouring experts must follow each other".to_owned(),
             });
         }
-        let row = if shape[1] > 1 { strides[1] } else { strides[0] };
-        strides = vec![row, 1];
+        row_stride = if shape[1] > 1 { strides[1] } else { strides[0] };
     }
-    let row_stride = strides[strides.len() - 2] as u32;
-    let expert_stride = if strides.len() == 3 { strides[0] as u32 } else { 0 };
     let access = Access::of(desc);
-    Ok(Operand { bound, first, dtype: desc.dtype, access, row_stride, expert_stride })
+    let row_stride = row_stride as u32;
+    Ok(Operand { bound, first, dtype: desc.dtype, access, row_stride, expert_stride: 0 })
 }
 
 /// A scratch matrix of f32.

@@ -1,10 +1,12 @@
 //! What the kernels around the matmuls share: bindings, accessors, grids.
 
+use std::ops::Range;
+
 use super::context::{Context, Scratch};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
 use crate::fused::source::{KernelSource, Launch};
-use crate::gpu::recording::{Step, fold_grid};
+use crate::gpu::recording::{Bound, Step, fold_grid};
 use crate::tensor::Dtype;
 
 /// Lanes of a workgroup where nothing else decides.
@@ -34,6 +36,10 @@ pub(super) fn bind_routing(
     ] {
         source.params.u32(name, first);
     }
+    let e = &context.problem.extents;
+    source.params.u32("expert_start", e.expert_start);
+    source.params.u32("expert_end", e.local_end());
+    source.accessor("fn is_here(expert: u32) -> bool { return expert >= params.expert_start && expert < params.expert_end; }\n");
     source.params.u32("pairs", context.pairs());
     source.params.u32("blocks", context.blocks());
     Ok(())
@@ -53,8 +59,19 @@ pub(super) fn optional_side(
         source.accessor(&text);
         return Ok(());
     };
+    bind_side(context, source, name, tensor, context.tensor(tensor)?);
+    Ok(())
+}
+
+/// `NAME_get(i)` of a tensor that is bound as `bound`, its element 0 at `first`.
+fn bind_side(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    name: &str,
+    tensor: &str,
+    (bound, first): (Bound, u32),
+) {
     let dtype = context.problem.tensors[tensor].dtype;
-    let (bound, first) = context.tensor(tensor)?;
     source.bind(&format!("{name}_in"), KernelSource::side_element(dtype), false, bound);
     source.params.u32(format!("{name}_in_first"), first);
     source.side_reader(&format!("{name}_in"), dtype);
@@ -65,6 +82,28 @@ pub(super) fn optional_side(
     };
     let text = format!("fn {name}_get(i: u32) -> {kind} {{ return {name}_in_get(i); }}\n");
     source.accessor(&text);
+}
+
+/// `NAME_at(expert, column)` of a tensor `[experts here, columns]`, or 0 where there is none.
+pub(super) fn expert_side(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    name: &str,
+    tensor: Option<&str>,
+    experts: &Range<u32>,
+) -> Result<(), PlanError> {
+    let value = match tensor {
+        Some(tensor) => {
+            let stride = context.problem.tensors[tensor].layout.strides[0];
+            source.params.u32(format!("{name}_stride"), stride as u32);
+            bind_side(context, source, name, tensor, context.expert_tensor(tensor, experts)?);
+            format!("{name}_get(expert * params.{name}_stride + column)")
+        }
+        None => "0.0".to_owned(),
+    };
+    source.accessor(&format!(
+        "fn {name}_at(expert: u32, column: u32) -> f32 {{ return {value}; }}\n"
+    ));
     Ok(())
 }
 

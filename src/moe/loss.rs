@@ -11,14 +11,14 @@ use crate::gpu::recording::Step;
 pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
     let stride = context.logits_stride();
-    let tokens = soft_stats(context, [e.tokens, stride, e.experts, 1], 0)?;
+    let tokens = soft_stats(context, [e.tokens, stride, e.choices(), 1], 0)?;
     let mut source = kernel(WORKGROUP_SIZE);
     bind_routing(context, &mut source, false)?;
     bind_logits(context, &mut source)?;
     source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
     source.params.u32("tokens", e.tokens);
     source.fragment("moe/loss_terms.wgsl", include_str!("../../shaders/moe/loss_terms.wgsl"));
-    let grid = [e.experts, 1, 1];
+    let grid = [e.choices(), 1, 1];
     let experts = close(source, "moe_loss_terms", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, grid);
     Ok(vec![tokens, experts])
 }
@@ -28,7 +28,7 @@ pub(super) fn losses(context: &Context<'_>) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let mut source = kernel(WORKGROUP_SIZE);
     source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
-    source.const_u32("EXPERTS", e.experts);
+    source.const_u32("CHOICES", e.choices());
     source.params.u32("tokens", e.tokens);
     optional_output(context, &mut source, "balance", MoeOutput::LoadBalancingLoss, "f32")?;
     optional_output(context, &mut source, "z", MoeOutput::ZLoss, "f32")?;

@@ -9,11 +9,24 @@
 //! `[experts, expert_dim, model_dim]`, `w_down [experts, model_dim, expert_dim]`, `out [tokens, model_dim]`; any
 //! stride for all axes but the last. Beside the tensors of a plain layer a token choice takes `logit_mask`
 //! (bool `[tokens, experts]`: false is never chosen) and `token_top_k` (i32 `[tokens]`: a token's own number of
-//! experts, at most `top_k`; unused slots have id −1 and weight 0).
+//! experts, at most `top_k`; unused slots have id −1 and weight 0; an external router takes it too).
+//!
+//! Null experts stand behind the others in the router's columns and have no weights: they cost nothing and give 0, or
+//! what they take (Jin et al. 2024: MoE++). `counts` tells how many pairs they took.
+//!
+//! # Experts on several devices
+//! A device may hold the weights of a range of the experts (`expert_range`); what it gives is their share.
+//! - Where every device has all tokens, each computes the whole router and its own experts, and the app adds up `out`.
+//! - Where tokens are spread too, each device first asks for the routing of its own tokens alone (no `out`, no
+//!   weights): `expert_offsets` says how many rows go to each expert, `row_tokens` which tokens they are, sorted by
+//!   expert and then by token, and `pair_rows` where a token's slots will be found in what comes back. The app's
+//!   transport carries the rows; the device that gets them computes them with an external router of `top_k` 1, the
+//!   expert's number in `topk_ids`, weight 1; and the sender adds up `topk_weights · rows[pair_rows]`.
 
 mod checks;
 mod combine;
 mod context;
+mod cuts;
 mod experts;
 mod kernel;
 mod loss;
@@ -28,5 +41,7 @@ mod tensors;
 
 pub use problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, MoeProblem};
 pub use reference::{MoeReference, plain, reference, reference_tensors};
-pub use routing::{Capacity, GroupScore, Groups, Priority, Router, Score, TokenChoice, Weight};
+pub use routing::{
+    Capacity, GroupScore, Groups, NullExperts, Priority, Router, Score, TokenChoice, Weight,
+};
 pub use spec::{Activation, MoeOutput, MoeSpec, WeightOn};

@@ -1,7 +1,8 @@
 //! From question, limits and tiles to dispatches. Pure: needs no device.
 
 use super::context::{Context, Sections, scratch_buffers, scratch_bytes};
-use super::problem::{MoeExtents, MoeProblem};
+use super::cuts::Cuts;
+use super::problem::MoeProblem;
 use super::routing::{Capacity, Priority, Router};
 use super::spec::MoeOutput;
 use super::{combine, experts, loss, place, route};
@@ -16,7 +17,7 @@ impl Operator for MoeProblem {
     type Tiles = MatmulTiles;
 
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<MatmulTiles>, PlanError> {
-        let rows = self.most_rows().div_ceil(u64::from(self.extents.experts));
+        let rows = self.most_rows().div_ceil(u64::from(self.extents.local_experts()));
         let tiles = MatmulTiles::candidates(rows, limits);
         if tiles.is_empty() {
             return Err(PlanError::Limit {
@@ -31,9 +32,10 @@ impl Operator for MoeProblem {
 
     fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
         tiles.check(limits)?;
-        let sections = Sections::of(self, *tiles)?;
+        let cuts = Cuts::of(self, limits, *tiles)?;
+        let sections = Sections::of(self, cuts, *tiles)?;
         let scratch = scratch_bytes(self, &sections);
-        let context = Context { problem: self, limits, tiles: *tiles, sections, scratch };
+        let context = Context { problem: self, limits, tiles: *tiles, sections, cuts, scratch };
         Ok(Plan { steps: steps(&context)?, scratch: scratch_buffers(scratch) })
     }
 
@@ -65,7 +67,16 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     if empty {
         return Ok(steps);
     }
-    steps.push(place::permute(context)?);
+    let rows_wanted = [
+        MoeOutput::Out,
+        MoeOutput::RowTokens,
+        MoeOutput::PairRows,
+        MoeOutput::TokenIds,
+        MoeOutput::TokenWeights,
+    ];
+    if rows_wanted.into_iter().any(|output| problem.wants(output)) {
+        steps.push(place::permute(context)?);
+    }
     if matches!(problem.spec.router, Router::ExpertChoice { .. }) {
         steps.extend(place::token_lists(context)?);
     }
@@ -74,8 +85,12 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         if problem.extents.shared_dim > 0 {
             steps.extend(experts::shared(context)?);
         }
-        steps.push(experts::gate_up(context)?);
-        steps.push(experts::down(context)?);
+        for cut in context.cuts.all(problem) {
+            steps.push(experts::gate_up(context, &cut)?);
+        }
+        for cut in context.cuts.all(problem) {
+            steps.push(experts::down(context, &cut)?);
+        }
         steps.push(combine::combine(context)?);
     }
     Ok(steps)
@@ -124,6 +139,9 @@ impl MoeProblem {
         let placed = |output: &MoeOutput| match output {
             MoeOutput::Out
             | MoeOutput::Counts
+            | MoeOutput::ExpertOffsets
+            | MoeOutput::RowTokens
+            | MoeOutput::PairRows
             | MoeOutput::Dropped
             | MoeOutput::TokenIds
             | MoeOutput::TokenWeights => true,
@@ -143,10 +161,16 @@ impl MoeProblem {
 
     /// Rows that all experts compute together, at most.
     pub(super) fn most_rows(&self) -> u64 {
-        let MoeExtents { experts, top_k, .. } = self.extents;
-        let pairs = u64::from(self.extents.routed()) * u64::from(top_k);
+        let e = &self.extents;
+        let local = e.local_experts();
+        let pairs = match self.spec.router {
+            Router::Soft { .. } => u64::from(local) * u64::from(e.slots),
+            Router::External => u64::from(e.tokens) * u64::from(e.top_k),
+            // No token chooses an expert twice.
+            _ => u64::from(e.tokens) * u64::from(e.top_k.min(local)),
+        };
         self.capacity().map_or(pairs, |Capacity { rows, sequences, .. }| {
-            pairs.min(u64::from(experts) * u64::from(sequences) * u64::from(rows))
+            pairs.min(u64::from(local) * u64::from(sequences) * u64::from(rows))
         })
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::checks::{Given, check_numbers, check_router, extents_of};
-use super::routing::{Router, TokenChoice};
+use super::checks::{Given, check_numbers, check_router, check_unused, extents_of};
+use super::routing::{NullExperts, Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use super::tensors::{Kind, Wanted, check_tensor, output_desc, wanted};
 use crate::error::SpecError;
@@ -37,13 +37,19 @@ pub struct MoeExtents {
     pub tokens: u32,
     /// Elements of a token.
     pub model_dim: u32,
-    /// Number of experts.
+    /// Number of experts that have weights, here or elsewhere.
     pub experts: u32,
+    /// Experts without weights, behind them.
+    pub null_experts: NullExperts,
+    /// The first expert whose weights are here.
+    pub expert_start: u32,
+    /// The end of the experts whose weights are here.
+    pub expert_end: u32,
     /// Elements between an expert's two matmuls; without `out` they may be unknown, 0.
     pub expert_dim: u32,
     /// Elements between the shared expert's two matmuls; 0 without one.
     pub shared_dim: u32,
-    /// Experts that a token may go to: `top_k`; all of them with expert choice; 1 for a slot of a soft router.
+    /// Experts that a token may go to: `top_k`; all columns of the router with expert choice; 1 for a slot of a soft router.
     pub top_k: u32,
     /// Slots an expert has in a soft router; 0 in the others.
     pub slots: u32,
@@ -55,9 +61,24 @@ impl MoeExtents {
         if self.slots > 0 { self.experts * self.slots } else { self.tokens }
     }
 
+    /// What a token chooses from: experts with weights and without.
+    pub const fn choices(&self) -> u32 {
+        self.experts + self.null_experts.count()
+    }
+
     /// Columns of the router's logits.
     pub const fn router_columns(&self) -> u32 {
-        if self.slots > 0 { self.experts * self.slots } else { self.experts }
+        if self.slots > 0 { self.experts * self.slots } else { self.choices() }
+    }
+
+    /// Experts whose weights are here.
+    pub const fn local_experts(&self) -> u32 {
+        self.expert_end - self.expert_start
+    }
+
+    /// The end of the choices that are computed here: the null experts come with the last expert.
+    pub const fn local_end(&self) -> u32 {
+        if self.expert_end == self.experts { self.choices() } else { self.expert_end }
     }
 }
 
@@ -72,6 +93,7 @@ impl MoeProblem {
         let given = Given { tensors };
         let extents = extents_of(spec, given)?;
         check_router(spec, &extents)?;
+        check_unused(spec, tensors)?;
         let mut spec = spec.clone();
         name_correction_bias(&mut spec, tensors);
         let mut checked = TensorDescs::new();
@@ -130,7 +152,7 @@ impl MoeProblem {
         let e = &self.extents;
         let rows = match self.spec.router {
             Router::ExpertChoice { capacity } => f64::from(e.experts) * f64::from(capacity),
-            _ => f64::from(e.routed()) * f64::from(e.top_k),
+            _ => f64::from(e.routed()) * f64::from(e.top_k.min(e.experts)),
         };
         let matmuls = if self.spec.activation.is_gated() { 3.0 } else { 2.0 };
         2.0 * matmuls * rows * f64::from(e.model_dim) * f64::from(e.expert_dim)

@@ -1,6 +1,8 @@
 //! The kernels that decide who goes where: the router's choice, the caller's, the capacity.
 
 use super::context::{Context, Scratch};
+use std::ops::Range;
+
 use super::kernel::{
     WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, lanes, optional_output, optional_side,
 };
@@ -12,7 +14,7 @@ use crate::gpu::recording::{Step, fold_grid};
 
 pub(super) fn route(context: &Context<'_>) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
-    let workgroup_size = e.experts.next_power_of_two().clamp(32, 256);
+    let workgroup_size = e.choices().next_power_of_two().clamp(32, 256);
     let mut source = kernel(workgroup_size);
     source.params.u32("tokens", e.tokens);
     bind_routing(context, &mut source, true)?;
@@ -28,14 +30,7 @@ pub(super) fn route(context: &Context<'_>) -> Result<Step, PlanError> {
     let mask_stride = mask.map_or(0, |name| problem.tensors[name].layout.strides[0]);
     source.params.u32("mask_stride", mask_stride as u32);
     optional_side(context, &mut source, "mask", mask, "true")?;
-    if problem.has("token_top_k") {
-        optional_side(context, &mut source, "own_top_k", Some("token_top_k"), "")?;
-        source.accessor(
-            "fn top_k_get(token: u32) -> u32 { return u32(max(own_top_k_get(token), 0)); }\n",
-        );
-    } else {
-        source.accessor("fn top_k_get(token: u32) -> u32 { return TOP_K; }\n");
-    }
+    own_top_k(context, &mut source)?;
     optional_output(context, &mut source, "ids", MoeOutput::TopkIds, "u32")?;
     optional_output(context, &mut source, "weights", MoeOutput::TopkWeights, "f32")?;
     optional_output(context, &mut source, "gates", MoeOutput::Gates, "f32")?;
@@ -51,8 +46,20 @@ pub(super) fn route(context: &Context<'_>) -> Result<Step, PlanError> {
         });
     }
     let grid = fold_grid("routing", u64::from(e.tokens), context.limits)?;
-    let bytes = 4 * (3 * e.experts + groups + e.top_k + workgroup_size);
+    let bytes = 4 * (3 * e.choices() + groups + e.top_k + workgroup_size);
     Ok(close(source, "moe_route", workgroup_size, bytes, grid))
+}
+
+/// `top_k_get(token)`: how many experts a token has, at most TOP_K where the caller keeps to it.
+fn own_top_k(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+    let text = if context.problem.has("token_top_k") {
+        optional_side(context, source, "own_top_k", Some("token_top_k"), "")?;
+        "fn top_k_get(token: u32) -> u32 { return u32(max(own_top_k_get(token), 0)); }\n"
+    } else {
+        "fn top_k_get(token: u32) -> u32 { return TOP_K; }\n"
+    };
+    source.accessor(text);
+    Ok(())
 }
 
 /// What a token choice is; gives the number of groups.
@@ -61,7 +68,7 @@ fn route_constants(context: &Context<'_>, source: &mut KernelSource, choice: &To
     let TokenChoice { score, correction_bias, groups, weight, scale, epsilon } = choice;
     let by_sum = groups.is_some_and(|groups| groups.by == GroupScore::Top2Sum);
     let ordered = *score == Score::Softmax && correction_bias.is_none() && !by_sum;
-    source.const_u32("EXPERTS", e.experts);
+    source.const_u32("CHOICES", e.choices());
     source.const_u32("TOP_K", e.top_k);
     source.const_bool("EVERY", context.problem.token_choice().is_none());
     source.const_bool("CAPACITY", context.problem.capacity().is_some());
@@ -98,9 +105,10 @@ pub(super) fn given(context: &Context<'_>) -> Result<Step, PlanError> {
     source.const_bool("EXTERNAL", external);
     source.const_bool("CAPACITY", context.problem.capacity().is_some());
     source.const_u32("SLOTS", e.slots.max(1));
-    source.const_u32("EXPERTS", e.experts);
+    source.const_u32("CHOICES", e.choices());
     source.const_u32("TOP_K", e.top_k);
     source.const_u32("NONE", u32::MAX);
+    own_top_k(context, &mut source)?;
     for (name, tensor) in [("ids", "topk_ids"), ("weights", "topk_weights")] {
         let tensor = Some(tensor).filter(|_| external);
         let stride = tensor.map_or(0, |name| context.problem.tensors[name].layout.strides[0]);
@@ -113,6 +121,20 @@ pub(super) fn given(context: &Context<'_>) -> Result<Step, PlanError> {
     source.fragment("moe/given.wgsl", include_str!("../../shaders/moe/given.wgsl"));
     let grid = lanes(context, "routing", u64::from(context.pairs()), WORKGROUP_SIZE)?;
     Ok(close(source, "moe_given", WORKGROUP_SIZE, 0, grid))
+}
+
+/// What a capacity binds, of what is computed here: experts with weights, and null ones where experts choose.
+pub(super) fn selectors(context: &Context<'_>) -> Range<u32> {
+    let e = &context.problem.extents;
+    match context.problem.spec.router {
+        Router::ExpertChoice { .. } => e.expert_start..e.local_end(),
+        _ => e.expert_start..e.expert_end,
+    }
+}
+
+/// Sequences that have a capacity of their own; 0 without a capacity.
+pub(super) fn sequences(context: &Context<'_>) -> u32 {
+    context.problem.capacity().map_or(0, |capacity| capacity.sequences)
 }
 
 pub(super) fn select(context: &Context<'_>) -> Result<Step, PlanError> {
@@ -128,18 +150,20 @@ pub(super) fn select(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = kernel(LANES);
     bind_routing(context, &mut source, true)?;
     source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
-    source.const_u32("EXPERTS", e.experts);
+    let selectors = selectors(context);
+    source.const_u32("CHOICES", e.choices());
     source.const_u32("TOP_K", e.top_k);
     source.const_bool("EVERY", every);
     source.const_bool("BY_SCORE", capacity.priority == Priority::Score);
     source.params.u32("capacity", capacity.rows);
     source.params.u32("sequence_tokens", sequence_tokens);
-    source.params.u32("selections", e.experts * capacity.sequences);
+    source.params.u32("selectors", selectors.len() as u32);
+    source.params.u32("selections", selectors.len() as u32 * capacity.sequences);
     source.params.u32("candidates", sequence_tokens * if every { 1 } else { e.top_k });
     source.fragment("moe/sort_key.wgsl", include_str!("../../shaders/moe/sort_key.wgsl"));
     source.fragment("moe/scan.wgsl", include_str!("../../shaders/moe/scan.wgsl"));
     source.fragment("moe/select.wgsl", include_str!("../../shaders/moe/select.wgsl"));
-    let selections = u64::from(e.experts) * u64::from(capacity.sequences);
+    let selections = selectors.len() as u64 * u64::from(capacity.sequences);
     let grid = fold_grid("capacity", selections, context.limits)?;
     Ok(close(source, "moe_select", LANES, 4 * (256 + LANES + 2), grid))
 }

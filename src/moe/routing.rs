@@ -147,3 +147,25 @@ pub enum Priority {
     /// Those of the largest weights; ties to the first token.
     Score,
 }
+
+/// Experts without weights: a token that chooses one of them skips that much work (Jin et al. 2024, MoE++).
+/// They stand behind the experts with weights, the zero experts first, and no capacity binds them: they take no rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NullExperts {
+    /// Experts that give 0.
+    pub zero: u32,
+    /// Experts that give what they take.
+    pub identity: u32,
+}
+
+impl NullExperts {
+    /// How many there are.
+    pub const fn count(&self) -> u32 {
+        self.zero.saturating_add(self.identity)
+    }
+
+    pub(super) const fn is_none(&self) -> bool {
+        self.count() == 0
+    }
+}

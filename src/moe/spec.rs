@@ -3,7 +3,7 @@
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
-use super::routing::{Capacity, Router};
+use super::routing::{Capacity, NullExperts, Router};
 use crate::tensor::Dtype;
 
 /// What a mixture-of-experts layer computes. What is `None` is taken from the tensors, or is the default said there.
@@ -35,6 +35,14 @@ pub struct MoeSpec {
     /// Most rows an expert takes; `None` takes all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
+    /// Experts without weights, in the router's columns behind the others.
+    #[serde(skip_serializing_if = "NullExperts::is_none")]
+    pub null_experts: NullExperts,
+    /// First and end of the experts whose weights are here, the others being another device's: `out` is what these
+    /// add, and the sum over the ranges of all devices is the whole. Null experts belong to the range that ends with
+    /// the last expert, a shared expert to where its weights are given. Needs `experts`. `None` has all experts here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expert_range: Option<[u32; 2]>,
     /// What to compute, at least one.
     pub outputs: Vec<MoeOutput>,
     /// Number of tokens.
@@ -43,7 +51,7 @@ pub struct MoeSpec {
     /// Elements of a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_dim: Option<u32>,
-    /// Number of experts, 1 to 1024.
+    /// Number of experts that have weights, here or elsewhere; with the null experts 1 to 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experts: Option<u32>,
     /// Elements between an expert's two matmuls.
@@ -62,6 +70,8 @@ impl Default for MoeSpec {
             weights: None,
             weight_on: WeightOn::Output,
             capacity: None,
+            null_experts: NullExperts::default(),
+            expert_range: None,
             outputs: vec![MoeOutput::Out],
             tokens: None,
             model_dim: None,
@@ -134,12 +144,18 @@ pub enum MoeOutput {
     TopkIds,
     /// f32 `[tokens, top_k]`.
     TopkWeights,
-    /// f32 `[tokens, experts]`: the weight of each chosen expert, 0 elsewhere, whether dropped later or not; as attention's
+    /// f32 `[tokens, experts + null experts]`: the weight of each chosen expert, 0 elsewhere, whether dropped later or not; as attention's
     /// `head_gate` it makes experts of heads.
     Gates,
-    /// i32 `[experts]`: rows that each computed.
+    /// i32 `[experts + null experts]`: rows that each computed here; of a null expert the pairs that it took.
     Counts,
-    /// f32 `[tokens, experts]`; of a soft router `[tokens, experts, slots]`.
+    /// i32 `[experts + 1]`: the first row of each expert where rows are sorted by experts; the last is their number.
+    ExpertOffsets,
+    /// i32 `[tokens · top_k]`: the token of each row in that order, −1 behind the last.
+    RowTokens,
+    /// i32 `[tokens, top_k]`: the row of each slot, −1 where there is none.
+    PairRows,
+    /// f32 `[tokens, experts + null experts]`; of a soft router `[tokens, experts, slots]`.
     RouterLogits,
     /// i32 `[1]`: rows that no capacity was left for.
     Dropped,
@@ -163,6 +179,9 @@ impl MoeOutput {
             Self::TopkWeights => "topk_weights",
             Self::Gates => "gates",
             Self::Counts => "counts",
+            Self::ExpertOffsets => "expert_offsets",
+            Self::RowTokens => "row_tokens",
+            Self::PairRows => "pair_rows",
             Self::RouterLogits => "router_logits",
             Self::Dropped => "dropped",
             Self::TokenIds => "token_ids",

@@ -1,7 +1,7 @@
 //! Which tensors a question takes and gives, and in which shapes.
 
 use super::problem::{MoeExtents, TensorDescs};
-use super::routing::Router;
+use super::routing::{Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use crate::error::SpecError;
 use crate::tensor::{Dtype, TensorDesc};
@@ -23,9 +23,21 @@ pub(super) struct Wanted {
 
 /// Every input that the question takes, in the contract's shapes.
 pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs) -> Vec<Wanted> {
-    let MoeExtents { tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots } = *extents;
+    let MoeExtents {
+        tokens,
+        model_dim,
+        experts,
+        null_experts: _,
+        expert_start: _,
+        expert_end: _,
+        expert_dim,
+        shared_dim,
+        top_k,
+        slots,
+    } = *extents;
     let [tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots] =
         [tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots].map(u64::from);
+    let [choices, local] = [extents.choices(), extents.local_experts()].map(u64::from);
     let weights = Kind::Exactly(spec.weights.unwrap_or(spec.dtype));
     let side = Kind::Side(spec.dtype);
     let mut all = Vec::new();
@@ -41,37 +53,35 @@ pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs
             want("topk_weights", &[tokens, top_k], side);
         }
         Router::Soft { .. } => want("phi", &[experts, slots, model_dim], side),
-        _ if logits_given => want("router_logits", &[tokens, experts], side),
-        _ => want("router_w", &[experts, model_dim], side),
+        _ if logits_given => want("router_logits", &[tokens, choices], side),
+        _ => want("router_w", &[choices, model_dim], side),
     }
     if matches!(spec.router, Router::TokenChoice(_) | Router::ExpertChoice { .. }) {
         if has("router_b") && !logits_given {
-            want("router_b", &[experts], side);
+            want("router_b", &[choices], side);
         }
         if has("logit_mask") {
-            want("logit_mask", &[tokens, experts], Kind::Exactly(Dtype::Bool));
+            want("logit_mask", &[tokens, choices], Kind::Exactly(Dtype::Bool));
         }
     }
-    if let Router::TokenChoice(choice) = &spec.router {
-        if let Some(name) = &choice.correction_bias {
-            want(name, &[experts], side);
-        }
-        if has("token_top_k") {
-            want("token_top_k", &[tokens], Kind::Exactly(Dtype::I32));
-        }
+    if let Router::TokenChoice(TokenChoice { correction_bias: Some(name), .. }) = &spec.router {
+        want(name, &[choices], side);
+    }
+    if matches!(spec.router, Router::TokenChoice(_) | Router::External) && has("token_top_k") {
+        want("token_top_k", &[tokens], Kind::Exactly(Dtype::I32));
     }
     if !spec.outputs.contains(&MoeOutput::Out) {
         return all;
     }
-    want("w_up", &[experts, expert_dim, model_dim], weights);
-    want("w_down", &[experts, model_dim, expert_dim], weights);
+    want("w_up", &[local, expert_dim, model_dim], weights);
+    want("w_down", &[local, model_dim, expert_dim], weights);
     let gated = spec.activation.is_gated();
     if gated {
-        want("w_gate", &[experts, expert_dim, model_dim], weights);
+        want("w_gate", &[local, expert_dim, model_dim], weights);
     }
     for (name, extent) in [("b_gate", expert_dim), ("b_up", expert_dim), ("b_down", model_dim)] {
         if has(name) && (gated || name != "b_gate") {
-            want(name, &[experts, extent], side);
+            want(name, &[local, extent], side);
         }
     }
     if shared_dim > 0 {
@@ -126,18 +136,23 @@ pub(super) fn check_tensor(
 pub(super) fn output_desc(output: MoeOutput, spec: &MoeSpec, extents: &MoeExtents) -> TensorDesc {
     let tokens = u64::from(extents.tokens);
     let experts = u64::from(extents.experts);
+    let choices = u64::from(extents.choices());
+    let top_k = u64::from(extents.top_k);
     let (dtype, shape) = match output {
         MoeOutput::Out => {
             let dtype = spec.out_dtype.unwrap_or(spec.dtype);
             (dtype, vec![tokens, u64::from(extents.model_dim)])
         }
-        MoeOutput::TopkIds => (Dtype::I32, vec![tokens, u64::from(extents.top_k)]),
-        MoeOutput::TopkWeights => (Dtype::F32, vec![tokens, u64::from(extents.top_k)]),
-        MoeOutput::Counts => (Dtype::I32, vec![experts]),
+        MoeOutput::TopkIds => (Dtype::I32, vec![tokens, top_k]),
+        MoeOutput::TopkWeights => (Dtype::F32, vec![tokens, top_k]),
+        MoeOutput::Counts => (Dtype::I32, vec![choices]),
+        MoeOutput::ExpertOffsets => (Dtype::I32, vec![experts + 1]),
+        MoeOutput::RowTokens => (Dtype::I32, vec![tokens * top_k]),
+        MoeOutput::PairRows => (Dtype::I32, vec![tokens, top_k]),
         MoeOutput::RouterLogits if extents.slots > 0 => {
             (Dtype::F32, vec![tokens, experts, u64::from(extents.slots)])
         }
-        MoeOutput::RouterLogits | MoeOutput::Gates => (Dtype::F32, vec![tokens, experts]),
+        MoeOutput::RouterLogits | MoeOutput::Gates => (Dtype::F32, vec![tokens, choices]),
         MoeOutput::Dropped => (Dtype::I32, vec![1]),
         MoeOutput::TokenIds | MoeOutput::TokenWeights => {
             let rows = match spec.router {

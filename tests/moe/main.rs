@@ -4,5 +4,7 @@ mod errors;
 mod golden;
 mod laws;
 mod measure;
+mod null_experts;
+mod parallel;
 mod routers;
 mod support;

@@ -29,10 +29,16 @@ impl Experts<'_> {
         }
     }
 
+    /// What an expert that is computed here gives.
     pub(super) fn expert(&self, expert: usize, x: &[f64], weight: f64) -> Vec<f64> {
         let e = &self.problem.extents;
         let (dim, inner) = (e.model_dim as usize, e.expert_dim as usize);
         let x: Vec<f64> = x.iter().map(|x| weight * x).collect();
+        if expert >= e.experts as usize {
+            let is_zero = expert < (e.experts + e.null_experts.zero) as usize;
+            return if is_zero { vec![0.0; dim] } else { x };
+        }
+        let expert = expert - e.expert_start as usize;
         let part = |name: &str| self.numbers.row(name, expert, inner * dim).unwrap_or_default();
         let bias = |name: &str, length| self.numbers.row(name, expert, length);
         let up = self.matmul(part("w_up"), &x, bias("b_up", inner));

@@ -125,10 +125,16 @@ fn compute(
             MoeOutput::TopkIds => routing.ids.iter().map(|id| id_number(*id)).collect(),
             MoeOutput::TopkWeights => routing.weights.clone(),
             MoeOutput::Gates => routing.gates(&problem.extents),
-            MoeOutput::Counts => routing.counts(problem.extents.experts as usize),
-            MoeOutput::Dropped => vec![routing.dropped()],
-            MoeOutput::TokenIds => routing.of_experts(problem, |pair, top_k| (pair / top_k) as f64),
-            MoeOutput::TokenWeights => routing.of_experts(problem, |pair, _| routing.weights[pair]),
+            MoeOutput::Counts => routing.counts(problem),
+            MoeOutput::ExpertOffsets => routing.offsets(problem),
+            MoeOutput::RowTokens => routing.row_tokens(problem),
+            MoeOutput::PairRows => routing.pair_rows(problem),
+            MoeOutput::Dropped => vec![routing.dropped(problem)],
+            MoeOutput::TokenIds => routing
+                .token_lists(problem, -1.0, |pair| (pair / problem.extents.top_k as usize) as f64),
+            MoeOutput::TokenWeights => {
+                routing.token_lists(problem, 0.0, |pair| routing.weights[pair])
+            }
             MoeOutput::LoadBalancingLoss => {
                 vec![load_balancing_loss(problem, &logits, &routing)]
             }
@@ -169,7 +175,7 @@ fn routed_rows(experts: &Experts<'_>, routing: &Routing) -> Vec<Row> {
         let mut row = Row::zero(e.model_dim as usize);
         let x = experts.token(token);
         for pair in token * top_k..(token + 1) * top_k {
-            if let (Some(expert), true) = (routing.ids[pair], routing.kept[pair]) {
+            if let Some(expert) = routing.computed(experts.problem, pair) {
                 let (before, after) = experts.weights(routing.weights[pair]);
                 row.add(after, &experts.expert(expert, x, before));
             }
@@ -195,12 +201,13 @@ fn soft_rows(experts: &Experts<'_>, logits: &[f64]) -> Vec<Row> {
         }
         experts.expert(slot / e.slots as usize, &input.sum, 1.0)
     };
-    let given: Vec<Vec<f64>> = (0..slots).into_par_iter().map(slot_output).collect();
+    let local = (e.expert_start * e.slots) as usize..(e.expert_end * e.slots) as usize;
+    let given: Vec<Vec<f64>> = local.clone().into_par_iter().map(slot_output).collect();
     let token_row = |token: usize| {
         let mut row = Row::zero(dim);
         let weights = softmax(&logits[token * slots..(token + 1) * slots]);
-        for (weight, values) in weights.into_iter().zip(&given) {
-            row.add(weight, values);
+        for (weight, values) in weights[local.clone()].iter().zip(&given) {
+            row.add(*weight, values);
         }
         if let Some((weight, values)) = experts.shared(experts.token(token)) {
             row.add(weight, &values);
@@ -211,7 +218,7 @@ fn soft_rows(experts: &Experts<'_>, logits: &[f64]) -> Vec<Row> {
 }
 
 fn load_balancing_loss(problem: &MoeProblem, logits: &[f64], routing: &Routing) -> f64 {
-    let (tokens, experts) = (f64::from(problem.extents.tokens), problem.extents.experts as usize);
+    let (tokens, experts) = (f64::from(problem.extents.tokens), problem.extents.choices() as usize);
     if tokens == 0.0 {
         return 0.0;
     }
@@ -231,7 +238,7 @@ fn load_balancing_loss(problem: &MoeProblem, logits: &[f64], routing: &Routing) 
 
 fn z_loss(problem: &MoeProblem, logits: &[f64]) -> f64 {
     let tokens = f64::from(problem.extents.tokens);
-    let rows = logits.chunks_exact(problem.extents.experts as usize);
+    let rows = logits.chunks_exact(problem.extents.choices() as usize);
     let square = |row: &[f64]| {
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let lse = most + row.iter().map(|l| (l - most).exp()).sum::<f64>().ln();

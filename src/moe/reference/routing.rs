@@ -16,19 +16,24 @@ pub(super) struct Routing {
 }
 
 impl Routing {
-    pub(super) fn counts(&self, experts: usize) -> Vec<f64> {
-        let mut counts = vec![0.0; experts];
-        for (id, _) in self.ids.iter().zip(&self.kept).filter(|(_, kept)| **kept) {
-            if let Some(id) = id {
-                counts[*id] += 1.0;
-            }
+    /// What a pair goes to, where there is room for it and it is computed here.
+    pub(super) fn computed(&self, problem: &MoeProblem, pair: usize) -> Option<usize> {
+        let e = &problem.extents;
+        let local = e.expert_start as usize..e.local_end() as usize;
+        self.ids[pair].filter(|id| self.kept[pair] && local.contains(id))
+    }
+
+    pub(super) fn counts(&self, problem: &MoeProblem) -> Vec<f64> {
+        let mut counts = vec![0.0; problem.extents.choices() as usize];
+        for id in (0..self.ids.len()).filter_map(|pair| self.computed(problem, pair)) {
+            counts[id] += 1.0;
         }
         counts
     }
 
-    /// `[tokens, experts]`: the weight where a token chose the expert, else 0.
+    /// `[tokens, choices]`: the weight where a token chose the expert, else 0.
     pub(super) fn gates(&self, extents: &MoeExtents) -> Vec<f64> {
-        let (experts, top_k) = (extents.experts as usize, extents.top_k as usize);
+        let (experts, top_k) = (extents.choices() as usize, extents.top_k as usize);
         let mut gates = vec![0.0; extents.tokens as usize * experts];
         for (pair, (id, weight)) in self.ids.iter().zip(&self.weights).enumerate() {
             if let Some(id) = id {
@@ -38,25 +43,62 @@ impl Routing {
         gates
     }
 
-    pub(super) fn dropped(&self) -> f64 {
-        self.kept.iter().filter(|kept| !**kept).count() as f64
+    /// The pairs that have rows here, expert by expert, each expert's in token order.
+    fn rows(&self, problem: &MoeProblem) -> Vec<usize> {
+        let has_row = |pair: &usize| {
+            self.computed(problem, *pair).is_some_and(|id| id < problem.extents.experts as usize)
+        };
+        let mut rows: Vec<usize> = (0..self.ids.len()).filter(has_row).collect();
+        rows.sort_by_key(|pair| self.ids[*pair]); // stable
+        rows
     }
 
-    /// Something of every kept pair, expert by expert in token order.
-    pub(super) fn of_experts(
+    pub(super) fn offsets(&self, problem: &MoeProblem) -> Vec<f64> {
+        let counts = self.counts(problem);
+        let first = |expert: usize| counts[..expert].iter().sum();
+        (0..=problem.extents.experts as usize).map(first).collect()
+    }
+
+    pub(super) fn row_tokens(&self, problem: &MoeProblem) -> Vec<f64> {
+        let top_k = problem.extents.top_k as usize;
+        let rows = self.rows(problem);
+        let mut tokens: Vec<f64> = rows.iter().map(|pair| (pair / top_k) as f64).collect();
+        tokens.resize(self.ids.len(), -1.0);
+        tokens
+    }
+
+    pub(super) fn pair_rows(&self, problem: &MoeProblem) -> Vec<f64> {
+        let mut rows = vec![-1.0; self.ids.len()];
+        for (row, pair) in self.rows(problem).into_iter().enumerate() {
+            rows[pair] = row as f64;
+        }
+        rows
+    }
+
+    pub(super) fn dropped(&self, problem: &MoeProblem) -> f64 {
+        let e = &problem.extents;
+        let local = e.expert_start as usize..e.local_end() as usize;
+        let is_local = |id: &Option<usize>| id.is_some_and(|id| local.contains(&id));
+        let pairs = self.ids.iter().zip(&self.kept);
+        pairs.filter(|(id, kept)| !**kept && is_local(id)).count() as f64
+    }
+
+    /// Of expert choice: something of every pair that an expert took, expert by expert; `elsewhere` for an expert
+    /// that is not here.
+    pub(super) fn token_lists(
         &self,
         problem: &MoeProblem,
-        value: impl Fn(usize, usize) -> f64,
+        elsewhere: f64,
+        value: impl Fn(usize) -> f64,
     ) -> Vec<f64> {
-        let top_k = problem.extents.top_k as usize;
-        let pairs = 0..self.ids.len();
-        (0..problem.extents.experts as usize)
-            .flat_map(|expert| {
-                let of_expert = move |pair: &usize| self.ids[*pair] == Some(expert);
-                pairs.clone().filter(of_expert).filter(|pair| self.kept[*pair])
-            })
-            .map(|pair| value(pair, top_k))
-            .collect()
+        let e = &problem.extents;
+        let rows = problem.capacity().map_or(0, |capacity| capacity.rows as usize);
+        let mut list = vec![elsewhere; e.experts as usize * rows];
+        let first = e.expert_start as usize * rows;
+        for (index, pair) in self.rows(problem).into_iter().enumerate() {
+            list[first + index] = value(pair);
+        }
+        list
     }
 }
 
@@ -91,7 +133,7 @@ fn sigmoid(value: f64) -> f64 {
 }
 
 pub(super) fn route(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> Routing {
-    let experts = problem.extents.experts as usize;
+    let experts = problem.extents.choices() as usize;
     let mut routing = match &problem.spec.router {
         Router::Soft { .. } => {
             return Routing { ids: Vec::new(), weights: Vec::new(), kept: Vec::new() };
@@ -99,7 +141,13 @@ pub(super) fn route(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> 
         Router::External => {
             let ids = numbers.get("topk_ids").iter();
             let id = |id: &f64| (*id >= 0.0 && *id < experts as f64).then_some(*id as usize);
-            let ids: Vec<Option<usize>> = ids.map(id).collect();
+            let top_k = problem.extents.top_k as usize;
+            let own = |pair: usize| match numbers.row("token_top_k", pair / top_k, 1) {
+                Some(own) => (pair % top_k) < own[0].max(0.0) as usize,
+                None => true,
+            };
+            let ids: Vec<Option<usize>> =
+                ids.enumerate().map(|(pair, i)| id(i).filter(|_| own(pair))).collect();
             let kept = vec![true; ids.len()];
             Routing { ids, weights: numbers.get("topk_weights").to_vec(), kept }
         }
@@ -111,14 +159,13 @@ pub(super) fn route(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> 
         }
         Router::TokenChoice(choice) => token_choice(problem, numbers, logits, choice),
     };
-    let capacity = match problem.spec.router {
-        Router::ExpertChoice { capacity: rows } => {
-            Some(Capacity { rows, sequences: 1, priority: Priority::Score })
-        }
-        _ => problem.spec.capacity,
+    // Null experts take no rows, which alone are bounded; only where experts choose, they choose as many tokens.
+    let bounded = match problem.spec.router {
+        Router::ExpertChoice { .. } => experts,
+        _ => problem.extents.experts as usize,
     };
-    if let Some(capacity) = capacity {
-        drop_beyond(capacity, experts, &mut routing);
+    if let Some(capacity) = problem.capacity() {
+        drop_beyond(capacity, bounded, &mut routing);
     }
     routing
 }
@@ -137,7 +184,7 @@ fn token_choice(
     logits: &[f64],
     choice: &TokenChoice,
 ) -> Routing {
-    let (experts, top_k) = (problem.extents.experts as usize, problem.extents.top_k as usize);
+    let (experts, top_k) = (problem.extents.choices() as usize, problem.extents.top_k as usize);
     let bias = choice.correction_bias.as_ref().map(|name| numbers.get(name));
     let mut routing = Routing { ids: Vec::new(), weights: Vec::new(), kept: Vec::new() };
     let logits = masked(problem, numbers, logits);
