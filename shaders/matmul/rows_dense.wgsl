@@ -1,9 +1,9 @@
-// Rows of a dense matmul: all of a's, in order, with one set of weights.
+// Rows of a dense matmul: a's in order from the first that this dispatch has, with one set of weights.
 
 struct Tile { expert: u32, row_first: u32, row_end: u32 }
 
 fn tile_at(index: u32) -> Tile {
-    let first = min(index * TILE_ROWS, params.rows);
+    let first = min(params.row_first + index * TILE_ROWS, params.rows);
     return Tile(0u, first, min(first + TILE_ROWS, params.rows));
 }
 fn a_row(row: u32) -> u32 { return row; }

@@ -6,7 +6,7 @@ fn moe_combine(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
+    let index = (params.place_first + workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
     let token = index / DIM_VECS;
     let vec = index % DIM_VECS;
     if (token >= params.tokens) { return; }

@@ -151,7 +151,7 @@ fn moe_route(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let place = workgroup.x + workgroup.y * workgroups.x;
+    let place = params.place_first + workgroup.x + workgroup.y * workgroups.x;
     let token = min(place, params.tokens - 1u); // a workgroup beyond the last repeats it and writes nothing
     for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
         let logit = logits_get(token * params.logits_stride + e);

@@ -49,7 +49,7 @@ fn moe_select(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let place = workgroup.x + workgroup.y * workgroups.x;
+    let place = params.place_first + workgroup.x + workgroup.y * workgroups.x;
     let index = min(place, params.selections - 1u); // one beyond the last does the last's work again, to the same end
     let expert = params.expert_start + index % params.selectors;
     let first = index / params.selectors * params.sequence_tokens;

@@ -1,7 +1,7 @@
 //! The kernels at the ends: a soft router's inputs, and the sums that make a token's row of out.
 
 use super::context::{Context, Scratch, padded};
-use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, lanes};
+use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, in_spans, kernel, lanes};
 use super::spec::WeightOn;
 use crate::error::PlanError;
 use crate::fused::source::{Access, KernelSource};
@@ -35,30 +35,51 @@ pub(super) fn soft_inputs(context: &Context<'_>) -> Result<Vec<Step>, PlanError>
         soft_stats(context, [slots, 1, e.tokens, slots], 0)?,
         soft_stats(context, [e.tokens, slots, slots, 1], 2 * slots)?,
     ];
+    let work = u64::from(e.local_experts() * e.slots) * u64::from(padded(e.model_dim) / 4);
+    let workgroups = work.div_ceil(u64::from(WORKGROUP_SIZE));
+    let flops = f64::from(WORKGROUP_SIZE) * 24.0 * f64::from(e.tokens);
+    steps.extend(in_spans(context, "slots", workgroups, flops, |first, grid| {
+        slots_span(context, first, grid)
+    })?);
+    Ok(steps)
+}
+
+fn slots_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
+    let e = &context.problem.extents;
     let mut source = kernel(WORKGROUP_SIZE);
     bind_logits(context, &mut source)?;
     source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
     source.bind("slots", "vec4<f32>", true, context.scratch(Scratch::Slots)?);
     source.const_u32("DIM_VECS", padded(e.model_dim) / 4);
-    source.params.u32("slots", slots);
+    source.params.u32("slots", e.router_columns());
     source.params.u32("tokens", e.tokens);
+    source.params.u32("place_first", first);
     source.params.u32("slot_first", e.expert_start * e.slots);
     let local = e.local_experts() * e.slots;
     source.params.u32("local_slots", local);
     bind_x(context, &mut source)?;
     source.fragment("moe/soft_slots.wgsl", include_str!("../../shaders/moe/soft_slots.wgsl"));
-    let work = u64::from(local) * u64::from(padded(e.model_dim) / 4);
-    let grid = lanes(context, "slots", work, WORKGROUP_SIZE)?;
-    steps.push(close(source, "moe_soft_slots", WORKGROUP_SIZE, 0, grid));
-    Ok(steps)
+    Ok(close(source, "moe_soft_slots", WORKGROUP_SIZE, 0, grid))
 }
 
 /// A token's row of out from its parts.
-pub(super) fn combine(context: &Context<'_>) -> Result<Step, PlanError> {
+pub(super) fn combine(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let e = &context.problem.extents;
+    let work = u64::from(e.tokens) * u64::from(padded(e.model_dim) / 4);
+    let parts = if e.slots > 0 { e.router_columns() } else { e.top_k };
+    let flops = f64::from(WORKGROUP_SIZE) * 24.0 * f64::from(parts);
+    let workgroups = work.div_ceil(u64::from(WORKGROUP_SIZE));
+    in_spans(context, "combining", workgroups, flops, |first, grid| {
+        combine_span(context, first, grid)
+    })
+}
+
+fn combine_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let mut source = kernel(WORKGROUP_SIZE);
     source.const_u32("DIM_VECS", padded(e.model_dim) / 4);
     source.params.u32("tokens", e.tokens);
+    source.params.u32("place_first", first);
     source.bind("given", "vec4<f32>", false, context.scratch(Scratch::Given)?);
     bind_out(context, &mut source)?;
     shared_part(context, &mut source)?;
@@ -70,8 +91,6 @@ pub(super) fn combine(context: &Context<'_>) -> Result<Step, PlanError> {
     };
     source.const_u32("PARTS", parts);
     source.fragment("moe/combine.wgsl", include_str!("../../shaders/moe/combine.wgsl"));
-    let work = u64::from(e.tokens) * u64::from(padded(e.model_dim) / 4);
-    let grid = lanes(context, "combining", work, WORKGROUP_SIZE)?;
     Ok(close(source, "moe_combine", WORKGROUP_SIZE, 0, grid))
 }
 

@@ -9,90 +9,112 @@ use super::cuts::Cut;
 use super::kernel::{bind_routing, expert_side, optional_side};
 use super::spec::{Activation, WeightOn};
 use crate::error::PlanError;
+use crate::fused::slices::workgroups_a_dispatch;
 use crate::fused::source::{Access, KernelSource};
 use crate::gpu::recording::{Bound, Step};
 use crate::matmul::{Matmul, Operand, Workgroups};
 use crate::tensor::Dtype;
 
 /// x · router_wᵀ + router_b, or x · phi.
-pub(super) fn logits(context: &Context<'_>) -> Result<Step, PlanError> {
+pub(super) fn logits(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
-    let mut source = dense_rows(e.tokens);
-    let bias = context.problem.has("router_b");
-    let weights = if bias {
-        optional_side(context, &mut source, "bias", Some("router_b"), "0.0")?;
-        source
-            .accessor("fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(column); }\n");
-        source.fragment("matmul/finish_bias.wgsl", FINISH_BIAS);
-        operand(context, "router_w")?
-    } else {
-        source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
-        operand(context, if e.slots > 0 { "phi" } else { "router_w" })?
-    };
-    let (result, result_first) = match context.problem.has("router_logits") {
+    let problem = context.problem;
+    let (result, result_first) = match problem.has("router_logits") {
         true => context.tensor("router_logits")?,
         false => (context.scratch(Scratch::Logits)?, 0),
     };
-    let matmul = Matmul {
-        inner: e.model_dim,
-        columns: e.router_columns(),
-        tiles: context.tiles,
-        a: operand(context, "x")?,
-        weights: vec![weights],
-        result,
-        result_first,
-        result_stride: e.router_columns(),
-        workgroups: Workgroups::Rows(e.tokens),
-    };
-    matmul.step(source, context.limits)
+    let weights = if e.slots > 0 { "phi" } else { "router_w" };
+    dense(context, e.model_dim, e.router_columns(), |rows| {
+        let mut source = dense_rows(&rows);
+        if problem.has("router_b") {
+            optional_side(context, &mut source, "bias", Some("router_b"), "0.0")?;
+            source.accessor(
+                "fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(column); }\n",
+            );
+            source.fragment("matmul/finish_bias.wgsl", FINISH_BIAS);
+        } else {
+            source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
+        }
+        let matmul = Matmul {
+            inner: e.model_dim,
+            columns: e.router_columns(),
+            tiles: context.tiles,
+            a: operand(context, "x")?,
+            weights: vec![operand(context, weights)?],
+            result: result.clone(),
+            result_first,
+            result_stride: e.router_columns(),
+            workgroups: Workgroups::Rows(rows.end - rows.start),
+        };
+        matmul.step(source, context.limits)
+    })
 }
 
 /// The shared expert on every token, and its gate.
 pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
-    let mut steps = Vec::new();
-    let mut source = dense_rows(e.tokens);
-    activation_finish(context, &mut source, None)?;
-    let tokens = Workgroups::Rows;
-    let matmul = Matmul {
-        inner: e.model_dim,
-        columns: e.shared_dim,
-        tiles: context.tiles,
-        a: operand(context, "x")?,
-        weights: first_weights(context, "shared_", None)?,
-        result: context.scratch(Scratch::Hidden)?,
-        result_first: 0,
-        result_stride: padded(e.shared_dim),
-        workgroups: tokens(e.tokens),
-    };
-    steps.push(matmul.step(source, context.limits)?);
-    let hidden = rows_of(context.scratch(Scratch::Hidden)?, e.shared_dim);
-    let [down, gate] = [
-        ("shared_w_down", e.shared_dim, e.model_dim, padded(e.model_dim), Scratch::Shared),
-        ("shared_gate_w", e.model_dim, 1, 1, Scratch::SharedGate),
-    ];
-    let mut plain = |(name, inner, columns, result_stride, to), a| -> Result<(), PlanError> {
-        let mut source = dense_rows(e.tokens);
-        source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
+    let (model, inner) = (e.model_dim, e.shared_dim);
+    let parts = if context.problem.spec.activation.is_gated() { 2 } else { 1 };
+    let mut steps = dense(context, model, inner * parts, |rows| {
+        let mut source = dense_rows(&rows);
+        activation_finish(context, &mut source, None)?;
         let matmul = Matmul {
-            inner,
-            columns,
+            inner: model,
+            columns: inner,
             tiles: context.tiles,
-            a,
-            weights: vec![operand(context, name)?],
-            result: context.scratch(to)?,
+            a: operand(context, "x")?,
+            weights: first_weights(context, "shared_", None)?,
+            result: context.scratch(Scratch::Hidden)?,
             result_first: 0,
-            result_stride,
-            workgroups: tokens(e.tokens),
+            result_stride: padded(inner),
+            workgroups: Workgroups::Rows(rows.end - rows.start),
         };
-        steps.push(matmul.step(source, context.limits)?);
-        Ok(())
+        matmul.step(source, context.limits)
+    })?;
+    let plain = |name, [inner, columns, result_stride]: [u32; 3], to| {
+        dense(context, inner, columns, |rows| {
+            let mut source = dense_rows(&rows);
+            source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
+            let matmul = Matmul {
+                inner,
+                columns,
+                tiles: context.tiles,
+                a: match to {
+                    Scratch::Shared => rows_of(context.scratch(Scratch::Hidden)?, inner),
+                    _ => operand(context, "x")?,
+                },
+                weights: vec![operand(context, name)?],
+                result: context.scratch(to)?,
+                result_first: 0,
+                result_stride,
+                workgroups: Workgroups::Rows(rows.end - rows.start),
+            };
+            matmul.step(source, context.limits)
+        })
     };
-    plain(down, hidden)?;
+    steps.extend(plain("shared_w_down", [inner, model, padded(model)], Scratch::Shared)?);
     if context.problem.has("shared_gate_w") {
-        plain(gate, operand(context, "x")?)?;
+        steps.extend(plain("shared_gate_w", [model, 1, 1], Scratch::SharedGate)?);
     }
     Ok(steps)
+}
+
+/// A matmul over all tokens, in dispatches that end before a watchdog does.
+fn dense(
+    context: &Context<'_>,
+    inner: u32,
+    columns: u32,
+    step: impl Fn(Range<u32>) -> Result<Step, PlanError>,
+) -> Result<Vec<Step>, PlanError> {
+    let tokens = context.problem.extents.tokens;
+    let tile_rows = context.tiles.tile_rows();
+    let flops = 2.0 * f64::from(tile_rows) * f64::from(inner) * f64::from(columns);
+    let tiles = workgroups_a_dispatch(|| flops, context.limits);
+    let rows = tiles.saturating_mul(tile_rows.into()).min(tokens.max(1).into()) as u32;
+    (0..tokens)
+        .step_by(rows as usize)
+        .map(|first| step(first..first.saturating_add(rows).min(tokens)))
+        .collect()
 }
 
 /// The experts' first matmuls and the activation.
@@ -152,9 +174,10 @@ pub(super) fn down(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> 
 const FINISH_NONE: &str = include_str!("../../shaders/matmul/finish_none.wgsl");
 const FINISH_BIAS: &str = include_str!("../../shaders/matmul/finish_bias.wgsl");
 
-fn dense_rows(rows: u32) -> KernelSource {
+fn dense_rows(rows: &Range<u32>) -> KernelSource {
     let mut source = KernelSource::default();
-    source.params.u32("rows", rows);
+    source.params.u32("row_first", rows.start);
+    source.params.u32("rows", rows.end);
     let text = include_str!("../../shaders/matmul/rows_dense.wgsl");
     source.fragment("matmul/rows_dense.wgsl", text);
     source

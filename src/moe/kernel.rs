@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::context::{Context, Scratch};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
+use crate::fused::slices::workgroups_a_dispatch;
 use crate::fused::source::{KernelSource, Launch};
 use crate::gpu::recording::{Bound, Step, fold_grid};
 use crate::tensor::Dtype;
@@ -158,6 +159,24 @@ pub(super) fn kernel(workgroup_size: u32) -> KernelSource {
     let mut source = KernelSource::default();
     source.const_u32("WORKGROUP_SIZE", workgroup_size);
     source
+}
+
+/// Dispatches of a kernel that would keep a slow device busy for too long in one: `step` makes one of them from its
+/// first workgroup, which is a param, and its grid.
+pub(super) fn in_spans(
+    context: &Context<'_>,
+    what: &str,
+    workgroups: u64,
+    flops: f64,
+    step: impl Fn(u32, [u32; 3]) -> Result<Step, PlanError>,
+) -> Result<Vec<Step>, PlanError> {
+    fold_grid(what, workgroups, context.limits)?;
+    let most = workgroups_a_dispatch(|| flops, context.limits).min(workgroups.max(1));
+    let span = |first: u64| {
+        let grid = fold_grid(what, most.min(workgroups - first), context.limits)?;
+        step(first as u32, grid)
+    };
+    (0..workgroups).step_by(most as usize).map(span).collect()
 }
 
 /// Workgroups for `lanes` of work.

@@ -32,11 +32,7 @@ impl Operator for MoeProblem {
 
     fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
         tiles.check(limits)?;
-        let cuts = Cuts::of(self, limits, *tiles)?;
-        let sections = Sections::of(self, cuts, *tiles)?;
-        let scratch = scratch_bytes(self, &sections);
-        let context = Context { problem: self, limits, tiles: *tiles, sections, cuts, scratch };
-        Ok(Plan { steps: steps(&context)?, scratch: scratch_buffers(scratch) })
+        plan_cut(self, limits, *tiles, Cuts::of(self, limits, *tiles)?)
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
@@ -46,6 +42,19 @@ impl Operator for MoeProblem {
     fn outputs(&self) -> Vec<&'static str> {
         self.spec.outputs.iter().map(|output| output.name()).collect()
     }
+}
+
+/// The plan with the experts' matmuls cut like this.
+pub(super) fn plan_cut(
+    problem: &MoeProblem,
+    limits: &GpuLimits,
+    tiles: MatmulTiles,
+    cuts: Cuts,
+) -> Result<Plan, PlanError> {
+    let sections = Sections::of(problem, cuts, tiles)?;
+    let scratch = scratch_bytes(problem, &sections);
+    let context = Context { problem, limits, tiles, sections, cuts, scratch };
+    Ok(Plan { steps: steps(&context)?, scratch: scratch_buffers(scratch) })
 }
 
 fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
@@ -91,7 +100,7 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         for cut in context.cuts.all(problem) {
             steps.push(experts::down(context, &cut)?);
         }
-        steps.push(combine::combine(context)?);
+        steps.extend(combine::combine(context)?);
     }
     Ok(steps)
 }
@@ -101,10 +110,12 @@ fn routing_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let problem = context.problem;
     let mut steps = Vec::new();
     if problem.has("router_w") || problem.has("phi") {
-        steps.push(experts::logits(context)?);
+        steps.extend(experts::logits(context)?);
     }
     match problem.spec.router {
-        Router::TokenChoice(_) | Router::ExpertChoice { .. } => steps.push(route::route(context)?),
+        Router::TokenChoice(_) | Router::ExpertChoice { .. } => {
+            steps.extend(route::route(context)?)
+        }
         Router::External => steps.push(route::given(context)?),
         Router::Soft { .. } => {
             steps.extend(combine::soft_inputs(context)?);
@@ -115,7 +126,7 @@ fn routing_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         steps.extend(loss::terms(context)?);
     }
     if problem.capacity().is_some() {
-        steps.push(route::select(context)?);
+        steps.extend(route::select(context)?);
     }
     if problem.places() {
         steps.push(place::count(context)?);

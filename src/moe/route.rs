@@ -4,19 +4,30 @@ use super::context::{Context, Scratch};
 use std::ops::Range;
 
 use super::kernel::{
-    WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, lanes, optional_output, optional_side,
+    WORKGROUP_SIZE, bind_logits, bind_routing, close, in_spans, kernel, lanes, optional_output,
+    optional_side,
 };
 use super::routing::{Capacity, GroupScore, Priority, Router, Score, TokenChoice, Weight};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
 use crate::fused::source::KernelSource;
-use crate::gpu::recording::{Step, fold_grid};
+use crate::gpu::recording::Step;
 
-pub(super) fn route(context: &Context<'_>) -> Result<Step, PlanError> {
+/// Every token's choice.
+pub(super) fn route(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let e = &context.problem.extents;
+    let flops = 4.0 * f64::from(e.choices()) * f64::from(e.choices());
+    in_spans(context, "routing", u64::from(e.tokens), flops, |first, grid| {
+        route_span(context, first, grid)
+    })
+}
+
+fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let workgroup_size = e.choices().next_power_of_two().clamp(32, 256);
     let mut source = kernel(workgroup_size);
     source.params.u32("tokens", e.tokens);
+    source.params.u32("place_first", first);
     bind_routing(context, &mut source, true)?;
     bind_logits(context, &mut source)?;
     source.bind("weights", "f32", true, context.scratch(Scratch::Weights)?);
@@ -45,7 +56,6 @@ pub(super) fn route(context: &Context<'_>) -> Result<Step, PlanError> {
             available: u64::from(context.limits.storage_buffers),
         });
     }
-    let grid = fold_grid("routing", u64::from(e.tokens), context.limits)?;
     let bytes = 4 * (3 * e.choices() + groups + e.top_k + workgroup_size);
     Ok(close(source, "moe_route", workgroup_size, bytes, grid))
 }
@@ -137,7 +147,18 @@ pub(super) fn sequences(context: &Context<'_>) -> u32 {
     context.problem.capacity().map_or(0, |capacity| capacity.sequences)
 }
 
-pub(super) fn select(context: &Context<'_>) -> Result<Step, PlanError> {
+/// What the capacity leaves of every expert and sequence.
+pub(super) fn select(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let sequences = sequences(context).max(1);
+    let selections = selectors(context).len() as u64 * u64::from(sequences);
+    // Five walks over the candidates of a sequence.
+    let flops = 5.0 * 8.0 * f64::from(context.pairs()) / f64::from(sequences);
+    in_spans(context, "capacity", selections, flops, |first, grid| {
+        select_span(context, first, grid)
+    })
+}
+
+fn select_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
     const LANES: u32 = 256;
     let e = &context.problem.extents;
     let every = matches!(context.problem.spec.router, Router::ExpertChoice { .. });
@@ -155,6 +176,7 @@ pub(super) fn select(context: &Context<'_>) -> Result<Step, PlanError> {
     source.const_u32("TOP_K", e.top_k);
     source.const_bool("EVERY", every);
     source.const_bool("BY_SCORE", capacity.priority == Priority::Score);
+    source.params.u32("place_first", first);
     source.params.u32("capacity", capacity.rows);
     source.params.u32("sequence_tokens", sequence_tokens);
     source.params.u32("selectors", selectors.len() as u32);
@@ -163,7 +185,5 @@ pub(super) fn select(context: &Context<'_>) -> Result<Step, PlanError> {
     source.fragment("moe/sort_key.wgsl", include_str!("../../shaders/moe/sort_key.wgsl"));
     source.fragment("moe/scan.wgsl", include_str!("../../shaders/moe/scan.wgsl"));
     source.fragment("moe/select.wgsl", include_str!("../../shaders/moe/select.wgsl"));
-    let selections = selectors.len() as u64 * u64::from(capacity.sequences);
-    let grid = fold_grid("capacity", selections, context.limits)?;
     Ok(close(source, "moe_select", LANES, 4 * (256 + LANES + 2), grid))
 }

@@ -7,4 +7,5 @@ mod measure;
 mod null_experts;
 mod parallel;
 mod routers;
+mod scale;
 mod support;

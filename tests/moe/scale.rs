@@ -1,0 +1,121 @@
+//! Many tokens, small devices: grids fold, weights are bound in slices, what does not fit is refused with both numbers.
+
+use serde_json::json;
+use tilewise::Engine;
+use tilewise::gpu::limits::GpuLimits;
+use tilewise::operator::Operator;
+use tilewise::tensor::Dtype;
+
+use crate::support::{Layer, SMALL, check, check_with, engine, f32s, i32s, problem, run};
+
+/// The tests' adapter with small limits: bytes of a binding, and workgroups along a dimension.
+fn small_device(binding_bytes: u64, workgroups: u32) -> Engine {
+    let instance = wgpu::Instance::default();
+    let options = wgpu::RequestAdapterOptions::default();
+    let adapter = pollster::block_on(instance.request_adapter(&options)).unwrap();
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: binding_bytes,
+        max_compute_workgroups_per_dimension: workgroups,
+        ..wgpu::Limits::default()
+    };
+    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    Engine::from_device(device, queue)
+}
+
+#[test]
+fn weights_larger_than_a_binding_are_bound_in_slices() {
+    let layer = Layer { tokens: 10, model_dim: 24, experts: 11, expert_dim: 28 };
+    // Two experts' matrices of 2688 bytes fit beside the start's alignment, three do not.
+    let engine = small_device(8192, 65_535);
+    for (dtype, name) in [(Dtype::F32, "f32"), (Dtype::Bf16, "bf16")] {
+        let mut inputs = layer.tensors(dtype, 1);
+        for (name, columns) in [("b_gate", 28), ("b_up", 28), ("b_down", 24)] {
+            let bias: Vec<f64> = (0..11 * columns).map(|i| f64::from(i) / 99.0 - 1.0).collect();
+            inputs.insert(name.to_owned(), f32s(&[11, columns as u64], &bias));
+        }
+        let question = json!({"dtype": name, "top_k": 2, "outputs": ["out", "counts"]});
+        let problem = problem(&question, &inputs);
+        let tiles = problem.candidates(engine.limits()).unwrap()[0];
+        let steps = problem.plan(engine.limits(), &tiles).unwrap().steps;
+        let matmuls = steps.iter().filter(|step| step.shader.entry.starts_with("matmul")).count();
+        assert_eq!(matmuls, if name == "f32" { 1 + 2 * 6 } else { 1 + 2 * 3 }, "{name}");
+        check_with(&engine, &question, &inputs, &problem, None);
+    }
+}
+
+#[test]
+fn four_gigabytes_of_weights_fit_bindings_of_the_floor() {
+    use tilewise::moe::{MoeProblem, MoeSpec};
+    use tilewise::tensor::TensorDesc;
+    let shapes: [(&str, &[u64]); 5] = [
+        ("x", &[8, 2048]),
+        ("router_w", &[128, 2048]),
+        ("w_gate", &[128, 4096, 2048]),
+        ("w_up", &[128, 4096, 2048]),
+        ("w_down", &[128, 2048, 4096]),
+    ];
+    let descs =
+        shapes.map(|(name, shape)| (name.to_owned(), TensorDesc::contiguous(Dtype::F32, shape)));
+    let spec = MoeSpec { top_k: Some(8), ..MoeSpec::default() };
+    let problem = MoeProblem::new(&spec, &descs.into()).unwrap();
+    let floor = GpuLimits::floor();
+    let plan = problem.plan(&floor, &problem.candidates(&floor).unwrap()[0]).unwrap();
+    let bindings = plan.steps.iter().flat_map(|step| &step.bindings);
+    assert!(bindings.clone().all(|bound| bound.size <= floor.storage_binding_bytes));
+    // Beyond u32 in elements too.
+    assert!(bindings.clone().any(|bound| bound.offset > 3 << 30));
+}
+
+#[test]
+fn one_expert_larger_than_a_binding_is_refused_with_both_numbers() {
+    let inputs = SMALL.tensors(Dtype::F32, 1);
+    let problem = problem(&json!({"top_k": 2}), &inputs);
+    let limits = GpuLimits { storage_binding_bytes: 1000, ..GpuLimits::floor() };
+    let tiles = problem.candidates(&limits).unwrap()[0];
+    let error = problem.plan(&limits, &tiles).unwrap_err().to_string();
+    assert!(error.contains("of a single expert") && error.contains("1216"), "{error}");
+    assert!(error.contains("1000") && error.contains("max_storage_buffer_binding_size"), "{error}");
+}
+
+#[test]
+fn grids_fold_where_a_dimension_has_few_workgroups() {
+    let engine = small_device(1 << 27, 64);
+    let layer = Layer { tokens: 3000, model_dim: 8, experts: 7, expert_dim: 4 };
+    let inputs = layer.tensors(Dtype::F32, 2);
+    let all = json!(["out", "topk_ids", "counts", "dropped", "row_tokens", "pair_rows"]);
+    let capacity = json!({"rows": 20, "sequences": 30, "priority": "score"});
+    for question in [
+        json!({"top_k": 3, "outputs": all}),
+        json!({"top_k": 3, "outputs": all, "capacity": capacity}),
+        json!({"router": {"expert_choice": {"capacity": 900}}, "outputs": ["out", "token_ids"]}),
+    ] {
+        check_with(&engine, &question, &inputs, &problem(&question, &inputs), None);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_tokens_are_placed() {
+    let layer = Layer { tokens: 100_000, model_dim: 4, experts: 8, expert_dim: 4 };
+    let inputs = layer.tensors(Dtype::F32, 3);
+    let outputs = json!(["out", "topk_ids", "topk_weights", "counts", "dropped", "z_loss"]);
+    check(&json!({"top_k": 2, "outputs": outputs}), &inputs);
+    let capacity = json!({"rows": 20_000, "priority": "score"});
+    check(&json!({"top_k": 2, "capacity": capacity, "outputs": outputs}), &inputs);
+    let choice = json!({"expert_choice": {"capacity": 30_000}});
+    check(&json!({"router": choice, "outputs": ["out", "token_ids"]}), &inputs);
+}
+
+#[test]
+fn a_hundred_thousand_tokens_of_one_expert_are_placed() {
+    let layer = Layer { tokens: 100_000, model_dim: 4, experts: 3, expert_dim: 4 };
+    let mut inputs = layer.tensors(Dtype::F32, 4);
+    inputs.insert("topk_ids".to_owned(), i32s(&[100_000, 1], &[1; 100_000]));
+    inputs.insert("topk_weights".to_owned(), f32s(&[100_000, 1], &[0.5; 100_000]));
+    let question = json!({"router": "external", "outputs": ["out", "counts", "pair_rows"]});
+    check(&question, &inputs);
+    let got = run(&question, &inputs);
+    assert_eq!(got["counts"], [0.0, 100_000.0, 0.0]);
+    assert!(got["pair_rows"].iter().enumerate().all(|(pair, row)| pair as f64 == *row));
+    assert!(engine().limits().workgroups_per_dimension < 100_000);
+}
