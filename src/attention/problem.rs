@@ -1,6 +1,6 @@
 //! The question, checked: every extent known, every tensor's shape and type right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use ordered_float::OrderedFloat;
@@ -10,16 +10,15 @@ use super::side::{SideTensor, check_per_head_masks, check_side, side_tensors};
 use super::snippet::{parse_with, snippets};
 use super::spec::{AttentionOutput, AttentionSpec};
 use crate::error::{Error, PlanError, SpecError};
+use crate::tensor::check::{self, Output, missing};
 use crate::tensor::{Dtype, TensorDesc};
 
 pub use crate::fused::MAX_HEAD_DIM;
+pub use crate::tensor::TensorDescs;
 
 /// Largest extent of every other axis, and largest distance of `q_offset` from 0: positions and their sums with
 /// mask counts stay within i32.
 pub const MAX_SEQ_LEN: u32 = 1 << 29;
-
-/// Tensors by name: inputs, side tensors and, where the caller has them, outputs.
-pub type TensorDescs = BTreeMap<String, TensorDesc>;
 
 /// An attention question with every extent, stride and type known and checked; made by [`AttentionProblem::new`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,10 +130,6 @@ impl fmt::Display for AttentionProblem {
     }
 }
 
-fn missing(name: &str, why: &str) -> SpecError {
-    SpecError::MissingTensor { name: name.to_owned(), why: format!("asked for by {why}") }
-}
-
 fn refuse_unsupported(tensors: &TensorDescs) -> Result<(), PlanError> {
     for (name, what) in [
         ("cu_seqlens_q", "packed (varlen) attention"),
@@ -174,37 +169,20 @@ fn with_implied_modifiers(spec: &AttentionSpec, tensors: &TensorDescs) -> Attent
 }
 
 fn check_numbers(spec: &AttentionSpec) -> Result<(), SpecError> {
-    if !matches!(spec.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
-        return Err(SpecError::value("dtype", "f32, f16 or bf16", spec.dtype));
-    }
-    if let Some(out) = spec.out_dtype
-        && out != spec.dtype
-        && out != Dtype::F32
-    {
-        let expected = format!("{} (the dtype) or f32", spec.dtype);
-        return Err(SpecError::value("out_dtype", expected, out));
-    }
-    if let Some(scale) = spec.softmax_scale
-        && !scale.is_finite()
-    {
-        return Err(SpecError::value("softmax_scale", "a finite number", scale));
-    }
+    check::float_dtypes(spec.dtype, spec.out_dtype)?;
+    check::finite("softmax_scale", spec.softmax_scale)?;
     if let Some(q_offset) = spec.q_offset
         && q_offset.unsigned_abs() > MAX_SEQ_LEN
     {
         return Err(SpecError::value("q_offset", format!("within ±{MAX_SEQ_LEN}"), q_offset));
     }
     for modifier in &spec.score {
-        if let ScoreModifier::Softcap(cap) = modifier
-            && !(cap.is_finite() && cap.0 > 0.0)
-        {
-            return Err(SpecError::value("score.softcap", "a finite number above 0", cap));
+        if let ScoreModifier::Softcap(cap) = modifier {
+            check::softcap(*cap)?;
         }
     }
     if let Normaliser::Sigmoid { bias } = &spec.normaliser {
-        if !bias.is_finite() {
-            return Err(SpecError::value("normaliser.sigmoid.bias", "a finite number", bias));
-        }
+        check::finite("normaliser.sigmoid.bias", Some(*bias))?;
         if spec.outputs.contains(&AttentionOutput::Lse) {
             let got = "lse with the sigmoid normaliser, which has no denominator";
             return Err(SpecError::value("outputs", "out alone", got));
@@ -221,71 +199,30 @@ fn check_core(name: &str, desc: &TensorDesc, dtype: Dtype) -> Result<(), SpecErr
         let expected = "4 axes (batch, heads, seq, dim in the order of layout)";
         return Err(SpecError::value(name, expected, format!("shape {:?}", desc.shape())));
     }
-    if desc.dtype != dtype {
-        return Err(SpecError::Dtype {
-            tensor: name.to_owned(),
-            expected: dtype.to_string(),
-            got: desc.dtype,
-        });
-    }
-    check_unit_stride(name, desc)
-}
-
-fn check_unit_stride(name: &str, desc: &TensorDesc) -> Result<(), SpecError> {
-    if let (Some(&stride), Some(&extent)) = (desc.layout.strides.last(), desc.shape().last())
-        && stride != 1
-        && extent > 1
-    {
-        return Err(SpecError::value(format!("{name} stride of dim"), 1, stride));
-    }
-    match desc.layout.end() {
-        Some(_) => Ok(()),
-        None => Err(SpecError::value(name, "elements within u64", "strides past it")),
-    }
+    check::rows(name, desc, dtype)
 }
 
 /// Reads the extents off q, k and v and holds them against each other and the spec.
 fn extents_of(spec: &AttentionSpec, tensors: &TensorDescs) -> Result<AttentionExtents, SpecError> {
     let (q, k, v) = (tensors["q"].shape(), tensors["k"].shape(), tensors["v"].shape());
-    let equal =
-        |axis: usize, name: &str, tensor: &str, got: &[u64], other: &str, expected: &[u64]| {
-            if got[axis] == expected[axis] {
-                return Ok(());
-            }
-            let expected = format!("{name} {} as {other} has", expected[axis]);
-            Err(SpecError::value(tensor, expected, format!("{name} {}", got[axis])))
-        };
-    equal(0, "batch", "k", k, "q", q)?;
-    equal(3, "head_dim", "k", k, "q", q)?;
-    equal(0, "batch", "v", v, "q", q)?;
-    equal(1, "kv_heads", "v", v, "k", k)?;
-    equal(2, "seq_len_kv", "v", v, "k", k)?;
-    let ranged = |field: &str, given: Option<u32>, found: u64, least: u64, most: u64| {
-        if !(least..=most).contains(&found) {
-            return Err(SpecError::value(field, format!("{least} to {most}"), found));
-        }
-        match given {
-            Some(given) if u64::from(given) != found => {
-                Err(SpecError::value(field, format!("{found} as the tensors have"), given))
-            }
-            _ => Ok(found as u32),
-        }
-    };
-    let (most, dims) = (u64::from(MAX_SEQ_LEN), u64::from(MAX_HEAD_DIM));
+    check::equal("batch", ("k", k[0]), ("q", q[0]))?;
+    check::equal("head_dim", ("k", k[3]), ("q", q[3]))?;
+    check::equal("batch", ("v", v[0]), ("q", q[0]))?;
+    check::equal("kv_heads", ("v", v[1]), ("k", k[1]))?;
+    check::equal("seq_len_kv", ("v", v[2]), ("k", k[2]))?;
+    let (some, dims) = (1..=MAX_SEQ_LEN, 1..=MAX_HEAD_DIM);
+    let any = 0..=MAX_SEQ_LEN;
     let extents = AttentionExtents {
-        batch: ranged("batch", spec.batch, q[0], 0, most)?,
-        q_heads: ranged("q_heads", spec.q_heads, q[1], 1, most)?,
-        kv_heads: ranged("kv_heads", spec.kv_heads, k[1], 1, most)?,
-        seq_len_q: ranged("seq_len_q", spec.seq_len_q, q[2], 0, most)?,
-        seq_len_kv: ranged("seq_len_kv", spec.seq_len_kv, k[2], 0, most)?,
-        head_dim: ranged("head_dim", spec.head_dim, q[3], 1, dims)?,
-        value_dim: ranged("value_dim", spec.value_dim, v[3], 1, dims)?,
+        batch: check::extent("batch", spec.batch, q[0], any.clone())?,
+        q_heads: check::extent("q_heads", spec.q_heads, q[1], some.clone())?,
+        kv_heads: check::extent("kv_heads", spec.kv_heads, k[1], some)?,
+        seq_len_q: check::extent("seq_len_q", spec.seq_len_q, q[2], any.clone())?,
+        seq_len_kv: check::extent("seq_len_kv", spec.seq_len_kv, k[2], any)?,
+        head_dim: check::extent("head_dim", spec.head_dim, q[3], dims.clone())?,
+        value_dim: check::extent("value_dim", spec.value_dim, v[3], dims)?,
         prefix_len: 0,
     };
-    if !extents.q_heads.is_multiple_of(extents.kv_heads) {
-        let expected = format!("a multiple of kv_heads {}", extents.kv_heads);
-        return Err(SpecError::value("q_heads", expected, extents.q_heads));
-    }
+    check::heads_divide(extents.q_heads, extents.kv_heads)?;
     Ok(extents)
 }
 
@@ -325,14 +262,7 @@ fn check_prefix(
             let expected = format!("shape {expected:?} (kv_heads, prefix_len, dim)");
             return Err(SpecError::value(name, expected, format!("{:?}", desc.shape())));
         }
-        if desc.dtype != spec.dtype {
-            return Err(SpecError::Dtype {
-                tensor: name.to_owned(),
-                expected: spec.dtype.to_string(),
-                got: desc.dtype,
-            });
-        }
-        check_unit_stride(name, desc)?;
+        check::rows(name, desc, spec.dtype)?;
     }
     let most = u64::from(MAX_SEQ_LEN - extents.seq_len_kv);
     if length > most {
@@ -361,36 +291,14 @@ fn check_outputs(
     let [seq, dim] = [extents.seq_len_q, extents.value_dim].map(u64::from);
     let axes = spec.layout.axes();
     let out_shape = axes.map(|axis| [batch, heads, seq, dim][axis]);
-    let outputs = [
-        (AttentionOutput::Out, "out", spec.out_dtype.unwrap_or(spec.dtype), out_shape.to_vec()),
-        (AttentionOutput::Lse, "lse", Dtype::F32, vec![batch, heads, seq]),
-    ];
-    for (output, name, dtype, shape) in outputs {
-        if !spec.outputs.contains(&output) {
-            tensors.remove(name);
-            continue;
-        }
-        let desc =
-            tensors.entry(name.to_owned()).or_insert_with(|| TensorDesc::contiguous(dtype, &shape));
-        if desc.shape() != shape {
-            let expected = format!("shape {shape:?}");
-            return Err(SpecError::value(name, expected, format!("{:?}", desc.shape())));
-        }
-        if desc.dtype != dtype {
-            return Err(SpecError::Dtype {
-                tensor: name.to_owned(),
-                expected: dtype.to_string(),
-                got: desc.dtype,
-            });
-        }
-        check_unit_stride(name, desc)?;
-        if desc.layout.overlaps_itself() {
-            let got = format!("strides {:?}", desc.layout.strides);
-            return Err(SpecError::value(name, "strides that keep elements apart", got));
-        }
-        if output == AttentionOutput::Out {
-            desc.layout = desc.layout.permuted(&axes);
-        }
+    let lse_shape = [batch, heads, seq];
+    let out_dtype = spec.out_dtype.unwrap_or(spec.dtype);
+    let wants = |output| spec.outputs.contains(&output);
+    let output = |name, wanted, dtype, shape| Output { name, wanted, dtype, shape, by_rows: true };
+    check::output(tensors, &output("out", wants(AttentionOutput::Out), out_dtype, &out_shape))?;
+    check::output(tensors, &output("lse", wants(AttentionOutput::Lse), Dtype::F32, &lse_shape))?;
+    if let Some(out) = tensors.get_mut("out") {
+        out.layout = out.layout.permuted(&axes);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::problem::{AttentionExtents, TensorDescs};
 use super::score::{Normaliser, ScoreModifier};
 use super::spec::AttentionSpec;
 use crate::error::SpecError;
+use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc};
 
 /// What a side tensor is for: decides its shape and element type.
@@ -55,21 +56,12 @@ impl AttentionSpec {
     /// # Errors
     /// [`SpecError::Value`] naming the first extent that the spec leaves open.
     pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
-        let need = |field: &str, value: Option<u32>| {
-            value.map(u64::from).ok_or_else(|| {
-                SpecError::value(
-                    field,
-                    "a number (there are no tensors to take it from)",
-                    "nothing",
-                )
-            })
-        };
-        let batch = need("batch", self.batch)?;
-        let q_heads = need("q_heads", self.q_heads)?;
+        let batch = check::stated("batch", self.batch)?;
+        let q_heads = check::stated("q_heads", self.q_heads)?;
         let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
-        let seq_len_q = need("seq_len_q", self.seq_len_q)?;
+        let seq_len_q = check::stated("seq_len_q", self.seq_len_q)?;
         let seq_len_kv = self.seq_len_kv.map_or(seq_len_q, u64::from);
-        let head_dim = need("head_dim", self.head_dim)?;
+        let head_dim = check::stated("head_dim", self.head_dim)?;
         let value_dim = self.value_dim.map_or(head_dim, u64::from);
         let ordered = |shape: [u64; 4]| {
             let axes = self.layout.axes();
@@ -197,15 +189,7 @@ pub(super) fn check_side(
             (&[Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I32], desc.shape().to_vec(), false)
         }
     };
-    if !dtypes.contains(&desc.dtype) {
-        let mut names: Vec<String> = dtypes.iter().map(Dtype::to_string).collect();
-        names.dedup();
-        return Err(SpecError::Dtype {
-            tensor: side.name.clone(),
-            expected: names.join(" or "),
-            got: desc.dtype,
-        });
-    }
+    check::element_type(&side.name, desc, dtypes)?;
     // A mask in blocks has its own extents on the last two axes; only batch and head broadcast there.
     let free_axes = if matches!(side.role, SideRole::BlockMask { .. }) { 2 } else { 4 };
     let fits = desc.shape().len() == shape.len()
@@ -217,15 +201,7 @@ pub(super) fn check_side(
         let expected = format!("shape {shape:?}{or_one}");
         return Err(SpecError::value(&side.name, expected, format!("{:?}", desc.shape())));
     }
-    if !desc.layout.is_contiguous() {
-        let expected = "a tensor without gaps";
-        return Err(SpecError::value(
-            &side.name,
-            expected,
-            format!("strides {:?}", desc.layout.strides),
-        ));
-    }
-    Ok(())
+    check::contiguous(&side.name, desc)
 }
 
 /// Holds lists that have an entry for each head against the heads.

@@ -17,6 +17,7 @@
 //! (Hassani and Shi, 2022), Generalized Neighborhood Attention (Hassani et al., 2025), whose stride, leader and
 //! simulator these are.
 
+mod axes;
 mod kernel;
 mod plan;
 mod problem;

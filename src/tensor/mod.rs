@@ -1,5 +1,6 @@
 //! Tensors: element types, layouts, views of device buffers, tensors in host memory.
 
+pub(crate) mod check;
 mod dtype;
 mod host;
 mod layout;
@@ -11,6 +12,11 @@ pub use host::{
 };
 pub use layout::Layout;
 pub use view::TensorView;
+
+use std::collections::BTreeMap;
+
+/// Tensors by name: inputs, side tensors and, where the caller has them, outputs.
+pub type TensorDescs = BTreeMap<String, TensorDesc>;
 
 /// What is known of a tensor without its elements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,128 @@
+//! The axes of a question: read off its tensors and its lists, and checked, each refusal naming the axis.
+
+use super::spec::Border;
+use super::window::Axis;
+use crate::error::SpecError;
+use crate::tensor::check;
+use crate::tensor::{Dtype, TensorDesc, TensorDescs};
+
+/// Most tokens of one image, and most extra tokens: packed key coordinates and their sums stay within u32.
+pub(super) const MAX_TOKENS: u32 = 1 << 29;
+
+/// What a spec says of its windows, as lists by axis.
+#[derive(Clone, Copy)]
+pub(super) struct WindowFields<'a> {
+    pub window: &'a [u32],
+    pub stride: &'a [u32],
+    pub dilation: &'a [u32],
+    pub causal: &'a [bool],
+    pub border: Border,
+    pub spatial: Option<&'a [u32]>,
+}
+
+impl WindowFields<'_> {
+    /// The number of axes.
+    pub fn rank(&self) -> Result<usize, SpecError> {
+        let rank = self.window.len();
+        if !(1..=3).contains(&rank) {
+            let expected = "one number for each of one to three axes";
+            return Err(SpecError::value("window", expected, rank));
+        }
+        for (field, len) in [
+            ("stride", self.stride.len()),
+            ("dilation", self.dilation.len()),
+            ("causal", self.causal.len()),
+        ] {
+            if len != 0 && len != rank {
+                let expected = format!("{rank} entries as window has, or none");
+                return Err(SpecError::value(field, expected, len));
+            }
+        }
+        Ok(rank)
+    }
+
+    /// The axes over the tokens that `tensors`, the first of which decides, have along each.
+    pub fn axes(&self, tensors: &TensorDescs, names: &[&str]) -> Result<Vec<Axis>, SpecError> {
+        let spatial = self.spatial(tensors, names)?;
+        let axis = |(number, &extent): (usize, &u32)| {
+            let axis = Axis {
+                extent,
+                window: self.window[number],
+                stride: self.stride.get(number).copied().unwrap_or(1),
+                dilation: self.dilation.get(number).copied().unwrap_or(1),
+                causal: self.causal.get(number).copied().unwrap_or(false),
+                clip: self.border == Border::Clip,
+            };
+            check_axis(number, &axis).map(|()| axis)
+        };
+        spatial.iter().enumerate().map(axis).collect()
+    }
+
+    fn spatial(&self, tensors: &TensorDescs, names: &[&str]) -> Result<Vec<u32>, SpecError> {
+        let rank = self.window.len();
+        let (first, others) = (names[0], &names[1..]);
+        let found = &tensors[first].shape()[1..=rank];
+        for name in others {
+            let shape = tensors[*name].shape();
+            for (axis, &expected) in found.iter().enumerate() {
+                let what = format!("X{axis}");
+                check::equal(what, (name, shape[axis + 1]), (first, expected))?;
+            }
+        }
+        let tokens = found.iter().try_fold(1_u64, |product, &extent| product.checked_mul(extent));
+        if tokens.is_none_or(|tokens| tokens > u64::from(MAX_TOKENS)) {
+            let expected = format!("extents whose product is at most {MAX_TOKENS}");
+            return Err(SpecError::value("spatial", expected, format!("{found:?}")));
+        }
+        let found: Vec<u32> = found.iter().map(|&extent| extent as u32).collect();
+        match self.spatial {
+            Some(given) if *given != found => {
+                let expected = format!("{found:?} as the tensors have");
+                Err(SpecError::value("spatial", expected, format!("{given:?}")))
+            }
+            _ => Ok(found),
+        }
+    }
+}
+
+fn check_axis(number: usize, axis: &Axis) -> Result<(), SpecError> {
+    let Axis { extent, window, stride, dilation, .. } = *axis;
+    let wrong = |field: &str, expected: String, got: String| {
+        Err(SpecError::value(format!("{field} of axis {number}"), expected, got))
+    };
+    for (field, value) in [("window", window), ("stride", stride), ("dilation", dilation)] {
+        if value < 1 {
+            return wrong(field, "at least 1".to_owned(), value.to_string());
+        }
+    }
+    if stride > window {
+        return wrong("stride", format!("at most the window, {window}"), stride.to_string());
+    }
+    let reach = u64::from(window) * u64::from(dilation);
+    if reach > u64::from(extent) {
+        let got = format!("window {window} times dilation {dilation}, {reach}");
+        return wrong("window", format!("window times dilation at most the extent, {extent}"), got);
+    }
+    Ok(())
+}
+
+/// A tensor `[batch, X…, heads, last]`.
+pub(super) fn check_core(
+    name: &str,
+    desc: &TensorDesc,
+    dtype: Dtype,
+    (rank, last): (usize, &str),
+) -> Result<(), SpecError> {
+    if desc.shape().len() != rank + 3 {
+        let spatial = ["X0", "X0, X1", "X0, X1, X2"][rank - 1];
+        let expected = format!("{} axes (batch, {spatial}, heads, {last}) as window says", rank + 3);
+        return Err(SpecError::value(name, expected, format!("shape {:?}", desc.shape())));
+    }
+    check::rows(name, desc, dtype)
+}
+
+/// `[batch, X…, tail…]`.
+pub(super) fn shape_over(axes: &[Axis], batch: u32, tail: &[u32]) -> Vec<u64> {
+    let spatial = axes.iter().map(|axis| axis.extent);
+    [batch].into_iter().chain(spatial).chain(tail.iter().copied()).map(u64::from).collect()
+}
