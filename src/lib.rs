@@ -68,6 +68,7 @@ pub mod neighborhood;
 pub mod operator;
 mod prepared;
 pub mod problems;
+mod snippet;
 pub mod tensor;
 pub mod verify;
 

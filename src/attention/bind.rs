@@ -8,6 +8,7 @@ use super::plan::{Context, ScratchBytes};
 use super::problem::AttentionProblem;
 use super::side::SideRole;
 use super::spec::AttentionOutput;
+use crate::fused::sides::Sides;
 use crate::fused::slices::Slice;
 use crate::fused::source::{Access, KernelSource, bound_range};
 use crate::gpu::limits::GpuLimits;
@@ -77,61 +78,21 @@ impl Context<'_> {
         source.params.u32(format!("{name}_seq_stride"), strides[2 - prefix] as u32);
     }
 
-    /// Makes a side tensor readable: `sideN_get(i)`, and `params.sideN_*` for its indices. Once a kernel.
+    /// Makes a side tensor readable: `sideN_get(i)`, and `params.sideN_*` for its indices.
     pub fn bind_side(&self, source: &mut KernelSource, name: &str) {
-        let desc = &self.problem.tensors[name];
         let id = side(self.problem, name);
         if source.has_param(&format!("{id}_len")) {
             return;
         }
-        source.params.u32(format!("{id}_len"), desc.layout.len() as u32);
-        match self.packed_first(name) {
-            Some(first) => {
-                source.bind("sides", "u32", false, self.sides());
-                source.params.u32(format!("{id}_first"), first);
-                source.packed_reader(&id, "sides", desc.dtype);
-            }
-            None => {
-                self.bind_alone(source, name);
-            }
-        }
+        self.sides.bind(source, name, element_range(self.problem, name, &self.slice));
         if is_indexed(self.problem, name) {
-            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(desc.shape());
-            for ((axis, &extent), &stride) in axes.zip(&desc.layout.strides) {
+            let layout = &self.problem.tensors[name].layout;
+            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(&layout.shape);
+            for ((axis, &extent), &stride) in axes.zip(&layout.strides) {
                 let stride = if extent > 1 { stride as u32 } else { 0 };
                 source.params.u32(format!("{id}_{axis}"), stride);
             }
         }
-    }
-
-    /// Binds a side tensor as itself; gives the name of its reader.
-    pub fn bind_alone(&self, source: &mut KernelSource, name: &str) -> String {
-        let desc = &self.problem.tensors[name];
-        let id = side(self.problem, name);
-        // What is packed is packed whole, once for all slices.
-        let (first, end) = match self.packed_first(name) {
-            Some(_) => (desc.layout.offset, desc.layout.offset + desc.layout.len()),
-            None => element_range(self.problem, name, &self.slice),
-        };
-        let alignment = self.limits.storage_alignment;
-        let (bound, origin) = bound_range(name, desc.dtype, first, end, alignment);
-        source.bind(&id, KernelSource::side_element(desc.dtype), false, bound);
-        source.params.u32(format!("{id}_first"), origin.wrapping_add(desc.layout.offset as u32));
-        source.side_reader(&id, desc.dtype);
-        format!("{id}_get")
-    }
-
-    /// Where a packed side tensor starts among the packed ones, in words.
-    pub fn packed_first(&self, name: &str) -> Option<u32> {
-        let lens = self.packed.iter().take_while(|known| *known != name);
-        let first: u64 = lens.map(|known| self.problem.tensors[known].layout.len()).sum();
-        self.packed.iter().any(|known| known == name).then_some(first as u32)
-    }
-
-    /// The buffer of packed side tensors.
-    pub fn sides(&self) -> Bound {
-        let lens = self.packed.iter().map(|name| self.problem.tensors[name].layout.len());
-        scratch(ScratchBytes::SIDES, (lens.sum::<u64>() * 4).max(4))
     }
 
     /// Binds out and lse as asked for, with their writers.
@@ -197,22 +158,11 @@ impl Context<'_> {
     }
 }
 
-/// Side tensors that share a binding, so that a kernel keeps to the device's count: the smallest, and no more than
-/// needed.
-pub(super) fn packed_sides(problem: &AttentionProblem, limits: &GpuLimits) -> Vec<String> {
-    let mut names: Vec<String> = problem.side_tensors().into_iter().map(|s| s.name).collect();
-    names.sort_by_key(|name| (problem.tensors[name].layout.len(), name.clone()));
-    names.dedup();
-    let by_map = mask_wgsl::traits(&problem.spec.mask).by_map;
-    // q, k, v, two outputs, the map of tiles.
-    let core = 5 + u32::from(by_map);
-    let room = limits.storage_buffers.saturating_sub(core) as usize;
-    if names.len() > room {
-        names.truncate(names.len() + 1 - room.max(1));
-    } else {
-        names.clear();
-    }
-    names
+/// How side tensors are bound beside q, k, v, two outputs and the map of tiles.
+pub(super) fn sides<'a>(problem: &'a AttentionProblem, limits: &'a GpuLimits) -> Sides<'a> {
+    let names = problem.side_tensors().into_iter().map(|side| side.name).collect();
+    let core = 5 + u32::from(mask_wgsl::traits(&problem.spec.mask).by_map);
+    Sides::new(&problem.tensors, names, core, ScratchBytes::SIDES, limits)
 }
 
 pub(super) fn scratch(index: usize, size: u64) -> Bound {

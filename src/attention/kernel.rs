@@ -186,31 +186,6 @@ pub(super) fn forward_step(
     }))
 }
 
-/// Copies a packed side tensor to its place among the others, as 32-bit words.
-pub(super) fn pack_step(context: &Context<'_>, name: &str) -> Result<Step, PlanError> {
-    let len = context.problem.tensors[name].layout.len();
-    let mut source = KernelSource::default();
-    source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
-    source.params.u32("count", len as u32);
-    source.params.u32("sides_first", context.packed_first(name).unwrap_or(0));
-    source.bind("sides", "u32", true, context.sides());
-    let get = context.bind_alone(&mut source, name);
-    let bits = match context.problem.tensors[name].dtype {
-        Dtype::Bool => format!("u32({get}(i))"),
-        _ => format!("bitcast<u32>({get}(i))"),
-    };
-    source.accessor(&format!("fn side_bits(i: u32) -> u32 {{ return {bits}; }}\n"));
-    source.fragment("common/pack.wgsl", include_str!("../../shaders/common/pack.wgsl"));
-    let grid = fold_grid("packing", len.div_ceil(u64::from(CLASSIFY_SIZE)), context.limits)?;
-    Ok(source.step(Launch {
-        entry: "common_pack",
-        workgroup_size: CLASSIFY_SIZE,
-        workgroup_bytes: 0,
-        checked: false,
-        grid,
-    }))
-}
-
 pub(super) fn partial_merge_step(context: &Context<'_>) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let mut source = KernelSource::default();

@@ -14,6 +14,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::json::name_or_form;
+use crate::snippet::Snippet;
 
 /// A predicate over (batch, head, query, key): which scores count. In JSON as in the variants' docs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -86,17 +87,6 @@ pub enum BatchCount {
     All(u32),
     /// The name of an i32 tensor `[batch]`.
     Tensor(String),
-}
-
-/// WGSL of the caller's own, and the tensors it reads.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Snippet {
-    /// The text: `fn mask_mod(…)` or `fn score_mod(…)`, and whatever helpers it needs.
-    pub wgsl: String,
-    /// Names of tensors, visible in the text as `array<f32>` or `array<i32>`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aux: Vec<String>,
 }
 
 impl Mask {

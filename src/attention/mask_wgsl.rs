@@ -2,6 +2,7 @@
 
 use super::mask::{BatchCount, HeadCount, Mask};
 use super::problem::AttentionProblem;
+use crate::fused::sides::side_id;
 use crate::fused::source::KernelSource;
 
 /// Unlimited, and the most a count may be: sums with positions stay within i32.
@@ -207,8 +208,7 @@ impl Writer<'_> {
 
 /// The name that a side tensor has in kernels: the caller's need not be one of WGSL's.
 pub(super) fn side(problem: &AttentionProblem, name: &str) -> String {
-    let index = problem.tensors.keys().position(|known| known == name);
-    format!("side{}", index.unwrap_or_default())
+    side_id(&problem.tensors, name)
 }
 
 /// The flat index of element (b, h, row, column) of a side tensor with four axes, those of extent 1 broadcast.

@@ -1,7 +1,6 @@
 //! Attention: `out = softmax(score_mod(softmax_scale · q kᵀ) where mask keeps) v`, fused.
 
 mod bind;
-mod interpret;
 mod json;
 mod kernel;
 mod mask;
@@ -13,10 +12,11 @@ mod problem;
 mod reference;
 mod score;
 mod side;
-mod snippet;
+mod snippets;
 mod spec;
 
-pub use mask::{BatchCount, HeadCount, Mask, Snippet};
+pub use crate::snippet::Snippet;
+pub use mask::{BatchCount, HeadCount, Mask};
 pub use merge::{MergeProblem, MergeSpec, MergeTiles};
 pub use problem::{AttentionExtents, AttentionProblem, MAX_HEAD_DIM, MAX_SEQ_LEN, TensorDescs};
 pub use reference::{AttentionReference, merge_reference, plain, reference};

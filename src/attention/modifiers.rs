@@ -1,15 +1,13 @@
 //! What the spec adds to the kernels as text: the caller's functions, the list of score modifiers, the normaliser.
 
 use super::kernel::Pass;
-use super::mask::Snippet;
 use super::mask_wgsl::{side, side_index};
 use super::plan::Context;
 use super::score::{Normaliser, ScoreModifier};
 use super::side::SideTensor;
-use super::snippet::{AuxRewrite, SnippetKind, parse_with, snippets};
+use super::snippets;
 use crate::error::PlanError;
 use crate::fused::source::KernelSource;
-use crate::tensor::Dtype;
 
 impl Context<'_> {
     /// Binds what the mask names and adds the caller's functions; says whether they must run checked.
@@ -20,44 +18,11 @@ impl Context<'_> {
                 self.bind_side(source, &name);
             }
         }
-        let masks = snippets(&p.spec).into_iter().filter(|(kind, ..)| *kind == SnippetKind::Mask);
         let mut checked = false;
-        for (index, snippet) in masks.enumerate() {
-            checked |= self.snippet(source, snippet, &format!("mask{index}_"))?;
+        for (index, asked) in snippets::of_mask(&p.spec.mask).into_iter().enumerate() {
+            checked |= self.sides.snippet(source, asked, &format!("mask{index}_"))?;
         }
         Ok(checked)
-    }
-
-    /// Adds a caller's functions under names of their own; says whether they must run checked.
-    fn snippet(
-        &self,
-        source: &mut KernelSource,
-        snippet: (SnippetKind, &Snippet, &str),
-        prefix: &str,
-    ) -> Result<bool, PlanError> {
-        let p = self.problem;
-        let parsed = parse_with(&p.tensors, snippet).map_err(|error| PlanError::Unsupported {
-            what: snippet.2.to_owned(),
-            reason: error.to_string(),
-        })?;
-        for name in &snippet.1.aux {
-            self.bind_side(source, name);
-            let id = side(p, name);
-            let kind = if p.tensors[name].dtype == Dtype::I32 { "i32" } else { "f32" };
-            let text = format!(
-                "fn {id}_aux(i: u32) -> {kind} {{ return {id}_get(min(i, max(params.{id}_len, 1u) - 1u)); }}\n"
-            );
-            source.fragment(&format!("aux {name}"), text);
-        }
-        let text = parsed.rewrite(prefix, &|word| {
-            let known = snippet.1.aux.iter().any(|name| name == word);
-            known.then(|| AuxRewrite {
-                accessor: format!("{}_aux", side(p, word)),
-                length: format!("params.{}_len", side(p, word)),
-            })
-        });
-        source.fragment(&format!("{} of the caller, {prefix}", snippet.2), text);
-        Ok(parsed.needs_checks)
     }
 
     /// Writes `score_modify`: the list of modifiers, in order.
@@ -94,8 +59,8 @@ impl Context<'_> {
                 }
                 ScoreModifier::Wgsl(snippet) => {
                     let prefix = format!("score{index}_");
-                    let snippet = (SnippetKind::Score, snippet, "score.wgsl");
-                    checked |= self.snippet(source, snippet, &prefix)?;
+                    let asked = (&snippets::SCORE_MOD, snippet, snippets::SCORE_FIELD);
+                    checked |= self.sides.snippet(source, asked, &prefix)?;
                     format!("{prefix}score_mod(s, b, h, q, kv)")
                 }
             };

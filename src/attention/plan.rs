@@ -4,13 +4,14 @@
 //! prefix, the keys of k and v), a pass into a classification of its tiles, where the mask needs one, and forward
 //! dispatches of bounded work. Where a row's keys are split over passes or workgroups, a merge ends the slice.
 
-use super::bind::packed_sides;
-use super::kernel::{Pass, classify_step, forward_step, pack_step, partial_merge_step};
+use super::bind::sides;
+use super::kernel::{Pass, classify_step, forward_step, partial_merge_step};
 use super::mask::Mask;
 use super::mask_wgsl;
 use super::problem::AttentionProblem;
 use crate::error::PlanError;
 use crate::fused::FusedTiles;
+use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Scratch, Step};
@@ -28,8 +29,7 @@ pub(super) struct Context<'a> {
     pub slice: Slice,
     /// Partial results a row has in all; 1 is written straight to the outputs.
     pub parts: u32,
-    /// Side tensors that share a binding.
-    pub packed: Vec<String>,
+    pub sides: Sides<'a>,
 }
 
 /// Scratch buffers of a plan, by what they hold.
@@ -140,14 +140,12 @@ fn plan_slice(
 ) -> Result<(Vec<Step>, ScratchBytes), PlanError> {
     let passes = passes(problem, tiles);
     let parts = tiles.kv_splits() * passes.len() as u32;
-    let packed = packed_sides(problem, limits);
-    let context = Context { problem, limits, tiles, slice, parts, packed };
+    let sides = sides(problem, limits);
+    let context = Context { problem, limits, tiles, slice, parts, sides };
     let scratch = scratch_bytes(&context, &passes);
     let mut steps = Vec::new();
     if context.slice.batch.start == 0 && context.slice.kv_heads.start == 0 {
-        for name in &context.packed {
-            steps.push(pack_step(&context, name)?);
-        }
+        steps.extend(context.sides.pack_steps()?);
     }
     for pass in &passes {
         if pass.by_map {
@@ -266,7 +264,7 @@ fn scratch_bytes(context: &Context<'_>, passes: &[Pass]) -> ScratchBytes {
     let e = &context.problem.extents;
     let maps = passes.iter().filter(|pass| pass.by_map);
     let tile_map = maps.map(|pass| context.row_tiles(pass) * context.map_words() * 8).sum();
-    let sides = if context.packed.is_empty() { 0 } else { context.sides().size };
+    let sides = context.sides.scratch_bytes();
     if context.parts == 1 {
         return ScratchBytes { tile_map, part_outs: 0, part_lses: 0, sides };
     }
@@ -285,8 +283,8 @@ fn largest_binding(
 ) -> (String, u64) {
     let passes = passes(problem, tiles);
     let parts = tiles.kv_splits() * passes.len() as u32;
-    let packed = packed_sides(problem, limits);
-    let context = Context { problem, limits, tiles, slice: slice.clone(), parts, packed };
+    let sides = sides(problem, limits);
+    let context = Context { problem, limits, tiles, slice: slice.clone(), parts, sides };
     let scratch = scratch_bytes(&context, &passes);
     let tensors = problem.tensors.iter().map(|(name, desc)| {
         let (first, end) = super::bind::element_range(problem, name, slice);

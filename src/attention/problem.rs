@@ -7,9 +7,10 @@ use ordered_float::OrderedFloat;
 
 use super::score::{Normaliser, ScoreModifier};
 use super::side::{SideTensor, check_per_head_masks, check_side, side_tensors};
-use super::snippet::{parse_with, snippets};
+use super::snippets;
 use super::spec::{AttentionOutput, AttentionSpec};
 use crate::error::{Error, PlanError, SpecError};
+use crate::snippet::parse_with;
 use crate::tensor::check::{self, Output, missing};
 use crate::tensor::{Dtype, TensorDesc};
 
@@ -89,7 +90,7 @@ impl AttentionProblem {
             known.insert(&side.name);
         }
         check_per_head_masks(&spec, &extents)?;
-        for snippet in snippets(&spec) {
+        for snippet in snippets::of_spec(&spec) {
             parse_with(&tensors, snippet)?;
         }
         check_outputs(&spec, &extents, &mut tensors)?;

@@ -5,7 +5,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::json::name_or_form;
-use super::mask::Snippet;
+use crate::snippet::Snippet;
 
 /// One step of the list that changes a score, applied in the order given, after the scale.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod forward;
 pub(crate) mod merge;
+pub(crate) mod sides;
 pub(crate) mod slices;
 pub(crate) mod source;
 mod tiles;

@@ -115,7 +115,8 @@ pub(super) fn check_core(
 ) -> Result<(), SpecError> {
     if desc.shape().len() != rank + 3 {
         let spatial = ["X0", "X0, X1", "X0, X1, X2"][rank - 1];
-        let expected = format!("{} axes (batch, {spatial}, heads, {last}) as window says", rank + 3);
+        let expected =
+            format!("{} axes (batch, {spatial}, heads, {last}) as window says", rank + 3);
         return Err(SpecError::value(name, expected, format!("shape {:?}", desc.shape())));
     }
     check::rows(name, desc, dtype)

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::attention::interpret::Precision;
+use crate::snippet::interpret::Precision;
 use crate::tensor::Dtype;
 
 /// How results are rounded.

@@ -1,10 +1,10 @@
 //! Which keys a query sees, one score at a time.
 
 use super::tables::{Inputs, Table};
-use crate::attention::interpret::{Interpreter, Precision};
 use crate::attention::mask::{BatchCount, HeadCount, Mask};
-use crate::attention::snippet::SnippetKind;
+use crate::attention::snippets;
 use crate::error::SpecError;
+use crate::snippet::interpret::{Interpreter, Precision, Value};
 
 /// One score's place: batch, head, indices and the query's position.
 #[derive(Clone, Copy)]
@@ -21,8 +21,9 @@ impl Place {
         [self.batch, self.head, self.q_index, self.kv_index]
     }
 
-    pub(super) fn indices(&self) -> [u32; 4] {
-        self.axes().map(|index| index as u32)
+    /// As a caller's function takes them.
+    pub(super) fn arguments(&self) -> Vec<Value> {
+        self.axes().map(|index| Value::U32(index as u32)).to_vec()
     }
 }
 
@@ -111,7 +112,8 @@ impl Keeps {
                 Self::Blocks { block: block.map(|n| n as usize), keep: inputs.table(keep)? }
             }
             Mask::Wgsl(snippet) => {
-                Self::Program(Box::new(inputs.program(snippet, SnippetKind::Mask, precision)?))
+                let asked = (&snippets::MASK_MOD, snippet, snippets::MASK_FIELD);
+                Self::Program(Box::new(inputs.program(asked, precision)?))
             }
             Mask::PerHead(masks) => Self::PerHead(list(masks)?),
             Mask::And(masks) => Self::All(list(masks)?),
@@ -141,7 +143,7 @@ impl Keeps {
             Self::Blocks { block, keep } => {
                 keep.at(&[batch, head, q_index / block[0], kv_index / block[1]]) != 0.0
             }
-            Self::Program(program) => program.mask(place.indices(), pos_q)?,
+            Self::Program(program) => program.truth(place.arguments(), pos_q)?,
             Self::PerHead(masks) => match masks.get(head) {
                 Some(mask) => mask.keeps(place, pos_q)?,
                 None => false,

@@ -3,10 +3,10 @@
 use super::arithmetic::Arithmetic;
 use super::mask::Place;
 use super::tables::{Inputs, Table};
-use crate::attention::interpret::Interpreter;
 use crate::attention::score::ScoreModifier;
-use crate::attention::snippet::SnippetKind;
+use crate::attention::snippets;
 use crate::error::SpecError;
+use crate::snippet::interpret::{Interpreter, Value};
 
 /// A modifier with its tensors.
 pub(super) enum Change {
@@ -37,7 +37,8 @@ impl Change {
             ScoreModifier::Bias(name) => Self::Bias(inputs.table(name)?),
             ScoreModifier::Wgsl(snippet) => {
                 let precision = arithmetic.precision();
-                Self::Program(Box::new(inputs.program(snippet, SnippetKind::Score, precision)?))
+                let asked = (&snippets::SCORE_MOD, snippet, snippets::SCORE_FIELD);
+                Self::Program(Box::new(inputs.program(asked, precision)?))
             }
         })
     }
@@ -63,7 +64,10 @@ impl Change {
                 score - slope * (place.pos_q - pos_kv).abs() as f64
             }
             (Self::Bias(bias), Key::Own) => score + bias.at(&place.axes()),
-            (Self::Program(program), Key::Own) => program.score(score, place.indices(), pos_q)?,
+            (Self::Program(program), Key::Own) => {
+                let arguments = [Value::F32(score)].into_iter().chain(place.arguments());
+                program.number(arguments.collect(), pos_q)?
+            }
             // AttentionProblem refuses them beside a prefix: a prefix key has no index.
             (Self::Bias(_) | Self::Program(_), Key::Prefix { .. }) => {
                 let expected = "softcap or alibi beside a shared prefix";

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::attention::interpret::{AuxValues, Interpreter, Precision};
-use crate::attention::mask::Snippet;
 use crate::attention::problem::AttentionProblem;
-use crate::attention::snippet::{SnippetKind, parse};
 use crate::error::SpecError;
-use crate::tensor::{Dtype, HostTensor, Layout};
+use crate::snippet::Asked;
+use crate::snippet::interpret::{Interpreter, Precision};
+use crate::tensor::{HostTensor, Layout};
 
 /// A tensor's elements.
 pub(super) struct Table {
@@ -68,28 +67,15 @@ impl Inputs<'_> {
     /// A caller's function, with its tensors.
     pub(super) fn program(
         &self,
-        snippet: &Snippet,
-        kind: SnippetKind,
+        asked: Asked<'_>,
         precision: Precision,
     ) -> Result<Interpreter, SpecError> {
-        let mut types = Vec::new();
-        let mut values = Vec::new();
-        for name in &snippet.aux {
-            let numbers = self.table(name)?.values;
-            let is_i32 = self.tensor(name)?.dtype == Dtype::I32;
-            types.push((name.as_str(), is_i32));
-            let numbers = match is_i32 {
-                true => AuxValues::I32(numbers.into_iter().map(|x| x as i32).collect()),
-                false => AuxValues::F32(numbers),
-            };
-            values.push((name.clone(), numbers));
-        }
-        let field = match kind {
-            SnippetKind::Mask => "mask.wgsl",
-            SnippetKind::Score => "score.wgsl",
+        let values = |name: &String| {
+            self.table(name)?;
+            Ok((name.clone(), self.tensor(name)?))
         };
-        let parsed = parse(snippet, kind, &types, field)?;
-        Ok(Interpreter::new(parsed, values, precision))
+        let aux = asked.1.aux.iter().map(values).collect::<Result<Vec<_>, SpecError>>()?;
+        Interpreter::of_tensors(asked, &aux, precision)
     }
 
     fn tensor(&self, name: &str) -> Result<&HostTensor, SpecError> {

@@ -4,7 +4,7 @@ use naga::{ArraySize, Handle, Literal, Module, ScalarKind, Type, TypeInner};
 
 /// A value; an f32 is kept as f64.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     F32(f64),
     I32(i32),
     U32(u32),
@@ -16,14 +16,14 @@ pub(super) enum Value {
 
 /// What a pointer points at: a root and the indices from there.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) root: Root,
     pub(super) path: Vec<usize>,
 }
 
 /// A local variable by its slot, or an aux tensor by its place in the list.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Root {
+pub(crate) enum Root {
     Slot(usize),
     Aux(usize),
 }

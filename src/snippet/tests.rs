@@ -1,10 +1,29 @@
-use super::{AuxRewrite, ParsedSnippet, SnippetKind, parse};
-use crate::attention::Snippet;
+use naga::ScalarKind;
+
+use super::{Argument, AuxRewrite, ParsedSnippet, Signature, Snippet, parse};
 use crate::error::SpecError;
+
+const POS_Q: &[(&str, &str)] = &[("pos_q", "fn pos_q(b: u32, q: u32) -> i32 { return 0; }")];
+
+pub(super) static MASK: Signature = Signature {
+    name: "mask_mod",
+    text: "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool",
+    arguments: &[Argument::Uint; 4],
+    result: ScalarKind::Bool,
+    provided: POS_Q,
+};
+
+pub(super) static SCORE: Signature = Signature {
+    name: "score_mod",
+    text: "fn score_mod(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32",
+    arguments: &[Argument::Float, Argument::Uint, Argument::Uint, Argument::Uint, Argument::Uint],
+    result: ScalarKind::Float,
+    provided: POS_Q,
+};
 
 const AUX: &[(&str, bool)] = &[("rel", false), ("ids", true)];
 
-fn parse_text(text: &str, kind: SnippetKind) -> Result<ParsedSnippet, SpecError> {
+fn parse_text(text: &str, kind: &'static Signature) -> Result<ParsedSnippet, SpecError> {
     let aux = AUX.iter().map(|(name, _)| (*name).to_owned()).collect();
     parse(&Snippet { wgsl: text.to_owned(), aux }, kind, AUX, "score.wgsl")
 }
@@ -15,7 +34,7 @@ fn score(body: &str) -> String {
 
 /// Line, column and message of a refusal.
 fn refusal(text: &str) -> (u32, u32, String) {
-    match parse_text(text, SnippetKind::Score).expect_err(text) {
+    match parse_text(text, &SCORE).expect_err(text) {
         SpecError::Wgsl { field, line, column, message } => {
             assert_eq!(field, "score.wgsl");
             (line, column, message)
@@ -57,7 +76,7 @@ fn the_signature_is_the_contracts() {
     let (line, _, message) = refusal("\nfn score_mod(score: f32, b: i32) -> f32 { return score; }");
     assert!(line == 2 && message.contains("must be fn score_mod(score: f32, b: u32"), "{message}");
     let mask = "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> u32 { return 1u; }";
-    let error = parse_text(mask, SnippetKind::Mask).unwrap_err().to_string();
+    let error = parse_text(mask, &MASK).unwrap_err().to_string();
     assert!(error.contains("-> bool"), "{error}");
 }
 
@@ -95,7 +114,7 @@ fn aux_tensors_are_indexed_or_measured_only() {
         assert!(line == 2 && message.contains("rel is an aux tensor"), "{body}: {message}");
     }
     for body in ["return f32(2 & ids[h]) + f32(arrayLength(&rel));", "return rel[-1 + i32(q)];"] {
-        parse_text(&score(body), SnippetKind::Score).unwrap();
+        parse_text(&score(body), &SCORE).unwrap();
     }
 }
 
@@ -104,7 +123,7 @@ fn aux_names_must_be_words_of_their_own() {
     for name in ["rel-bias", "fn", "pos_q", "", "a b", "__x"] {
         let aux = vec![name.to_owned()];
         let snippet = Snippet { wgsl: score("return score;"), aux };
-        let error = parse(&snippet, SnippetKind::Score, &[(name, false)], "score.wgsl");
+        let error = parse(&snippet, &SCORE, &[(name, false)], "score.wgsl");
         assert!(error.unwrap_err().to_string().starts_with("score.aux: "), "{name}");
     }
 }
@@ -120,7 +139,7 @@ fn score_mod(score: f32, b: u32, h: u32, q: u32, kv: u32) -> F {
   return help(S(score, array<F, W>())) + rel[u32(ids[h + arrayLength(&rel)]) + 1u] + f32(pos_q(b, q));
 }
 @must_use fn W2() -> f32 { return 1.0; }";
-    let parsed = parse_text(text, SnippetKind::Score).unwrap();
+    let parsed = parse_text(text, &SCORE).unwrap();
     assert_eq!(parsed.globals, ["F", "S", "W", "W2", "help", "score_mod"]);
     let expected = "\
 const p_W = 3; // W stays in a comment
@@ -153,7 +172,7 @@ fn checks_are_needed_for_loops_and_unknown_indices() {
         ("switch h { case 0u: { return 1.0; } default: { return score; } }", false),
     ];
     for (body, expected) in cases {
-        let parsed = parse_text(&score(body), SnippetKind::Score).unwrap();
+        let parsed = parse_text(&score(body), &SCORE).unwrap();
         assert_eq!(parsed.needs_checks, expected, "{body}");
     }
 }

@@ -1,8 +1,8 @@
 //! What a snippet must not hold, found in the parsed module.
 
-use naga::{Expression, Function, Handle, Module, ScalarKind, Span, Statement, TypeInner};
+use naga::{Expression, Function, Handle, Module, Scalar, ScalarKind, Span, Statement, TypeInner};
 
-use super::SnippetKind;
+use super::{Argument, Signature};
 
 /// Something wrong, and where.
 pub(super) struct Finding {
@@ -61,24 +61,33 @@ pub(super) fn check_bodies(module: &Module) -> Result<(), Finding> {
 /// Finds the caller's function and holds its signature against the contract's.
 pub(super) fn find_function(
     module: &Module,
-    kind: SnippetKind,
+    signature: &Signature,
 ) -> Result<Handle<Function>, Finding> {
-    let named = |(_, function): &(_, &Function)| function.name.as_deref() == Some(kind.name());
+    let Signature { name, text, arguments, result, provided: _ } = *signature;
+    let named = |(_, function): &(_, &Function)| function.name.as_deref() == Some(name);
     let Some((handle, function)) = module.functions.iter().find(named) else {
-        let message = format!("no function {}; expected {}", kind.name(), kind.signature());
+        let message = format!("no function {name}; expected {text}");
         return Err(Finding::new(Span::new(0, 0), message));
     };
-    let kind_of = |ty| match module.types[ty].inner {
-        TypeInner::Scalar(scalar) if scalar.width == 4 || scalar.kind == ScalarKind::Bool => {
-            Some(scalar.kind)
+    let takes = |ty, expected: &Argument| match (&module.types[ty].inner, expected) {
+        (TypeInner::Scalar(Scalar::F32), Argument::Float)
+        | (TypeInner::Scalar(Scalar::U32), Argument::Uint) => true,
+        (TypeInner::Vector { size, scalar: Scalar::U32 }, Argument::Uints(expected)) => {
+            size == expected
         }
-        _ => None,
+        _ => false,
     };
-    let arguments: Vec<_> = function.arguments.iter().map(|arg| kind_of(arg.ty)).collect();
-    let result = function.result.as_ref().and_then(|result| kind_of(result.ty));
-    let expected: Vec<_> = kind.arguments().iter().copied().map(Some).collect();
-    if arguments != expected || result != Some(kind.result()) {
-        let message = format!("{} must be {}", kind.name(), kind.signature());
+    let gives = |ty| match module.types[ty].inner {
+        TypeInner::Scalar(scalar) => {
+            scalar.kind == result && (scalar.width == 4 || result == ScalarKind::Bool)
+        }
+        _ => false,
+    };
+    let fits = function.arguments.len() == arguments.len()
+        && function.arguments.iter().zip(arguments).all(|(got, asked)| takes(got.ty, asked))
+        && function.result.as_ref().is_some_and(|result| gives(result.ty));
+    if !fits {
+        let message = format!("{name} must be {text}");
         return Err(Finding::new(module.functions.get_span(handle), message));
     }
     Ok(handle)

@@ -1,9 +1,9 @@
-use super::{AuxValues, Interpreter, Precision};
-use crate::attention::Snippet;
-use crate::attention::snippet::{SnippetKind, parse};
+use super::{AuxValues, Interpreter, Precision, Value};
 use crate::error::SpecError;
+use crate::snippet::tests::{MASK, SCORE};
+use crate::snippet::{Signature, Snippet, parse};
 
-fn interpreter(text: &str, kind: SnippetKind, precision: Precision) -> Interpreter {
+fn interpreter(text: &str, kind: &'static Signature, precision: Precision) -> Interpreter {
     let aux = vec![
         ("rel".to_owned(), AuxValues::F32(vec![0.5, 1.5, 2.5])),
         ("ids".to_owned(), AuxValues::I32(vec![-7, 9])),
@@ -20,8 +20,10 @@ fn run_with(helpers: &str, body: &str) -> Result<f64, SpecError> {
     let text = format!(
         "fn score_mod(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32 {{ {body} }}\n{helpers}"
     );
-    let program = interpreter(&text, SnippetKind::Score, Precision::F64);
-    program.score(2.25, [1, 2, 5, 9], &|b, q| (100 * b + q) as i32)
+    let program = interpreter(&text, &SCORE, Precision::F64);
+    let indices = [1, 2, 5, 9].map(Value::U32);
+    let arguments = [Value::F32(2.25)].into_iter().chain(indices).collect();
+    program.number(arguments, &|b, q| (100 * b + q) as i32)
 }
 
 fn run(body: &str) -> f64 {
@@ -171,8 +173,9 @@ fn aux_tensors_and_positions_are_read() {
 fn a_mask_gives_a_bool() {
     let text = "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool {
         return abs(i32(q) - i32(kv)) <= 8 || q < 3u; }";
-    let program = interpreter(text, SnippetKind::Mask, Precision::F64);
-    let keeps = |q, kv| program.mask([0, 0, q, kv], &|_, q| q as i32).unwrap();
+    let program = interpreter(text, &MASK, Precision::F64);
+    let keeps =
+        |q, kv| program.truth([0, 0, q, kv].map(Value::U32).to_vec(), &|_, q| q as i32).unwrap();
     assert!(keeps(9, 1) && keeps(2, 99) && !keeps(12, 3));
 }
 
@@ -181,8 +184,9 @@ fn f32_precision_rounds_every_result() {
     let text =
         "fn score_mod(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32 { return score + 1e-9; }";
     let run = |precision| {
-        let program = interpreter(text, SnippetKind::Score, precision);
-        program.score(1.0, [0; 4], &|_, _| 0).unwrap()
+        let program = interpreter(text, &SCORE, precision);
+        let arguments = [Value::F32(1.0)].into_iter().chain([0; 4].map(Value::U32)).collect();
+        program.number(arguments, &|_, _| 0).unwrap()
     };
     assert_eq!(run(Precision::F32), 1.0);
     assert!(run(Precision::F64) > 1.0);

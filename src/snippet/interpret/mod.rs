@@ -1,4 +1,4 @@
-//! The caller's WGSL on the CPU: `mask_mod` and `score_mod` for the reference, in f64.
+//! The caller's WGSL on the CPU, in f64, for the references.
 //!
 //! What it cannot run is an error that names it and its place in the caller's text, never a wrong number. An index
 //! beyond an array gives its last element, as the kernels do.
@@ -14,11 +14,13 @@ mod value;
 use naga::{Function, Handle};
 
 use self::machine::Machine;
-use self::value::{Unsupported, Value};
-use super::snippet::ParsedSnippet;
+use self::value::Unsupported;
+use super::{Asked, ParsedSnippet, parse};
 use crate::error::SpecError;
+use crate::tensor::{Dtype, HostTensor};
 
 pub(crate) use self::operators::Precision;
+pub(crate) use self::value::Value;
 
 /// The elements of an aux tensor, flat.
 #[derive(Clone, Debug)]
@@ -61,11 +63,7 @@ pub(crate) struct Interpreter {
 
 impl Interpreter {
     /// Joins a snippet with its tensors: each by the name it was parsed with.
-    pub(crate) fn new(
-        parsed: ParsedSnippet,
-        aux: Vec<(String, AuxValues)>,
-        precision: Precision,
-    ) -> Self {
+    fn new(parsed: ParsedSnippet, aux: Vec<(String, AuxValues)>, precision: Precision) -> Self {
         let globals = parsed.module.global_variables.iter();
         let place = |name: &str| aux.iter().position(|(known, _)| known == name);
         let aux_of_global =
@@ -77,34 +75,53 @@ impl Interpreter {
         Self { parsed, aux, aux_of_global, pos_q, precision }
     }
 
-    /// `mask_mod(b, h, q, kv)`; `index` is `[b, h, q, kv]`.
+    /// Parses a snippet and joins it with its tensors.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub(crate) fn of_tensors(
+        (signature, snippet, field): Asked<'_>,
+        aux: &[(String, &HostTensor)],
+        precision: Precision,
+    ) -> Result<Self, SpecError> {
+        let is_i32 = |tensor: &HostTensor| tensor.dtype == Dtype::I32;
+        let types: Vec<(&str, bool)> =
+            aux.iter().map(|(name, tensor)| (name.as_str(), is_i32(tensor))).collect();
+        let parsed = parse(snippet, signature, &types, field)?;
+        let values = |tensor: &HostTensor| match is_i32(tensor) {
+            true => AuxValues::I32(tensor.to_f64().into_iter().map(|x| x as i32).collect()),
+            false => AuxValues::F32(tensor.to_f64()),
+        };
+        let aux = aux.iter().map(|(name, tensor)| (name.clone(), values(tensor))).collect();
+        Ok(Self::new(parsed, aux, precision))
+    }
+
+    /// The bool that the function gives for these arguments. `pos_q` is the kernel's, where the signature provides it.
     ///
     /// # Errors
     /// [`SpecError::Wgsl`] at what the interpreter cannot run.
-    pub(crate) fn mask(
+    pub(crate) fn truth(
         &self,
-        index: [u32; 4],
+        arguments: Vec<Value>,
         pos_q: &dyn Fn(u32, u32) -> i32,
     ) -> Result<bool, SpecError> {
-        match self.run(index.map(Value::U32).to_vec(), pos_q)? {
-            Some(Value::Bool(kept)) => Ok(kept),
+        match self.run(arguments, pos_q)? {
+            Some(Value::Bool(truth)) => Ok(truth),
             other => Err(self.wrong_result(other)),
         }
     }
 
-    /// `score_mod(score, b, h, q, kv)`; `index` is `[b, h, q, kv]`.
+    /// The number that the function gives for these arguments; the rest as [`Interpreter::truth`].
     ///
     /// # Errors
-    /// [`SpecError::Wgsl`] at what the interpreter cannot run.
-    pub(crate) fn score(
+    /// As [`Interpreter::truth`].
+    pub(crate) fn number(
         &self,
-        score: f64,
-        index: [u32; 4],
+        arguments: Vec<Value>,
         pos_q: &dyn Fn(u32, u32) -> i32,
     ) -> Result<f64, SpecError> {
-        let [b, h, q, kv] = index.map(Value::U32);
-        match self.run(vec![Value::F32(score), b, h, q, kv], pos_q)? {
-            Some(Value::F32(score)) => Ok(score),
+        match self.run(arguments, pos_q)? {
+            Some(Value::F32(number)) => Ok(number),
             other => Err(self.wrong_result(other)),
         }
     }

@@ -1,6 +1,7 @@
 //! The caller's WGSL: parsed, checked, and made fit to stand in a kernel.
 
 mod check;
+pub(crate) mod interpret;
 mod rewrite;
 mod scan;
 #[cfg(test)]
@@ -9,63 +10,60 @@ mod tests;
 use std::error::Error as _;
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{Function, Handle, Module, ScalarKind, Span};
+use naga::{Function, Handle, Module, ScalarKind, Span, VectorSize};
+
+use serde::{Deserialize, Serialize};
 
 use self::scan::Tokens;
-use super::mask::{Mask, Snippet};
-use super::problem::TensorDescs;
-use super::score::ScoreModifier;
-use super::spec::AttentionSpec;
 use crate::error::SpecError;
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, TensorDescs};
 
 pub(crate) use self::rewrite::AuxRewrite;
 
-/// Which function a snippet defines.
+/// WGSL of the caller's own, and the tensors it reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snippet {
+    /// The text: the function that the operator asks for, such as `fn mask_mod(…)`, and whatever helpers it needs.
+    pub wgsl: String,
+    /// Names of tensors, visible in the text as `array<f32>` or `array<i32>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aux: Vec<String>,
+}
+
+/// The function that a snippet defines.
+#[derive(Debug)]
+pub(crate) struct Signature {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// All of it in WGSL, as a refusal shows it.
+    pub(crate) text: &'static str,
+    /// What it takes.
+    pub(crate) arguments: &'static [Argument],
+    /// What it gives.
+    pub(crate) result: ScalarKind,
+    /// Functions of the kernel that it may call: names and declarations.
+    pub(crate) provided: &'static [(&'static str, &'static str)],
+}
+
+/// The type of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SnippetKind {
-    /// `mask_mod`.
-    Mask,
-    /// `score_mod`.
-    Score,
+pub(crate) enum Argument {
+    /// `f32`.
+    Float,
+    /// `u32`.
+    Uint,
+    /// A vector of u32.
+    Uints(VectorSize),
 }
 
-impl SnippetKind {
-    /// The function's name.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Mask => "mask_mod",
-            Self::Score => "score_mod",
-        }
-    }
-
-    const fn signature(self) -> &'static str {
-        match self {
-            Self::Mask => "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool",
-            Self::Score => "fn score_mod(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32",
-        }
-    }
-
-    const fn arguments(self) -> &'static [ScalarKind] {
-        use ScalarKind::{Float, Uint};
-        match self {
-            Self::Mask => &[Uint, Uint, Uint, Uint],
-            Self::Score => &[Float, Uint, Uint, Uint, Uint],
-        }
-    }
-
-    const fn result(self) -> ScalarKind {
-        match self {
-            Self::Mask => ScalarKind::Bool,
-            Self::Score => ScalarKind::Float,
-        }
-    }
-}
+/// A snippet, the function that it should define, and the field that holds it.
+pub(crate) type Asked<'a> = (&'static Signature, &'a Snippet, &'static str);
 
 /// A snippet that naga accepts and that keeps the contract.
 #[derive(Clone, Debug)]
 pub(crate) struct ParsedSnippet {
-    /// The module: the caller's text, then the aux tensors and `pos_q`.
+    /// The module: the caller's text, then the aux tensors and the functions that the kernel provides.
     pub(crate) module: Module,
     /// The caller's function in it.
     pub(crate) function: Handle<Function>,
@@ -125,17 +123,17 @@ impl Source {
 /// not take.
 pub(crate) fn parse(
     snippet: &Snippet,
-    kind: SnippetKind,
+    signature: &'static Signature,
     aux_types: &[(&str, bool)],
     field: &str,
 ) -> Result<ParsedSnippet, SpecError> {
     let source = Source { text: snippet.wgsl.clone(), field: field.to_owned() };
     let aux: Vec<String> = aux_types.iter().map(|(name, _)| (*name).to_owned()).collect();
-    check_aux_names(&aux, field)?;
+    check_aux_names(&aux, signature, field)?;
     let tokens =
         Tokens::of(&source.text).map_err(|error| source.error(error.offset, error.message))?;
     check_directives(&tokens, &source)?;
-    let module = naga::front::wgsl::parse_str(&module_text(&source.text, aux_types))
+    let module = naga::front::wgsl::parse_str(&module_text(&source.text, signature, aux_types))
         .map_err(|error| source.parse_error(&error))?;
     rewrite::check_aux_uses(&tokens, &aux).map_err(|found| {
         let name = found.name;
@@ -149,7 +147,7 @@ pub(crate) fn parse(
     check::check_declarations(&module, &aux).map_err(finding)?;
     check::check_bodies(&module).map_err(finding)?;
     validate(&module, &source)?;
-    let function = check::find_function(&module, kind).map_err(|found| {
+    let function = check::find_function(&module, signature).map_err(|found| {
         source.error(found.span.to_range().map_or(0, |range| range.start), found.message)
     })?;
     let globals = rewrite::own_globals(&tokens);
@@ -157,29 +155,13 @@ pub(crate) fn parse(
     Ok(ParsedSnippet { module, function, globals, needs_checks, source })
 }
 
-/// Every snippet of a spec, in the order of the tree and of the list.
-pub(super) fn snippets(spec: &AttentionSpec) -> Vec<(SnippetKind, &Snippet, &'static str)> {
-    let mut snippets = Vec::new();
-    spec.mask.walk(&mut |mask| {
-        if let Mask::Wgsl(snippet) = mask {
-            snippets.push((SnippetKind::Mask, snippet, "mask.wgsl"));
-        }
-    });
-    for modifier in &spec.score {
-        if let ScoreModifier::Wgsl(snippet) = modifier {
-            snippets.push((SnippetKind::Score, snippet, "score.wgsl"));
-        }
-    }
-    snippets
-}
-
 /// Parses a snippet against the tensors that its aux names stand for.
 ///
 /// # Errors
 /// As [`parse`]; [`SpecError::MissingTensor`].
-pub(super) fn parse_with(
+pub(crate) fn parse_with(
     tensors: &TensorDescs,
-    (kind, snippet, field): (SnippetKind, &Snippet, &str),
+    (signature, snippet, field): Asked<'_>,
 ) -> Result<ParsedSnippet, SpecError> {
     let mut aux_types = Vec::new();
     for name in &snippet.aux {
@@ -189,7 +171,7 @@ pub(super) fn parse_with(
         })?;
         aux_types.push((name.as_str(), desc.dtype == Dtype::I32));
     }
-    parse(snippet, kind, &aux_types, field)
+    parse(snippet, signature, &aux_types, field)
 }
 
 impl ParsedSnippet {
@@ -210,7 +192,7 @@ impl ParsedSnippet {
 }
 
 /// The declarations stand behind the caller's text, so that its places are the module's.
-fn module_text(text: &str, aux_types: &[(&str, bool)]) -> String {
+fn module_text(text: &str, signature: &Signature, aux_types: &[(&str, bool)]) -> String {
     let mut module = format!("{text}\n");
     for (binding, (name, is_i32)) in aux_types.iter().enumerate() {
         let element = if *is_i32 { "i32" } else { "f32" };
@@ -218,11 +200,14 @@ fn module_text(text: &str, aux_types: &[(&str, bool)]) -> String {
             "@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;\n"
         ));
     }
-    module.push_str("fn pos_q(b: u32, q: u32) -> i32 { return 0; }\n");
+    for (_, declaration) in signature.provided {
+        module.push_str(declaration);
+        module.push('\n');
+    }
     module
 }
 
-fn check_aux_names(aux: &[String], field: &str) -> Result<(), SpecError> {
+fn check_aux_names(aux: &[String], signature: &Signature, field: &str) -> Result<(), SpecError> {
     let field = || format!("{}.aux", field.trim_end_matches(".wgsl"));
     for (index, name) in aux.iter().enumerate() {
         let declaration = format!("var<private> {name}: f32;");
@@ -231,7 +216,8 @@ fn check_aux_names(aux: &[String], field: &str) -> Result<(), SpecError> {
         if !is_word || naga::front::wgsl::parse_str(&declaration).is_err() {
             return Err(SpecError::value(field(), "names that WGSL takes", format!("{name:?}")));
         }
-        if name == "pos_q" || aux[..index].contains(name) {
+        let provided = signature.provided.iter().any(|(known, _)| known == name);
+        if provided || aux[..index].contains(name) {
             return Err(SpecError::value(field(), "names that are not taken yet", name));
         }
     }

@@ -1,0 +1,166 @@
+//! Side tensors: what a question names beside its rows, and the caller's functions that read it.
+
+use crate::error::PlanError;
+use crate::fused::source::{KernelSource, Launch, bound_range};
+use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
+use crate::snippet::{Asked, AuxRewrite, parse_with};
+use crate::tensor::{Dtype, TensorDescs};
+
+const PACK_SIZE: u32 = 128;
+
+/// How the kernels of a question bind its side tensors.
+pub(crate) struct Sides<'a> {
+    tensors: &'a TensorDescs,
+    limits: &'a GpuLimits,
+    /// Those that share a binding.
+    packed: Vec<String>,
+    /// The scratch buffer that those lie in.
+    scratch: usize,
+}
+
+impl<'a> Sides<'a> {
+    /// Where a kernel would bind more tensors than the device takes, the smallest side tensors are packed into one
+    /// buffer, no more than needed. `core` is how many other bindings a kernel has.
+    pub fn new(
+        tensors: &'a TensorDescs,
+        mut names: Vec<String>,
+        core: u32,
+        scratch: usize,
+        limits: &'a GpuLimits,
+    ) -> Self {
+        names.sort_by_key(|name| (tensors[name].layout.len(), name.clone()));
+        names.dedup();
+        let room = limits.storage_buffers.saturating_sub(core) as usize;
+        if names.len() > room {
+            names.truncate(names.len() + 1 - room.max(1));
+        } else {
+            names.clear();
+        }
+        Self { tensors, limits, packed: names, scratch }
+    }
+
+    /// The name that a side tensor has in kernels: the caller's need not be one of WGSL's.
+    pub fn id(&self, name: &str) -> String {
+        side_id(self.tensors, name)
+    }
+
+    /// Bytes of the buffer of packed ones; 0 where there is none.
+    pub fn scratch_bytes(&self) -> u64 {
+        if self.packed.is_empty() { 0 } else { self.buffer().size }
+    }
+
+    /// Makes a side tensor readable, once a kernel: `sideN_get(i)`, `params.sideN_len`. Elements `range` are bound where
+    /// it is not packed.
+    pub fn bind(&self, source: &mut KernelSource, name: &str, range: (u64, u64)) {
+        let (id, desc) = (self.id(name), &self.tensors[name]);
+        if source.has_param(&format!("{id}_len")) {
+            return;
+        }
+        source.params.u32(format!("{id}_len"), desc.layout.len() as u32);
+        match self.packed_first(name) {
+            Some(first) => {
+                source.bind("sides", "u32", false, self.buffer());
+                source.params.u32(format!("{id}_first"), first);
+                source.packed_reader(&id, "sides", desc.dtype);
+            }
+            None => self.bind_alone(source, name, range),
+        }
+    }
+
+    /// First and one past the last element of a whole tensor, which has no gaps.
+    pub fn whole(&self, name: &str) -> (u64, u64) {
+        let layout = &self.tensors[name].layout;
+        (layout.offset, layout.offset + layout.len())
+    }
+
+    fn bind_alone(&self, source: &mut KernelSource, name: &str, (first, end): (u64, u64)) {
+        let (id, desc) = (self.id(name), &self.tensors[name]);
+        let alignment = self.limits.storage_alignment;
+        let (bound, origin) = bound_range(name, desc.dtype, first, end, alignment);
+        source.bind(&id, KernelSource::side_element(desc.dtype), false, bound);
+        source.params.u32(format!("{id}_first"), origin.wrapping_add(desc.layout.offset as u32));
+        source.side_reader(&id, desc.dtype);
+    }
+
+    /// Where a packed side tensor starts among the packed ones, in words.
+    fn packed_first(&self, name: &str) -> Option<u32> {
+        let lens = self.packed.iter().take_while(|known| *known != name);
+        let first: u64 = lens.map(|known| self.tensors[known].layout.len()).sum();
+        self.packed.iter().any(|known| known == name).then_some(first as u32)
+    }
+
+    fn buffer(&self) -> Bound {
+        let lens = self.packed.iter().map(|name| self.tensors[name].layout.len());
+        let size = (lens.sum::<u64>() * 4).max(4);
+        Bound { slot: Slot::Scratch(self.scratch), offset: 0, size }
+    }
+
+    /// Copies the packed side tensors to their places, as 32-bit words: once for all slices.
+    pub fn pack_steps(&self) -> Result<Vec<Step>, PlanError> {
+        self.packed.iter().map(|name| self.pack_step(name)).collect()
+    }
+
+    fn pack_step(&self, name: &str) -> Result<Step, PlanError> {
+        let len = self.tensors[name].layout.len();
+        let mut source = KernelSource::default();
+        source.const_u32("WORKGROUP_SIZE", PACK_SIZE);
+        source.params.u32("count", len as u32);
+        source.params.u32("sides_first", self.packed_first(name).unwrap_or(0));
+        source.bind("sides", "u32", true, self.buffer());
+        self.bind_alone(&mut source, name, self.whole(name));
+        let get = format!("{}_get", self.id(name));
+        let bits = match self.tensors[name].dtype {
+            Dtype::Bool => format!("u32({get}(i))"),
+            _ => format!("bitcast<u32>({get}(i))"),
+        };
+        source.accessor(&format!("fn side_bits(i: u32) -> u32 {{ return {bits}; }}\n"));
+        source.fragment("common/pack.wgsl", include_str!("../../shaders/common/pack.wgsl"));
+        let grid = fold_grid("packing", len.div_ceil(u64::from(PACK_SIZE)), self.limits)?;
+        Ok(source.step(Launch {
+            entry: "common_pack",
+            workgroup_size: PACK_SIZE,
+            workgroup_bytes: 0,
+            checked: false,
+            grid,
+        }))
+    }
+
+    /// Adds a caller's functions under names of their own, `PREFIXname`; says whether they must run checked.
+    pub fn snippet(
+        &self,
+        source: &mut KernelSource,
+        asked: Asked<'_>,
+        prefix: &str,
+    ) -> Result<bool, PlanError> {
+        let (_, snippet, field) = asked;
+        let parsed = parse_with(self.tensors, asked).map_err(|error| PlanError::Unsupported {
+            what: field.to_owned(),
+            reason: error.to_string(),
+        })?;
+        for name in &snippet.aux {
+            self.bind(source, name, self.whole(name));
+            let id = self.id(name);
+            let kind = if self.tensors[name].dtype == Dtype::I32 { "i32" } else { "f32" };
+            let text = format!(
+                "fn {id}_aux(i: u32) -> {kind} {{ return {id}_get(min(i, max(params.{id}_len, 1u) - 1u)); }}\n"
+            );
+            source.fragment(&format!("aux {name}"), text);
+        }
+        let text = parsed.rewrite(prefix, &|word| {
+            let known = snippet.aux.iter().any(|name| name == word);
+            known.then(|| AuxRewrite {
+                accessor: format!("{}_aux", self.id(word)),
+                length: format!("params.{}_len", self.id(word)),
+            })
+        });
+        source.fragment(&format!("{field} of the caller, {prefix}"), text);
+        Ok(parsed.needs_checks)
+    }
+}
+
+/// As [`Sides::id`].
+pub(crate) fn side_id(tensors: &TensorDescs, name: &str) -> String {
+    let index = tensors.keys().position(|known| known == name);
+    format!("side{}", index.unwrap_or_default())
+}
