@@ -62,18 +62,31 @@ fn place_in(index: u32, sides: vec3<u32>) -> vec3<u32> {
     return vec3(index / (sides.y * sides.z), index / sides.z % sides.y, index % sides.z);
 }
 
-// Keys that query `index` of a class sees. The leader is the query of its group that the window is laid around.
-fn window_of(index: vec3<u32>, len: vec3<u32>) -> Window {
-    let leader = min(index / STRIDE * STRIDE + LEADER, len - 1u);
-    let first = max(leader, BEFORE) - BEFORE;
-    if (CLIP) { return Window(first, min(select(leader + AFTER, index, CAUSAL) + 1u, len)); }
-    let shifted = select(min(first, len - WINDOW), first, CAUSAL);
-    return Window(shifted, select(shifted + WINDOW, min(index + 1u, len), CAUSAL));
+// Keys that query `index` of a class sees: those around the leader, a query of its group. GROUP_PAD: the first group may
+// begin before the class.
+fn window_of(index: vec3<u32>, len: vec3<u32>, window: vec3<u32>) -> Window {
+    let before = select(window / 2u, window - 1u, CAUSAL);
+    let middle = (index + GROUP_PAD) / STRIDE * STRIDE + LEADER;
+    let leader = min(max(middle, GROUP_PAD) - GROUP_PAD, len - 1u);
+    let first = max(leader, before) - before;
+    if (CLIP) {
+        let reach = before + GROUP_PAD;
+        let cut_first = max(middle, reach) - reach;
+        let cut_end = min(middle + (window + 1u) / 2u - GROUP_PAD, len);
+        return Window(select(cut_first, first, CAUSAL), select(cut_end, min(index + 1u, len), CAUSAL));
+    }
+    let shifted = select(min(first, len - window), first, CAUSAL);
+    return Window(shifted, select(shifted + window, min(index + 1u, len), CAUSAL));
+}
+
+// The token of a window's key.
+fn key_token(q: Query, key: u32) -> vec3<u32> {
+    return q.key_first + DILATION * unpack(key);
 }
 
 fn domain_row(block: Block, r: u32) -> Row {
     let index = block.query_first + place_in(r, QUERY_BOX);
-    let window = window_of(index, block.len);
+    let window = window_of(index, block.len, domain_window(block.head));
     let query = Query(
         block.origin + DILATION * index, block.origin + DILATION * block.key_first,
         pack(window.first - block.key_first), pack(window.end - 1u - block.key_first) | KEY_GUARDS,
@@ -108,7 +121,7 @@ fn domain_key(block: Block, tile: u32, c: u32) -> u32 {
     return select(NO_KEY, pack(at), (c < KEY_BOX_VOLUME) & all(at < block.span));
 }
 
-fn mask_keeps(b: u32, h: u32, q: Query, key: u32) -> bool {
+fn window_keeps(q: Query, key: u32) -> bool {
     let inside = ((key | KEY_GUARDS) - q.window_first) & (q.window_last - key) & KEY_GUARDS;
     return (inside == KEY_GUARDS) | (HAS_EXTRA & (key >= EXTRA_FIRST));
 }
@@ -120,7 +133,7 @@ fn domain_tile_state(block: Block, tile: u32) -> u32 {
     let first = place_in(tile, KEY_BOXES) * KEY_BOX;
     if (any(first >= block.span)) { return EMPTY_TILE; }
     let full = all(first >= block.full_first) & all(first + KEY_BOX <= block.full_end);
-    return select(PARTIAL_TILE, FULL_TILE, full & (KEY_BOX_VOLUME == TILE_KV));
+    return select(PARTIAL_TILE, FULL_TILE, full & (KEY_BOX_VOLUME == TILE_KV) & !HAS_MASK_MOD);
 }
 
 fn domain_block(workgroup: u32) -> Block {
@@ -136,20 +149,28 @@ fn domain_block(workgroup: u32) -> Block {
     block.kv_head = block.head / GROUP_SIZE;
     block.origin = place_in(class_number % CLASSES, DILATION);
     block.len = (domain_extents() - block.origin + DILATION - 1u) / DILATION;
-    block.query_first = place_in(number % box_count, boxes) * QUERY_BOX;
-    block.query_end = min(block.query_first + QUERY_BOX, block.len);
+    // The first box may begin before the class.
+    let place = place_in(number % box_count, boxes) * QUERY_BOX;
+    block.query_first = max(place, BOX_PAD) - BOX_PAD;
+    block.query_end = min(place + QUERY_BOX - BOX_PAD, block.len);
     // The surplus of a folded grid, and boxes that a shorter class does not have: no rows, no tiles.
     if (number >= params.workgroups || any(block.query_first >= block.len)) {
         block.query_end = vec3(0u);
         return block;
     }
-    let low = window_of(block.query_first, block.len);
-    let high = window_of(block.query_end - 1u, block.len);
+    let window = domain_window(block.head);
+    let low = window_of(block.query_first, block.len, window);
+    let high = window_of(block.query_end - 1u, block.len, window);
     block.key_first = low.first;
     block.span = high.end - low.first;
     block.full_first = high.first - low.first;
     block.full_end = low.end - low.first;
     block.tile_end = WINDOW_TILES;
+    if (WINDOWS_DIFFER && !HAS_EXTRA) {
+        // A smaller window has its last tile earlier.
+        let last = (block.span - 1u) / KEY_BOX;
+        block.tile_end = (last.x * KEY_BOXES.y + last.y) * KEY_BOXES.z + last.z + 1u;
+    }
     block.kv_end = pack(block.span - 1u) + 1u;
     if (HAS_EXTRA) {
         block.tile_end += (params.extra + TILE_KV - 1u) / TILE_KV;

@@ -1,7 +1,6 @@
 //! Attention on the CPU: the contract's formula, literally, in f64; and the same as a plain, unfused implementation
 //! would compute it, whose error is the measure for the kernels'.
 
-mod arithmetic;
 mod mask;
 mod merge;
 mod row;
@@ -14,10 +13,10 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use self::arithmetic::Arithmetic;
 use self::row::Question;
 use super::problem::AttentionProblem;
 use crate::error::SpecError;
+use crate::fused::arithmetic::Arithmetic;
 use crate::tensor::HostTensor;
 
 pub use self::merge::merge_reference;

@@ -1,5 +1,6 @@
 //! The tile core of every fused attention: what a kernel is made of, and which tiles it may have.
 
+pub(crate) mod arithmetic;
 pub(crate) mod forward;
 pub(crate) mod merge;
 pub(crate) mod sides;

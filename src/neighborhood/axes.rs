@@ -13,7 +13,9 @@ pub(super) const MAX_TOKENS: u32 = 1 << 29;
 #[derive(Clone, Copy)]
 pub(super) struct WindowFields<'a> {
     pub window: &'a [u32],
+    pub head_windows: &'a [Vec<u32>],
     pub stride: &'a [u32],
+    pub group_offset: &'a [u32],
     pub dilation: &'a [u32],
     pub causal: &'a [bool],
     pub border: Border,
@@ -23,13 +25,28 @@ pub(super) struct WindowFields<'a> {
 impl WindowFields<'_> {
     /// The number of axes.
     pub fn rank(&self) -> Result<usize, SpecError> {
-        let rank = self.window.len();
+        let each = "one number for each of one to three axes";
+        let (field, rank) = match self.head_windows.first() {
+            Some(first) => ("head_windows[0]", first.len()),
+            None => ("window", self.window.len()),
+        };
         if !(1..=3).contains(&rank) {
-            let expected = "one number for each of one to three axes";
-            return Err(SpecError::value("window", expected, rank));
+            return Err(SpecError::value(field, each, rank));
+        }
+        for (head, window) in self.head_windows.iter().enumerate() {
+            if window.len() != rank {
+                let (field, got) = (format!("head_windows[{head}]"), window.len());
+                return Err(SpecError::value(field, format!("{rank} entries as [0] has"), got));
+            }
+        }
+        let widest = self.widest(rank);
+        if !self.window.is_empty() && self.window != widest {
+            let expected = format!("{widest:?}, the largest of head_windows, or none");
+            return Err(SpecError::value("window", expected, format!("{:?}", self.window)));
         }
         for (field, len) in [
             ("stride", self.stride.len()),
+            ("group_offset", self.group_offset.len()),
             ("dilation", self.dilation.len()),
             ("causal", self.causal.len()),
         ] {
@@ -41,25 +58,49 @@ impl WindowFields<'_> {
         Ok(rank)
     }
 
-    /// The axes over the tokens that `tensors`, the first of which decides, have along each.
+    /// The largest window along each axis.
+    fn widest(&self, rank: usize) -> Vec<u32> {
+        if self.head_windows.is_empty() {
+            return self.window.to_vec();
+        }
+        let of_axis = |axis: usize| self.head_windows.iter().map(|window| window[axis]).max();
+        (0..rank).map(|axis| of_axis(axis).unwrap_or(1)).collect()
+    }
+
+    /// The axes over the tokens that `tensors`, the first of which decides, have along each; with windows by head, those
+    /// of the largest.
     pub fn axes(&self, tensors: &TensorDescs, names: &[&str]) -> Result<Vec<Axis>, SpecError> {
-        let spatial = self.spatial(tensors, names)?;
+        let rank = self.rank()?;
+        let spatial = self.spatial(tensors, names, rank)?;
+        for (head, window) in self.head_windows.iter().enumerate() {
+            self.axes_of(&spatial, window, &format!(" of head {head}"))?;
+        }
+        self.axes_of(&spatial, &self.widest(rank), "")
+    }
+
+    /// The axes of a window, whose head a refusal names.
+    fn axes_of(&self, spatial: &[u32], window: &[u32], head: &str) -> Result<Vec<Axis>, SpecError> {
         let axis = |(number, &extent): (usize, &u32)| {
             let axis = Axis {
                 extent,
-                window: self.window[number],
+                window: window[number],
                 stride: self.stride.get(number).copied().unwrap_or(1),
+                group_offset: self.group_offset.get(number).copied().unwrap_or(0),
                 dilation: self.dilation.get(number).copied().unwrap_or(1),
                 causal: self.causal.get(number).copied().unwrap_or(false),
                 clip: self.border == Border::Clip,
             };
-            check_axis(number, &axis).map(|()| axis)
+            check_axis(&format!("axis {number}{head}"), &axis).map(|()| axis)
         };
         spatial.iter().enumerate().map(axis).collect()
     }
 
-    fn spatial(&self, tensors: &TensorDescs, names: &[&str]) -> Result<Vec<u32>, SpecError> {
-        let rank = self.window.len();
+    fn spatial(
+        &self,
+        tensors: &TensorDescs,
+        names: &[&str],
+        rank: usize,
+    ) -> Result<Vec<u32>, SpecError> {
         let (first, others) = (names[0], &names[1..]);
         let found = &tensors[first].shape()[1..=rank];
         for name in others {
@@ -85,10 +126,10 @@ impl WindowFields<'_> {
     }
 }
 
-fn check_axis(number: usize, axis: &Axis) -> Result<(), SpecError> {
-    let Axis { extent, window, stride, dilation, .. } = *axis;
+fn check_axis(place: &str, axis: &Axis) -> Result<(), SpecError> {
+    let Axis { extent, window, stride, group_offset, dilation, causal: _, clip: _ } = *axis;
     let wrong = |field: &str, expected: String, got: String| {
-        Err(SpecError::value(format!("{field} of axis {number}"), expected, got))
+        Err(SpecError::value(format!("{field} of {place}"), expected, got))
     };
     for (field, value) in [("window", window), ("stride", stride), ("dilation", dilation)] {
         if value < 1 {
@@ -97,6 +138,10 @@ fn check_axis(number: usize, axis: &Axis) -> Result<(), SpecError> {
     }
     if stride > window {
         return wrong("stride", format!("at most the window, {window}"), stride.to_string());
+    }
+    if group_offset >= stride {
+        let expected = format!("below the stride, {stride}");
+        return wrong("group_offset", expected, group_offset.to_string());
     }
     let reach = u64::from(window) * u64::from(dilation);
     if reach > u64::from(extent) {

@@ -1,7 +1,9 @@
 //! The kernel of neighborhood attention: what it is made of and what it binds.
 
+use super::modifiers;
 use super::plan::Context;
 use super::problem::NeighborhoodProblem;
+use super::score::NeighborhoodScore;
 use super::spec::NeighborhoodOutput;
 use crate::error::PlanError;
 use crate::fused::forward::{Forward, score_constants};
@@ -22,7 +24,8 @@ pub(super) fn element_range(
     let group = problem.extents.group_size();
     let heads = match name {
         "q" | "out" | "lse" => slice.kv_heads.start * group..slice.kv_heads.end * group,
-        _ => slice.kv_heads.clone(),
+        "k" | "v" | "extra_k" | "extra_v" => slice.kv_heads.clone(),
+        _ => return (layout.offset, layout.offset + layout.len()), // the caller's, without gaps
     };
     let head_axis = head_axis(problem, name);
     let (mut first, mut last) = (layout.offset, layout.offset);
@@ -127,17 +130,17 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     source.const_vec3("KEY_SHIFT", packing.shifts);
     source.const_vec3("KEY_MASK", packing.masks);
     source.const_u32("KEY_GUARDS", packing.guards);
-    source.const_vec3("WINDOW", axes.map(|axis| axis.window));
     source.const_vec3("STRIDE", axes.map(|axis| axis.stride));
     source.const_vec3("DILATION", axes.map(|axis| axis.dilation));
     source.const_vec3("CAUSAL", axes.map(|axis| axis.causal));
     source.const_bool("CLIP", axes.iter().any(|axis| axis.clip));
-    // The leader's place in its group, and the keys before and after it.
+    // The leader's place in its group, and places by which the first group and the first box begin before the class.
     let leader = axes.map(|a| if a.causal { a.stride - 1 } else { a.stride / 2 });
-    let before = axes.map(|a| if a.causal { a.window - 1 } else { a.window / 2 });
     source.const_vec3("LEADER", leader);
-    source.const_vec3("BEFORE", before);
-    source.const_vec3("AFTER", axes.map(|axis| axis.window.div_ceil(2) - 1));
+    source.const_vec3("GROUP_PAD", axes.map(|axis| axis.group_pad()));
+    let side = |i: usize| tiles.query_box.0[i];
+    source.const_vec3("BOX_PAD", std::array::from_fn(|i| axes[i].box_pad(side(i))));
+    head_windows(context, source);
     source.const_u32("CLASSES", context.classes());
     source.const_u32("GROUP_SIZE", context.problem.extents.group_size());
     source.params.u32("workgroup_first", first);
@@ -164,15 +167,45 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     source.fragment("neighborhood/domain.wgsl", text);
 }
 
-/// The score is q · k, scaled where the exponent does not take the scale, and softmax without a sink.
-fn weights(context: &Context<'_>, source: &mut KernelSource) {
+/// `domain_window(h)`: a constant, or from a list by query head.
+fn head_windows(context: &Context<'_>, source: &mut KernelSource) {
+    let windows = &context.problem.spec.head_windows;
+    let differ = windows.iter().any(|window| *window != windows[0]);
+    source.const_bool("WINDOWS_DIFFER", differ);
+    let window = if differ {
+        let missing = 3 - context.problem.axes.len();
+        let mut numbers = Vec::new();
+        for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
+            if axis < missing {
+                numbers.push("1u".to_owned());
+                continue;
+            }
+            let list: Vec<i32> = windows.iter().map(|w| w[axis - missing] as i32).collect();
+            source.params.i32_list(format!("window_{letter}"), &list);
+            numbers.push(format!("u32(params.window_{letter}[h / 4u][h % 4u])"));
+        }
+        format!("vec3({})", numbers.join(", "))
+    } else {
+        source.const_vec3("WINDOW", context.axes.map(|axis| axis.window));
+        "WINDOW".to_owned()
+    };
+    source.accessor(&format!("fn domain_window(h: u32) -> vec3<u32> {{ return {window}; }}\n"));
+}
+
+/// What turns q · k into weights: softmax without a sink of scores that the caller may change and mask; says whether
+/// the caller's functions must run checked.
+fn weights(context: &Context<'_>, source: &mut KernelSource) -> Result<bool, PlanError> {
+    let spec = &context.problem.spec;
     let scale = context.problem.softmax_scale();
-    score_constants(source, scale, scale > 0.0, false);
+    let calls = |modifier: &NeighborhoodScore| matches!(modifier, NeighborhoodScore::Wgsl(_));
+    let may_mask = spec.score.iter().any(calls);
+    score_constants(source, scale, spec.score.is_empty() && scale > 0.0, may_mask);
     source.const_bool("HAS_SINK", false);
     source.accessor("fn sink_logit(h: u32) -> f32 { return 0.0; }\n");
-    source.accessor("fn score_modify(score: f32, b: u32, h: u32, q: Query, key: u32) -> f32 { return score; }\n");
+    let checked = modifiers::score(context, source, may_mask)?;
     let text = include_str!("../../shaders/fused/normaliser_softmax.wgsl");
     source.fragment("fused/normaliser_softmax.wgsl", text);
+    Ok(checked)
 }
 
 /// Binds out and lse as asked for, with their writers.
@@ -225,15 +258,17 @@ pub(super) fn forward_step(
     };
     let asked = forward.constants(&mut source);
     inputs(context, &mut source, asked);
+    source.const_bool("HAS_MASK_MOD", context.problem.spec.mask.is_some());
     domain(context, &mut source, first, count);
-    weights(context, &mut source);
+    let mut checked = modifiers::mask(context, &mut source)?;
+    checked |= weights(context, &mut source)?;
     outputs(context, &mut source);
     forward.body(&mut source);
     Ok(source.step(Launch {
         entry: forward.entry(),
         workgroup_size: tiles.workgroup_size(),
         workgroup_bytes: tiles.workgroup_bytes(e.head_dim, e.value_dim),
-        checked: false,
+        checked,
         grid: fold_grid("neighborhood attention", u64::from(count), context.limits)?,
     }))
 }

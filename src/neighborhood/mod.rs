@@ -19,16 +19,21 @@
 
 mod axes;
 mod kernel;
+mod modifiers;
 mod plan;
 mod problem;
 mod reference;
+mod score;
 mod simulate;
+mod snippets;
 mod spec;
 mod tiles;
 mod window;
 
+pub use crate::snippet::Snippet;
 pub use problem::{NeighborhoodExtents, NeighborhoodProblem, TensorDescs};
 pub use reference::{NeighborhoodReference, plain, reference};
+pub use score::NeighborhoodScore;
 pub use simulate::{BoxChoice, Simulation, StrideChoice, search_boxes, search_strides, simulate};
 pub use spec::{Border, NeighborhoodOutput, NeighborhoodSpec};
 pub use tiles::{NeighborhoodTiles, TileBox};

@@ -6,9 +6,11 @@
 use super::kernel::{element_range, forward_step};
 use super::problem::NeighborhoodProblem;
 use super::simulate::{candidate_tiles, simulate};
+use super::snippets;
 use super::tiles::{NeighborhoodTiles, Packing};
 use super::window::Axis;
 use crate::error::PlanError;
+use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
@@ -23,6 +25,7 @@ pub(super) struct Context<'a> {
     pub packing: Packing,
     pub axes: [Axis; 3],
     pub slice: Slice,
+    pub sides: Sides<'a>,
 }
 
 impl Operator for NeighborhoodProblem {
@@ -49,11 +52,13 @@ impl Operator for NeighborhoodProblem {
             what: format!("a window of {:?} keys", self.spec.window),
             reason: format!("coordinates of a block's keys outgrow one word with {tiles}"),
         })?;
-        let mut steps = Vec::new();
+        let mut steps = sides(self, limits).pack_steps()?;
         for slice in
             slices(e.batch, e.kv_heads, limits, |slice| largest_binding(self, limits, slice))?
         {
-            let context = Context { problem: self, limits, tiles: *tiles, packing, axes, slice };
+            let sides = sides(self, limits);
+            let tiles = *tiles;
+            let context = Context { problem: self, limits, tiles, packing, axes, slice, sides };
             let workgroups = context.workgroups();
             let most = context.workgroups_a_dispatch();
             for first in (0..workgroups).step_by(most as usize) {
@@ -61,7 +66,7 @@ impl Operator for NeighborhoodProblem {
                 steps.push(forward_step(&context, first as u32, count as u32)?);
             }
         }
-        Ok(Plan { steps, scratch: Vec::new() })
+        Ok(Plan { steps, scratch: vec![sides(self, limits).scratch_bytes()] })
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
@@ -107,6 +112,13 @@ impl Context<'_> {
     }
 }
 
+/// How aux tensors are bound beside the rows that a question has.
+fn sides<'a>(problem: &'a NeighborhoodProblem, limits: &'a GpuLimits) -> Sides<'a> {
+    let names = snippets::aux_names(&problem.spec);
+    let core = problem.tensors.len() - names.len();
+    Sides::new(&problem.tensors, names, core as u32, 0, limits)
+}
+
 /// The largest binding of a slice, with its name.
 fn largest_binding(
     problem: &NeighborhoodProblem,
@@ -119,5 +131,6 @@ fn largest_binding(
         let bytes = end.saturating_sub(first).saturating_mul(desc.dtype.bytes());
         (name.clone(), bytes.saturating_add(slack))
     });
-    tensors.max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
+    let packed = ("packed aux tensors".to_owned(), sides(problem, limits).scratch_bytes());
+    tensors.chain([packed]).max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use ordered_float::OrderedFloat;
 
 use super::axes::{MAX_TOKENS, WindowFields, check_core, shape_over};
+use super::score::NeighborhoodScore;
+use super::snippets;
 use super::spec::{NeighborhoodOutput, NeighborhoodSpec};
 use super::window::Axis;
 use crate::error::SpecError;
@@ -13,6 +15,9 @@ use crate::tensor::check::{self, Output, missing};
 use crate::tensor::{Dtype, TensorDesc};
 
 pub use crate::tensor::TensorDescs;
+
+/// Most windows of heads: a kernel's params hold three numbers for each.
+const MAX_HEAD_WINDOWS: usize = 4096;
 
 /// Inputs that every question has.
 const CORE: [&str; 3] = ["q", "k", "v"];
@@ -24,7 +29,7 @@ pub struct NeighborhoodProblem {
     pub spec: NeighborhoodSpec,
     /// The extents.
     pub extents: NeighborhoodExtents,
-    /// The axes, first to last.
+    /// The axes, first to last; where windows differ by head, with the largest along each.
     pub axes: Vec<Axis>,
     /// Every tensor, inputs and outputs.
     pub tensors: TensorDescs,
@@ -72,10 +77,14 @@ impl NeighborhoodProblem {
         let axes = windows.axes(tensors, &CORE)?;
         let mut extents = extents_of(spec, tensors, rank)?;
         extents.extra = extra_of(spec, tensors, &extents)?;
+        check_head_windows(spec, &extents)?;
+        snippets::check(spec, rank, tensors)?;
         let spec = with_defaults(spec, &extents, &axes);
-        let known = ["q", "k", "v", "extra_k", "extra_v", "out", "lse"];
+        let mut known =
+            ["q", "k", "v", "extra_k", "extra_v", "out", "lse"].map(String::from).to_vec();
+        known.extend(snippets::aux_names(&spec));
         let mut tensors = tensors.clone();
-        tensors.retain(|name, _| known.contains(&name.as_str()));
+        tensors.retain(|name, _| known.contains(name));
         if extents.extra == 0 {
             tensors.retain(|name, _| !name.starts_with("extra_"));
         }
@@ -107,11 +116,41 @@ impl NeighborhoodProblem {
         axes
     }
 
-    /// Scores that the question asks for: of all batches and heads, extra tokens included.
+    /// The axes as a query head sees them.
+    pub fn axes_of_head(&self, head: u32) -> Vec<Axis> {
+        let window = self.spec.head_windows.get(head as usize).unwrap_or(&self.spec.window);
+        self.axes.iter().zip(window).map(|(axis, &window)| Axis { window, ..*axis }).collect()
+    }
+
+    /// The different windows that heads have and how many have each; one, where all have the same.
+    pub(super) fn head_windows(&self) -> Vec<([Axis; 3], u64)> {
+        let mut windows: Vec<([Axis; 3], u64)> = Vec::new();
+        for window in &self.spec.head_windows {
+            let mut axes = self.axes3();
+            axes.iter_mut().rev().zip(window.iter().rev()).for_each(|(axis, n)| axis.window = *n);
+            match windows.iter_mut().find(|(known, _)| *known == axes) {
+                Some((_, heads)) => *heads += 1,
+                None => windows.push((axes, 1)),
+            }
+        }
+        if windows.len() < 2 {
+            windows = vec![(self.axes3(), 1)];
+        }
+        windows
+    }
+
+    /// Scores that the question asks for: of all batches and heads, extra tokens included. What a mask of the caller's
+    /// drops is counted.
     pub fn needed_scores(&self) -> f64 {
-        let windows: f64 = self.axes.iter().map(|axis| axis.needed() as f64).product();
+        let of_axes =
+            |axes: &[Axis; 3]| axes.iter().map(|axis| axis.needed() as f64).product::<f64>();
+        let windows = self.head_windows();
+        let counted: u64 = windows.iter().map(|(_, heads)| heads).sum();
+        let windows: f64 =
+            windows.iter().map(|(axes, heads)| of_axes(axes) * *heads as f64).sum::<f64>();
         let extra = self.tokens() as f64 * f64::from(self.extents.extra);
-        (windows + extra) * f64::from(self.extents.batch) * f64::from(self.extents.q_heads)
+        let heads = f64::from(self.extents.q_heads);
+        (windows / counted as f64 + extra) * f64::from(self.extents.batch) * heads
     }
 }
 
@@ -154,7 +193,9 @@ impl NeighborhoodSpec {
 fn windows_of(spec: &NeighborhoodSpec) -> WindowFields<'_> {
     WindowFields {
         window: &spec.window,
+        head_windows: &spec.head_windows,
         stride: &spec.stride,
+        group_offset: &spec.group_offset,
         dilation: &spec.dilation,
         causal: &spec.causal,
         border: spec.border,
@@ -166,6 +207,11 @@ fn windows_of(spec: &NeighborhoodSpec) -> WindowFields<'_> {
 fn check_numbers(spec: &NeighborhoodSpec) -> Result<(), SpecError> {
     check::float_dtypes(spec.dtype, spec.out_dtype)?;
     check::finite("softmax_scale", spec.softmax_scale)?;
+    for modifier in &spec.score {
+        if let NeighborhoodScore::Softcap(cap) = modifier {
+            check::softcap(*cap)?;
+        }
+    }
     if spec.outputs.is_empty() {
         return Err(SpecError::value("outputs", "at least one of out, lse", "none"));
     }
@@ -194,6 +240,22 @@ fn extents_of(
     };
     check::heads_divide(extents.q_heads, extents.kv_heads)?;
     Ok(extents)
+}
+
+fn check_head_windows(
+    spec: &NeighborhoodSpec,
+    extents: &NeighborhoodExtents,
+) -> Result<(), SpecError> {
+    let (got, q_heads) = (spec.head_windows.len(), extents.q_heads);
+    if got != 0 && got != q_heads as usize {
+        let expected = format!("{q_heads} entries, one for each query head");
+        return Err(SpecError::value("head_windows", expected, got));
+    }
+    if got > MAX_HEAD_WINDOWS {
+        let expected = format!("at most {MAX_HEAD_WINDOWS} entries");
+        return Err(SpecError::value("head_windows", expected, got));
+    }
+    Ok(())
 }
 
 /// The number of extra tokens.
@@ -231,6 +293,8 @@ fn with_defaults(
 ) -> NeighborhoodSpec {
     let default_scale = OrderedFloat(1.0 / (extents.head_dim as f32).sqrt());
     NeighborhoodSpec {
+        window: axes.iter().map(|axis| axis.window).collect(),
+        group_offset: axes.iter().map(|axis| axis.group_offset).collect(),
         stride: axes.iter().map(|axis| axis.stride).collect(),
         dilation: axes.iter().map(|axis| axis.dilation).collect(),
         causal: axes.iter().map(|axis| axis.causal).collect(),

@@ -3,13 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::problem::NeighborhoodProblem;
+use super::score::NeighborhoodScore;
+use super::snippets;
 use super::window::Axis;
 use crate::error::SpecError;
-use crate::tensor::{Dtype, HostTensor};
+use crate::fused::arithmetic::Arithmetic;
+use crate::snippet::Asked;
+use crate::snippet::interpret::{Interpreter, Value};
+use crate::tensor::HostTensor;
+use crate::tensor::check;
 
 /// What neighborhood attention gives, on the CPU.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,12 +30,13 @@ pub struct NeighborhoodReference {
 /// `out` and `lse` by the rule in f64. `inputs` are named and shaped as the problem says, row-major.
 ///
 /// # Errors
-/// [`SpecError`] for an input that is missing or has another shape or type than the problem's.
+/// [`SpecError`] for an input that is missing or has another shape or type than the problem's, and for WGSL of the
+/// caller's that the CPU cannot run.
 pub fn reference(
     problem: &NeighborhoodProblem,
     inputs: &BTreeMap<String, HostTensor>,
 ) -> Result<NeighborhoodReference, SpecError> {
-    compute(problem, inputs, Rounding { stored: None })
+    compute(problem, inputs, Arithmetic::exact())
 }
 
 /// As [`reference()`], as a plain implementation in the storage dtype computes it: sums and functions in f32; scores
@@ -44,63 +50,37 @@ pub fn plain(
 ) -> Result<NeighborhoodReference, SpecError> {
     let dtype = problem.spec.dtype;
     let out = problem.spec.out_dtype.unwrap_or(dtype);
-    compute(problem, inputs, Rounding { stored: Some((dtype, out)) })
+    compute(problem, inputs, Arithmetic::plain(dtype, out))
 }
 
-/// The tokens that token `x` of an axis sees, in rising order: the contract's text, line by line.
-pub(super) fn visible(axis: &Axis, x: usize) -> Vec<usize> {
-    let [extent, w, s, d] = [axis.extent, axis.window, axis.stride, axis.dilation].map(i64::from);
+/// The token that each slot of the window of token `x` of an axis stands for, if the row keeps it: the contract's text,
+/// line by line.
+pub(super) fn slots(axis: &Axis, x: usize) -> Vec<Option<usize>> {
+    let [extent, w, s, o, d] =
+        [axis.extent, axis.window, axis.stride, axis.group_offset, axis.dilation].map(i64::from);
     let x = x as i64;
     let (g, i) = (x % d, x / d);
     let len = (extent - g + d - 1) / d;
-    let group = i / s * s;
-    let keys = if axis.causal {
+    let group = o + (i - o).div_euclid(s) * s;
+    let (start, keys) = if axis.causal {
         let leader = (group + s - 1).min(len - 1);
-        (leader - (w - 1)).max(0)..(i + 1).min(len)
+        let start = (leader - (w - 1)).max(0);
+        (start, start..(i + 1).min(len))
+    } else if axis.clip {
+        let start = group + s / 2 - w / 2;
+        (start, start.max(0)..(start + w).min(len))
     } else {
-        let leader = (group + s / 2).min(len - 1);
-        let centred = leader - w / 2;
-        if axis.clip {
-            centred.max(0)..(centred + w).min(len)
-        } else {
-            let start = centred.clamp(0, len - w);
-            start..start + w
-        }
+        let leader = (group + s / 2).clamp(0, len - 1);
+        let start = (leader - w / 2).clamp(0, len - w);
+        (start, start..start + w)
     };
-    keys.map(|j| (g + d * j) as usize).collect()
+    let token = |j: i64| keys.contains(&j).then(|| (g + d * j) as usize);
+    (start..start + w).map(token).collect()
 }
 
-/// Where results are rounded: nowhere, or to the type of scores and probabilities and to that of `out`.
-#[derive(Clone, Copy)]
-struct Rounding {
-    stored: Option<(Dtype, Dtype)>,
-}
-
-impl Rounding {
-    fn register(self, value: f64) -> f64 {
-        if self.stored.is_some() { f64::from(value as f32) } else { value }
-    }
-
-    fn store(self, value: f64) -> f64 {
-        self.stored.map_or(value, |(dtype, _)| round_to(value, dtype))
-    }
-
-    fn store_out(self, value: f64) -> f64 {
-        self.stored.map_or(value, |(_, dtype)| round_to(value, dtype))
-    }
-
-    fn dot(self, a: &[f64], b: &[f64]) -> f64 {
-        a.iter().zip(b).fold(0.0, |sum, (a, b)| self.register(sum + self.register(a * b)))
-    }
-}
-
-fn round_to(value: f64, dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::F16 => f16::from_f64(value).to_f64(),
-        Dtype::Bf16 => bf16::from_f64(value).to_f64(),
-        Dtype::F32 => f64::from(value as f32),
-        Dtype::I32 | Dtype::Bool => value,
-    }
+/// The tokens that token `x` of an axis sees, in rising order.
+pub(super) fn visible(axis: &Axis, x: usize) -> Vec<usize> {
+    slots(axis, x).into_iter().flatten().collect()
 }
 
 /// Rows of a tensor `[batch, tokens, heads, dim]`.
@@ -118,13 +98,21 @@ impl Rows {
     }
 }
 
+/// A step of the list that changes scores.
+enum Change {
+    Softcap(f64),
+    Program(Box<Interpreter>),
+}
+
 struct Question<'a> {
     problem: &'a NeighborhoodProblem,
-    rounding: Rounding,
+    arithmetic: Arithmetic,
     q: Rows,
     k: Rows,
     v: Rows,
     extra: Option<(Rows, Rows)>,
+    changes: Vec<Change>,
+    mask: Option<Interpreter>,
 }
 
 struct Row {
@@ -136,17 +124,13 @@ struct Row {
 fn compute(
     problem: &NeighborhoodProblem,
     inputs: &BTreeMap<String, HostTensor>,
-    rounding: Rounding,
+    arithmetic: Arithmetic,
 ) -> Result<NeighborhoodReference, SpecError> {
-    let rows = |name: &str| read_rows(problem, inputs, name);
-    let extra =
-        if problem.extents.extra > 0 { Some((rows("extra_k")?, rows("extra_v")?)) } else { None };
-    let question =
-        Question { problem, rounding, q: rows("q")?, k: rows("k")?, v: rows("v")?, extra };
+    let question = Question::new(problem, inputs, arithmetic)?;
     let (tokens, heads) = (question.q.tokens, problem.extents.q_heads as usize);
     let count = problem.extents.batch as usize * tokens * heads;
     let row = |row: usize| question.row(row / heads / tokens, row / heads % tokens, row % heads);
-    let rows: Vec<Row> = (0..count).into_par_iter().map(row).collect();
+    let rows = (0..count).into_par_iter().map(row).collect::<Result<Vec<Row>, _>>()?;
     Ok(NeighborhoodReference {
         lse: rows.iter().map(|row| row.lse).collect(),
         value_max: rows.iter().map(|row| row.value_max).collect(),
@@ -154,27 +138,26 @@ fn compute(
     })
 }
 
+fn find<'t>(
+    inputs: &'t BTreeMap<String, HostTensor>,
+    name: &str,
+) -> Result<&'t HostTensor, SpecError> {
+    inputs.get(name).ok_or_else(|| check::missing(name, "the reference"))
+}
+
 fn read_rows(
     problem: &NeighborhoodProblem,
     inputs: &BTreeMap<String, HostTensor>,
     name: &str,
 ) -> Result<Rows, SpecError> {
-    let missing = || SpecError::MissingTensor {
-        name: name.to_owned(),
-        why: "asked for by the reference".to_owned(),
-    };
-    let (tensor, desc) =
-        (inputs.get(name).ok_or_else(missing)?, problem.tensors.get(name).ok_or_else(missing)?);
-    if tensor.shape != desc.shape() {
-        let expected = format!("shape {:?}", desc.shape());
-        return Err(SpecError::value(name, expected, format!("{:?}", tensor.shape)));
-    }
-    if tensor.dtype != desc.dtype {
-        let (tensor, got) = (name.to_owned(), tensor.dtype);
-        return Err(SpecError::Dtype { tensor, expected: desc.dtype.to_string(), got });
-    }
+    let tensor = find(inputs, name)?;
+    let desc = check::find(&problem.tensors, name, "the reference")?;
+    check::shape(name, &tensor.desc(), desc.shape())?;
+    check::element_type(name, &tensor.desc(), &[desc.dtype])?;
     let values = tensor.to_f64();
-    let [batch, inner @ .., heads, dim] = &tensor.shape[..] else { return Err(missing()) };
+    let [batch, inner @ .., heads, dim] = &tensor.shape[..] else {
+        return Err(check::missing(name, "the reference"));
+    };
     let tokens = inner.iter().product::<u64>();
     if values.len() as u64 != batch * tokens * heads * dim {
         return Err(SpecError::value(
@@ -186,53 +169,145 @@ fn read_rows(
     Ok(Rows { values, tokens: tokens as usize, heads: *heads as usize, dim: *dim as usize })
 }
 
-impl Question<'_> {
-    fn row(&self, batch: usize, token: usize, head: usize) -> Row {
-        let e = &self.problem.extents;
-        let kv_head = head / e.group_size() as usize;
-        let mut keys: Vec<(&[f64], &[f64])> = self
-            .tokens_seen(token)
-            .into_iter()
-            .map(|token| (self.k.row(batch, token, kv_head), self.v.row(batch, token, kv_head)))
-            .collect();
-        if let Some((extra_k, extra_v)) = &self.extra {
-            let row = |i| (extra_k.row(batch, i, kv_head), extra_v.row(batch, i, kv_head));
-            keys.extend((0..e.extra as usize).map(row));
+impl<'a> Question<'a> {
+    fn new(
+        problem: &'a NeighborhoodProblem,
+        inputs: &BTreeMap<String, HostTensor>,
+        arithmetic: Arithmetic,
+    ) -> Result<Self, SpecError> {
+        let rows = |name: &str| read_rows(problem, inputs, name);
+        let rank = problem.axes.len();
+        let program = |asked: Asked<'_>| {
+            let find = |name: &String| Ok((name.clone(), find(inputs, name)?));
+            let aux = asked.1.aux.iter().map(find).collect::<Result<Vec<_>, SpecError>>()?;
+            Interpreter::of_tensors(asked, &aux, arithmetic.precision())
+        };
+        let change = |modifier: &NeighborhoodScore| {
+            Ok(match modifier {
+                NeighborhoodScore::Softcap(cap) => Change::Softcap(f64::from(cap.0)),
+                NeighborhoodScore::Wgsl(snippet) => {
+                    Change::Program(Box::new(program(snippets::score(snippet, rank))?))
+                }
+            })
+        };
+        let has_extra = problem.extents.extra > 0;
+        Ok(Self {
+            problem,
+            arithmetic,
+            q: rows("q")?,
+            k: rows("k")?,
+            v: rows("v")?,
+            extra: has_extra
+                .then(|| Ok::<_, SpecError>((rows("extra_k")?, rows("extra_v")?)))
+                .transpose()?,
+            changes: problem.spec.score.iter().map(change).collect::<Result<_, SpecError>>()?,
+            mask: snippets::mask(&problem.spec, rank).map(program).transpose()?,
+        })
+    }
+
+    fn row(&self, batch: usize, token: usize, head: usize) -> Result<Row, SpecError> {
+        let kept = self.kept(batch, token, head)?;
+        let a = self.arithmetic;
+        let mut out = vec![0.0; self.problem.extents.value_dim as usize];
+        if kept.is_empty() {
+            return Ok(Row { out, lse: f64::NEG_INFINITY, value_max: 0.0 });
         }
-        let a = self.rounding;
-        let q = self.q.row(batch, token, head);
-        let scale = f64::from(self.problem.softmax_scale());
-        let scores: Vec<f64> =
-            keys.iter().map(|(k, _)| a.store(a.register(scale * a.dot(q, k)))).collect();
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let exp = |score: &f64| a.register(a.register(score - max).exp());
-        let sum = scores.iter().fold(0.0, |sum, score| a.register(sum + exp(score)));
-        let mut out = vec![0.0; e.value_dim as usize];
+        let scores = kept.iter().map(|(score, _)| *score);
+        let max = scores.clone().fold(f64::NEG_INFINITY, f64::max);
+        let exp = |score: f64| a.register(a.register(score - max).exp());
+        let sum = scores.fold(0.0, |sum, score| a.register(sum + exp(score)));
         let mut value_max = 0.0_f64;
-        for (score, (_, values)) in scores.iter().zip(&keys) {
-            let weight = a.store(a.register(exp(score) / sum));
+        for (score, values) in &kept {
+            let weight = a.store(a.register(exp(*score) / sum));
             for (out, value) in out.iter_mut().zip(*values) {
                 *out = a.register(*out + a.register(weight * value));
                 value_max = value_max.max(value.abs());
             }
         }
         out.iter_mut().for_each(|out| *out = a.store_out(*out));
-        Row { out, lse: a.register(max + a.register(sum.ln())), value_max }
+        Ok(Row { out, lse: a.register(max + a.register(sum.ln())), value_max })
     }
 
-    /// The product of what the axes see, as tokens in row-major order.
-    fn tokens_seen(&self, token: usize) -> Vec<usize> {
-        let axes = &self.problem.axes;
-        let mut rest = token;
-        let mut places = vec![0; axes.len()];
-        for (place, axis) in places.iter_mut().zip(axes).rev() {
-            *place = rest % axis.extent as usize;
-            rest /= axis.extent as usize;
+    /// Scores and values of the keys that a row keeps: those of its window that the mask keeps, and the extra tokens.
+    fn kept(
+        &self,
+        batch: usize,
+        token: usize,
+        head: usize,
+    ) -> Result<Vec<(f64, &[f64])>, SpecError> {
+        let e = &self.problem.extents;
+        let axes = self.problem.axes_of_head(head as u32);
+        let (kv_head, q) = (head / e.group_size() as usize, self.q.row(batch, token, head));
+        let query = coordinates(&axes, token);
+        let mut kept = Vec::new();
+        for key in tokens_seen(&axes, &query) {
+            let place = coordinates(&axes, key);
+            let arguments = || snippets::place(batch, head, &query, &place);
+            if let Some(mask) = &self.mask
+                && !mask.truth(arguments(), &no_position)?
+            {
+                continue;
+            }
+            let k = self.k.row(batch, key, kv_head);
+            let score = self.score(q, k, Some(&arguments))?;
+            kept.push((score, self.v.row(batch, key, kv_head)));
         }
-        axes.iter().zip(places).fold(vec![0], |tokens, (axis, x)| {
-            let seen = visible(axis, x);
-            let extent = axis.extent as usize;
-            tokens.iter().flat_map(|token| seen.iter().map(move |y| token * extent + y)).collect()
-        })
+        if let Some((extra_k, extra_v)) = &self.extra {
+            for index in 0..e.extra as usize {
+                let score = self.score(q, extra_k.row(batch, index, kv_head), None)?;
+                kept.push((score, extra_v.row(batch, index, kv_head)));
+            }
+        }
+        kept.retain(|(score, _)| *score != f64::NEG_INFINITY);
+        Ok(kept)
     }
+
+    /// A score; `place` gives the arguments that tell the caller's functions which, where it has a place.
+    fn score(
+        &self,
+        q: &[f64],
+        k: &[f64],
+        place: Option<&dyn Fn() -> Vec<Value>>,
+    ) -> Result<f64, SpecError> {
+        let a = self.arithmetic;
+        let scale = f64::from(self.problem.softmax_scale());
+        let mut score = a.store(a.register(scale * a.dot(q, k)));
+        for change in &self.changes {
+            let changed = match (change, place) {
+                (Change::Softcap(cap), _) => cap * (score / cap).tanh(),
+                (Change::Program(program), Some(place)) => {
+                    let arguments = [Value::F32(score)].into_iter().chain(place()).collect();
+                    program.number(arguments, &no_position)?
+                }
+                (Change::Program(_), None) => continue,
+            };
+            score = a.store(a.register(changed));
+        }
+        Ok(score)
+    }
+}
+
+/// Signatures of neighborhoods provide no `pos_q`.
+fn no_position(_: u32, _: u32) -> i32 {
+    0
+}
+
+/// The coordinates of a token, in row-major order.
+pub(super) fn coordinates(axes: &[Axis], token: usize) -> Vec<usize> {
+    let mut rest = token;
+    let mut places = vec![0; axes.len()];
+    for (place, axis) in places.iter_mut().zip(axes).rev() {
+        *place = rest % axis.extent as usize;
+        rest /= axis.extent as usize;
+    }
+    places
+}
+
+/// The product of what the axes see, as tokens in row-major order.
+fn tokens_seen(axes: &[Axis], query: &[usize]) -> Vec<usize> {
+    axes.iter().zip(query).fold(vec![0], |tokens, (axis, x)| {
+        let seen = visible(axis, *x);
+        let extent = axis.extent as usize;
+        tokens.iter().flat_map(|token| seen.iter().map(move |y| token * extent + y)).collect()
+    })
 }

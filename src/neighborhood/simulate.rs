@@ -17,9 +17,11 @@ use super::window::Axis;
 pub(super) use self::search::candidate_tiles;
 pub use self::search::{BoxChoice, StrideChoice, search_boxes, search_strides};
 
-/// What the tiles of one batch and head compute. Displayed, a table.
+/// What the tiles of one batch and head compute; of all heads where windows differ by head. Displayed, a table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Simulation {
+    /// Heads that are counted.
+    pub heads: u64,
     /// The box of a tile's rows.
     pub query_box: TileBox,
     /// The box of a tile's keys.
@@ -52,9 +54,13 @@ pub struct Simulation {
 
 /// Counts the tiles that a problem's kernels visit.
 pub fn simulate(problem: &NeighborhoodProblem, tiles: &NeighborhoodTiles) -> Simulation {
-    let visits = Visits::of(&problem.axes3(), tiles.query_box, tiles.key_box);
+    let windows = problem.head_windows();
+    let of_window = |(axes, heads): &([Axis; 3], u64)| {
+        Visits::of(axes, tiles.query_box, tiles.key_box).scaled(*heads)
+    };
+    let visits = windows.iter().map(of_window).fold(Visits::NONE, Visits::plus);
     let places = (tiles.fused.tile_q(), tiles.fused.tile_kv());
-    visits.report(&problem.axes3(), problem.extents.extra, (tiles.query_box, tiles.key_box), places)
+    visits.report(&windows, problem.extents.extra, (tiles.query_box, tiles.key_box), places)
 }
 
 /// Boxes of queries, the boxes of keys that they visit, and those of them that every row sees whole.
@@ -66,7 +72,20 @@ struct Visits {
 }
 
 impl Visits {
+    const NONE: Self = Self { blocks: 0, visited: 0, full: 0 };
     const ONE: Self = Self { blocks: 1, visited: 1, full: 1 };
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks + other.blocks,
+            visited: self.visited + other.visited,
+            full: self.full + other.full,
+        }
+    }
+
+    fn scaled(self, times: u64) -> Self {
+        self.times(Self { blocks: times, visited: times, full: times })
+    }
 
     /// Axes are independent: counts multiply.
     fn times(self, other: Self) -> Self {
@@ -87,14 +106,19 @@ impl Visits {
 
     fn report(
         self,
-        axes: &[Axis; 3],
+        heads_windows: &[([Axis; 3], u64)],
         extra: u32,
         (query_box, key_box): (TileBox, TileBox),
         (tile_q, tile_kv): (u32, u32),
     ) -> Simulation {
         let places = f64::from(tile_q) * f64::from(tile_kv);
-        let tokens: f64 = axes.iter().map(|axis| f64::from(axis.extent)).product();
-        let windows: f64 = axes.iter().map(|axis| axis.needed() as f64).product();
+        let heads: u64 = heads_windows.iter().map(|(_, heads)| heads).sum();
+        let extents = heads_windows.iter().take(1).flat_map(|(axes, _)| axes);
+        let tokens: f64 = extents.map(|axis| f64::from(axis.extent)).product();
+        let needed = |(axes, heads): &([Axis; 3], u64)| {
+            axes.iter().map(|axis| axis.needed() as f64).product::<f64>() * *heads as f64
+        };
+        let windows: f64 = heads_windows.iter().map(needed).sum();
         let extra_tiles = u64::from(extra.div_ceil(tile_kv));
         let tiles_visited = self.visited + self.blocks * extra_tiles;
         let fills = |tile_box: TileBox, places| tile_box.volume() == u64::from(places);
@@ -102,12 +126,13 @@ impl Visits {
             true => self.full,
             false => 0,
         };
-        let needed = windows + tokens * f64::from(extra);
+        let needed = windows + tokens * f64::from(extra) * heads as f64;
         let computed = tiles_visited as f64 * places;
         let dense_tiles = (tokens / f64::from(tile_q)).ceil()
             * ((tokens + f64::from(extra)) / f64::from(tile_kv)).ceil();
-        let dense = dense_tiles * places;
+        let dense = dense_tiles * places * heads as f64;
         Simulation {
+            heads,
             query_box,
             key_box,
             tile_q,
@@ -144,8 +169,7 @@ impl Span {
                 continue;
             }
             let len = axis.class_len(class);
-            for first in (0..len).step_by(side as usize) {
-                let queries = first..first.saturating_add(side).min(len);
+            for queries in axis.query_boxes(len, side) {
                 let (hull, common) = (axis.hull(len, &queries), axis.common(len, &queries));
                 let span = Self {
                     keys: hull.end - hull.start,
@@ -177,6 +201,9 @@ impl Span {
 impl fmt::Display for Simulation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let full = 100.0 * self.tiles_full as f64 / self.tiles_visited.max(1) as f64;
+        if self.heads > 1 {
+            writeln!(f, "heads              {}, whose windows differ", self.heads)?;
+        }
         writeln!(f, "query box          {} of {} rows", self.query_box, self.tile_q)?;
         writeln!(f, "key box            {} of {} keys", self.key_box, self.tile_kv)?;
         writeln!(f, "query boxes        {}", self.blocks)?;

@@ -3,6 +3,8 @@
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
+use super::score::NeighborhoodScore;
+use crate::snippet::Snippet;
 use crate::tensor::Dtype;
 
 /// What neighborhood attention to compute. What is `None` is taken from the tensors, or is the default said there.
@@ -21,9 +23,19 @@ pub struct NeighborhoodSpec {
     pub out_dtype: Option<Dtype>,
     /// Keys that a query sees along each axis; one to three axes.
     pub window: Vec<u32>,
+    /// The window of each query head, `[q_heads][axes]`; empty: every head has `window`. Beside it `window` is empty, or
+    /// the largest along each axis.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub head_windows: Vec<Vec<u32>>,
     /// Queries that share a window along each axis, 1 to the window's; empty is 1 everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stride: Vec<u32>,
+    /// Where the first whole group of `stride` queries begins along each axis, from 0 to below the stride, counted as
+    /// the stride is, within a dilation class; empty is 0 everywhere. The group before it is cut by the border. With a
+    /// stride equal to the window, half of it, and [`Border::Clip`], these are the shifted windows of Swin (Liu et al.,
+    /// 2021).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group_offset: Vec<u32>,
     /// Distance between a window's keys along each axis; empty is 1 everywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dilation: Vec<u32>,
@@ -35,6 +47,15 @@ pub struct NeighborhoodSpec {
     /// Factor of `q · k`; 0 is 0, `None` is `1 / sqrt(head_dim)`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub softmax_scale: Option<OrderedFloat<f32>>,
+    /// Changes to the scores, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub score: Vec<NeighborhoodScore>,
+    /// Which keys of its window a query sees, beside the window: the caller's `fn mask_mod(b: u32, h: u32, q: vec2<u32>,
+    /// kv: vec2<u32>) -> bool`, `q` and `kv` being tokens with a coordinate for each axis (u32 with one axis, `vec3<u32>`
+    /// with three). It is asked of window keys alone: extra tokens are always seen. A query that sees no key gives out 0
+    /// and lse -inf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Snippet>,
     /// What to compute, at least one.
     pub outputs: Vec<NeighborhoodOutput>,
     /// Number of sequences, images or videos.
@@ -63,11 +84,15 @@ impl Default for NeighborhoodSpec {
             dtype: Dtype::F32,
             out_dtype: None,
             window: Vec::new(),
+            head_windows: Vec::new(),
             stride: Vec::new(),
+            group_offset: Vec::new(),
             dilation: Vec::new(),
             causal: Vec::new(),
             border: Border::Shift,
             softmax_scale: None,
+            score: Vec::new(),
+            mask: None,
             outputs: vec![NeighborhoodOutput::Out],
             batch: None,
             spatial: None,
@@ -86,7 +111,7 @@ impl Default for NeighborhoodSpec {
 pub enum Border {
     /// It shifts inward: every query sees the whole window's number of keys.
     Shift,
-    /// It stays centred and loses what lies outside.
+    /// It stays where its group's middle puts it, and loses what lies outside.
     Clip,
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-/// One axis of a neighborhood, checked: `1 ≤ stride ≤ window`, `window · dilation ≤ extent`.
+/// One axis of a neighborhood, checked: `1 ≤ stride ≤ window`, `group_offset < stride`, `window · dilation ≤ extent`.
 ///
 /// Tokens of one dilation class (equal `x mod dilation`) see only each other. Within a class everything is in in-class
 /// indices `x div dilation`, where dilated neighbours lie side by side.
@@ -16,6 +16,8 @@ pub struct Axis {
     pub window: u32,
     /// Queries that share a window.
     pub stride: u32,
+    /// Where the first whole group of them begins in a class, below the stride.
+    pub group_offset: u32,
     /// Distance between a window's keys; number of classes.
     pub dilation: u32,
     /// No key after the query.
@@ -26,27 +28,41 @@ pub struct Axis {
 
 impl Axis {
     /// An axis that is not there: one token.
-    pub const ONE: Self =
-        Self { extent: 1, window: 1, stride: 1, dilation: 1, causal: false, clip: false };
+    pub const ONE: Self = Self {
+        extent: 1,
+        window: 1,
+        stride: 1,
+        group_offset: 0,
+        dilation: 1,
+        causal: false,
+        clip: false,
+    };
 
     /// Tokens of class `class`, of which there are `dilation`.
     pub const fn class_len(&self, class: u32) -> u32 {
         (self.extent - class).div_ceil(self.dilation)
     }
 
+    /// Places by which the first group begins before the class.
+    pub const fn group_pad(&self) -> u32 {
+        (self.stride - self.group_offset) % self.stride
+    }
+
     /// Keys that query `index` of a class of `len` tokens sees, in-class indices all. Both ends never fall as `index` rises.
     pub fn window(&self, len: u32, index: u32) -> Range<u32> {
-        let group = index / self.stride * self.stride;
+        let pad = self.group_pad();
+        let group = (index + pad) / self.stride * self.stride; // `pad` places up: it may begin before the class
         if self.causal {
-            let leader = (group + self.stride - 1).min(len - 1);
+            let leader = (group + self.stride - 1 - pad).min(len - 1);
             return (leader + 1).saturating_sub(self.window)..(index + 1).min(len);
         }
-        let leader = (group + self.stride / 2).min(len - 1);
-        let start = leader.saturating_sub(self.window / 2);
+        let middle = group + self.stride / 2;
         if self.clip {
-            return start..(leader + self.window.div_ceil(2)).min(len);
+            let start = middle.saturating_sub(self.window / 2 + pad);
+            return start..(middle + self.window.div_ceil(2) - pad).min(len);
         }
-        let start = start.min(len - self.window);
+        let leader = middle.saturating_sub(pad).min(len - 1);
+        let start = leader.saturating_sub(self.window / 2).min(len - self.window);
         start..start + self.window
     }
 
@@ -70,7 +86,21 @@ impl Axis {
 
     /// Boxes of `side` queries along the axis, for the longest class.
     pub const fn boxes(&self, side: u32) -> u32 {
-        self.class_len(0).div_ceil(side)
+        (self.class_len(0) + self.box_pad(side)).div_ceil(side)
+    }
+
+    /// Places by which the first box of `side` queries begins before the class: boxes keep step with the groups.
+    pub const fn box_pad(&self, side: u32) -> u32 {
+        self.group_pad() % side
+    }
+
+    /// The boxes of `side` queries that a class of `len` tokens is cut into.
+    pub fn query_boxes(&self, len: u32, side: u32) -> impl Iterator<Item = Range<u32>> {
+        let pad = self.box_pad(side);
+        let from = move |place: u32| {
+            place.saturating_sub(pad)..(place.saturating_add(side) - pad).min(len)
+        };
+        (0..len + pad).step_by(side as usize).map(from)
     }
 
     /// Scores that the axis asks for: the sum of all windows' keys.
@@ -100,7 +130,7 @@ mod tests {
     use crate::neighborhood::reference::visible;
 
     fn axis(extent: u32, window: u32, stride: u32, dilation: u32, causal: bool) -> Axis {
-        Axis { extent, window, stride, dilation, causal, clip: false }
+        Axis { extent, window, stride, dilation, causal, ..Axis::ONE }
     }
 
     fn windows(axis: Axis) -> Vec<(u32, u32)> {
@@ -112,12 +142,24 @@ mod tests {
         let of_extent = |extent: u32| {
             let sizes = (1..=extent).flat_map(move |window| {
                 (1..=window).flat_map(move |stride| {
-                    (1..=extent / window).map(move |dilation| (window, stride, dilation))
+                    let offsets =
+                        (0..stride).map(move |group_offset| (window, stride, group_offset));
+                    offsets.flat_map(move |groups| {
+                        (1..=extent / window).map(move |dilation| (groups, dilation))
+                    })
                 })
             });
-            sizes.flat_map(move |(window, stride, dilation)| {
+            sizes.flat_map(move |((window, stride, group_offset), dilation)| {
                 [(false, false), (false, true), (true, false), (true, true)].into_iter().map(
-                    move |(causal, clip)| Axis { extent, window, stride, dilation, causal, clip },
+                    move |(causal, clip)| Axis {
+                        extent,
+                        window,
+                        stride,
+                        group_offset,
+                        dilation,
+                        causal,
+                        clip,
+                    },
                 )
             })
         };
@@ -181,6 +223,42 @@ mod tests {
                 if axis.stride == 1 {
                     assert!(keys.contains(&x), "token {x} of {axis:?} does not see itself");
                 }
+            }
+        }
+    }
+
+    /// Swin's shifted windows, as that paper's code builds them: roll the image back by the shift, cut it into windows,
+    /// and let a token see those of its window that come from the same region of the image.
+    #[test]
+    fn half_a_window_of_offset_is_swins_shifted_window() {
+        for (extent, window, shift) in [(8, 4, 2), (14, 7, 3), (21, 7, 3), (12, 6, 1), (4, 4, 2)] {
+            let axis =
+                Axis { group_offset: shift, clip: true, ..axis(extent, window, window, 1, false) };
+            let place = |x: u32| {
+                let rolled = (x + extent - shift) % extent;
+                let region =
+                    u32::from(rolled >= extent - window) + u32::from(rolled >= extent - shift);
+                (rolled / window, region)
+            };
+            for x in 0..extent {
+                let seen = axis.window(extent, x);
+                for key in 0..extent {
+                    let swins = place(x) == place(key);
+                    assert_eq!(seen.contains(&key), swins, "{x} {key} of {axis:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn boxes_cover_every_query_once() {
+        for axis in small_axes() {
+            for side in 1..=axis.extent + 1 {
+                let len = axis.class_len(0);
+                let boxes: Vec<_> = axis.query_boxes(len, side).collect();
+                assert_eq!(boxes.len() as u32, axis.boxes(side), "{side} of {axis:?}");
+                let queries: Vec<u32> = boxes.into_iter().flatten().collect();
+                assert_eq!(queries, (0..len).collect::<Vec<_>>(), "{side} of {axis:?}");
             }
         }
     }

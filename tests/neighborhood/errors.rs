@@ -36,6 +36,21 @@ fn parameters_of_an_axis() {
         ),
         (of_spec(|s| s.dilation = vec![1, 0]), "dilation of axis 1: expected at least 1, got 0"),
         (
+            of_spec(|s| (s.stride, s.group_offset) = (vec![2, 4], vec![1, 4])),
+            "group_offset of axis 1: expected below the stride, 4, got 4",
+        ),
+        (
+            of_spec(|s| (s.window, s.head_windows) = (vec![], vec![vec![3, 4], vec![13, 4]])),
+            "window of axis 0 of head 1: expected window times dilation at most the extent, 12, got window 13 times dilation 1, 13",
+        ),
+        (
+            of_spec(|s| {
+                (s.window, s.stride) = (vec![], vec![1, 4]);
+                s.head_windows = vec![vec![3, 4], vec![3, 3]];
+            }),
+            "stride of axis 1 of head 1: expected at most the window, 3, got 4",
+        ),
+        (
             of_spec(|s| s.dilation = vec![3, 1]),
             "window of axis 0: expected window times dilation at most the extent, 12, got window 5 times dilation 3, 15",
         ),
@@ -62,6 +77,22 @@ fn lists_of_another_length() {
         (
             of_spec(|s| s.dilation = vec![1; 3]),
             "dilation: expected 2 entries as window has, or none, got 3",
+        ),
+        (
+            of_spec(|s| s.group_offset = vec![0]),
+            "group_offset: expected 2 entries as window has, or none, got 1",
+        ),
+        (
+            of_spec(|s| (s.window, s.head_windows) = (vec![], vec![vec![3, 4]])),
+            "head_windows: expected 2 entries, one for each query head, got 1",
+        ),
+        (
+            of_spec(|s| s.head_windows = vec![vec![3, 4], vec![3]]),
+            "head_windows[1]: expected 2 entries as [0] has, got 1",
+        ),
+        (
+            of_spec(|s| s.head_windows = vec![vec![3, 4], vec![3, 4]]),
+            "window: expected [3, 4], the largest of head_windows, or none, got [5, 4]",
         ),
         (
             of_spec(|s| s.causal = vec![true]),

@@ -128,11 +128,20 @@ pub fn numbers(results: BTreeMap<String, HostTensor>) -> BTreeMap<String, Vec<f6
 
 /// Runs a case and holds it against the reference.
 pub fn check(engine: &Engine, case: &Case, tiles: Option<NeighborhoodTiles>) {
-    let inputs = case.inputs(7);
-    let problem = problem(&case.spec, &inputs);
-    let truth = reference(&problem, &inputs).expect("a reference");
-    let plain = plain(&problem, &inputs).expect("a plain result");
-    let got = engine.run(&problem, tiles, &inputs).unwrap_or_else(|e| panic!("{problem}\n{e}"));
+    check_with(engine, &case.spec, &case.inputs(7), tiles);
+}
+
+/// Runs a question on inputs and holds it against the reference.
+pub fn check_with(
+    engine: &Engine,
+    spec: &NeighborhoodSpec,
+    inputs: &Inputs,
+    tiles: Option<NeighborhoodTiles>,
+) {
+    let problem = problem(spec, inputs);
+    let truth = reference(&problem, inputs).expect("a reference");
+    let plain = plain(&problem, inputs).expect("a plain result");
+    let got = engine.run(&problem, tiles, inputs).unwrap_or_else(|e| panic!("{problem}\n{e}"));
     if let Some(tiles) = tiles {
         println!("{tiles}");
     }

@@ -3,6 +3,8 @@
 mod cases;
 mod errors;
 mod golden;
+mod groups;
 mod harness;
 mod laws;
+mod snippets;
 mod tiles;

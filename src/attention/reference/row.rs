@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::arithmetic::Arithmetic;
 use super::mask::{Keeps, Place};
 use super::score::{Change, Key};
 use super::tables::{Inputs, Table};
@@ -10,6 +9,7 @@ use crate::attention::problem::{AttentionExtents, AttentionProblem};
 use crate::attention::score::Normaliser;
 use crate::attention::spec::AttentionSpec;
 use crate::error::SpecError;
+use crate::fused::arithmetic::Arithmetic;
 use crate::tensor::HostTensor;
 
 /// The question with every tensor read.

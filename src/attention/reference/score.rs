@@ -1,11 +1,11 @@
 //! Score modifiers, in the order given.
 
-use super::arithmetic::Arithmetic;
 use super::mask::Place;
 use super::tables::{Inputs, Table};
 use crate::attention::score::ScoreModifier;
 use crate::attention::snippets;
 use crate::error::SpecError;
+use crate::fused::arithmetic::Arithmetic;
 use crate::snippet::interpret::{Interpreter, Value};
 
 /// A modifier with its tensors.

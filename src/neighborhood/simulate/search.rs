@@ -30,7 +30,7 @@ pub struct BoxChoice {
     pub query_box: TileBox,
     /// The box of a tile's keys.
     pub key_box: TileBox,
-    /// Tiles that one batch and head visits.
+    /// Tiles that one batch and head visits; all its heads, where their windows differ.
     pub tiles_visited: u64,
     /// Tiles among them in which no score is masked.
     pub tiles_full: u64,
@@ -66,7 +66,7 @@ impl fmt::Display for StrideChoice {
 
 /// Every pair of boxes worth considering for tiles of `tile_q` rows and `tile_kv` keys, the fewest visits first.
 pub fn search_boxes(problem: &NeighborhoodProblem, tile_q: u32, tile_kv: u32) -> Vec<BoxChoice> {
-    Search::new(problem.axes3()).boxes(tile_q, tile_kv)
+    Search::new(problem.head_windows()).boxes(tile_q, tile_kv)
 }
 
 /// Strides between 1 and the window, each with its best boxes: those that no finer stride equals in speed, finest first.
@@ -75,9 +75,11 @@ pub fn search_strides(
     tile_q: u32,
     tile_kv: u32,
 ) -> Vec<StrideChoice> {
+    let windows = problem.head_windows();
     let mut strides = vec![[1; 3]];
-    for (axis, rule) in problem.axes3().iter().enumerate() {
-        let of_axis = stride_steps(rule.window);
+    for axis in 0..3 {
+        let narrowest = windows.iter().map(|(axes, _)| axes[axis].window).min();
+        let of_axis = stride_steps(narrowest.unwrap_or(1));
         strides = strides
             .iter()
             .flat_map(|stride: &[u32; 3]| {
@@ -92,18 +94,17 @@ pub fn search_strides(
     strides.sort_by_key(|stride| (stride.iter().product::<u32>(), stride.iter().max().copied()));
     let mut kept: Vec<StrideChoice> = Vec::new();
     for stride in strides {
-        let mut axes = problem.axes3();
-        axes.iter_mut().zip(stride).for_each(|(axis, stride)| axis.stride = stride);
-        let Some(best) = Search::new(axes).boxes(tile_q, tile_kv).into_iter().next() else {
-            continue;
-        };
+        let mut windows = windows.clone();
+        for axis in windows.iter_mut().flat_map(|(axes, _)| axes.iter_mut().zip(stride)) {
+            let (axis, stride) = axis;
+            (axis.stride, axis.group_offset) = (stride, axis.group_offset % stride);
+        }
+        let mut search = Search::new(windows.clone());
+        let Some(best) = search.boxes(tile_q, tile_kv).into_iter().next() else { continue };
         let boxes = (best.query_box, best.key_box);
-        let simulation = Visits::of(&axes, boxes.0, boxes.1).report(
-            &axes,
-            problem.extents.extra,
-            boxes,
-            (tile_q, tile_kv),
-        );
+        let visits = search.box_visits(boxes.0, boxes.1);
+        let extra = problem.extents.extra;
+        let simulation = visits.report(&windows, extra, boxes, (tile_q, tile_kv));
         let fastest = kept.iter().map(|kept| kept.simulation.speedup_bound).fold(0.0, f64::max);
         if simulation.speedup_bound > fastest {
             let stride = stride[3 - problem.axes.len()..].to_vec();
@@ -125,7 +126,7 @@ pub(in crate::neighborhood) fn candidate_tiles(
     limits: &GpuLimits,
 ) -> Vec<NeighborhoodTiles> {
     let e = &problem.extents;
-    let mut search = Search::new(problem.axes3());
+    let mut search = Search::new(problem.head_windows());
     let mut costed: Vec<(bool, f64, NeighborhoodTiles)> = Vec::new();
     for fused in FusedTiles::candidates(e.head_dim, e.value_dim, problem.tokens(), limits) {
         let streams = matches!(fused, FusedTiles::Stream { .. });
@@ -134,7 +135,7 @@ pub(in crate::neighborhood) fn candidate_tiles(
             let best = search.boxes(fused.tile_q(), tile_kv).into_iter().next()?;
             let fused = with_tile_kv(fused, best.key_box.volume() as u32);
             let extra = u64::from(e.extra.div_ceil(fused.tile_kv()));
-            let blocks = search.axes_blocks(best.query_box);
+            let blocks = search.blocks(best.query_box);
             let cost = (best.tiles_visited + blocks * extra) as f64 * tile_cost(&fused);
             let tiles =
                 NeighborhoodTiles { fused, query_box: best.query_box, key_box: best.key_box };
@@ -143,7 +144,7 @@ pub(in crate::neighborhood) fn candidate_tiles(
         let best = sizes.iter().filter_map(of_size).min_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((cost, tiles)) = best
             && tiles.check(e.head_dim, e.value_dim, limits).is_ok()
-            && tiles.packing(&search.axes).is_some()
+            && tiles.packing(&problem.axes3()).is_some()
             && !costed.iter().any(|(.., known)| *known == tiles)
         {
             costed.push((streams != limits.is_cpu, cost, tiles));
@@ -176,27 +177,35 @@ fn tile_cost(fused: &FusedTiles) -> f64 {
     }
 }
 
-/// Counts by axis and side, kept: boxes share them.
+/// Spans, each with how often it occurs.
+type Spans = Vec<(Span, u64)>;
+
+/// Counts by axis, window and side, kept: boxes share them.
 struct Search {
-    axes: [Axis; 3],
-    spans: [HashMap<u32, Vec<(Span, u64)>>; 3],
-    visits: [HashMap<(u32, u32), Visits>; 3],
+    /// The windows that heads have, and how many have each.
+    windows: Vec<([Axis; 3], u64)>,
+    /// The largest along each axis.
+    widest: [Axis; 3],
+    spans: [HashMap<[u32; 2], Spans>; 3],
+    visits: [HashMap<[u32; 3], Visits>; 3],
 }
 
 impl Search {
-    fn new(axes: [Axis; 3]) -> Self {
-        Self { axes, spans: Default::default(), visits: Default::default() }
+    fn new(windows: Vec<([Axis; 3], u64)>) -> Self {
+        let of_axis = |axis: usize| windows.iter().map(move |(axes, _)| axes[axis]);
+        let widest = |axis| of_axis(axis).max_by_key(|axis| axis.window).unwrap_or(Axis::ONE);
+        let widest = std::array::from_fn(widest);
+        Self { windows, widest, spans: Default::default(), visits: Default::default() }
     }
 
     fn boxes(&mut self, tile_q: u32, tile_kv: u32) -> Vec<BoxChoice> {
-        let lens = self.axes.map(|axis| axis.class_len(0));
+        let lens = self.widest.map(|axis| axis.class_len(0));
         let query_boxes = full_boxes(tile_q, lens);
         let mut choices = Vec::new();
         for query_box in query_boxes {
-            let most = std::array::from_fn(|i| self.axes[i].most_keys(query_box.0[i]));
+            let most = std::array::from_fn(|i| self.widest[i].most_keys(query_box.0[i]));
             for key_box in full_boxes(tile_kv, most) {
-                let axis = |i: usize| self.axis_visits(i, query_box.0[i], key_box.0[i]);
-                let visits = (0..3).map(axis).fold(Visits::ONE, Visits::times);
+                let visits = self.box_visits(query_box, key_box);
                 let fills = key_box.volume() == u64::from(tile_kv);
                 let tiles_full = if fills { visits.full } else { 0 };
                 choices.push(BoxChoice {
@@ -217,17 +226,34 @@ impl Search {
         choices
     }
 
-    fn axis_visits(&mut self, axis: usize, query_side: u32, key_side: u32) -> Visits {
-        let (rule, spans) = (&self.axes[axis], &mut self.spans[axis]);
-        *self.visits[axis].entry((query_side, key_side)).or_insert_with(|| {
-            let spans = spans.entry(query_side).or_insert_with(|| Span::of_axis(rule, query_side));
+    fn box_visits(&mut self, query_box: TileBox, key_box: TileBox) -> Visits {
+        let mut sum = Visits::NONE;
+        for window in 0..self.windows.len() {
+            let axis = |i| self.axis_visits((window, i), query_box.0[i], key_box.0[i]);
+            let visits = (0..3).map(axis).fold(Visits::ONE, Visits::times);
+            sum = sum.plus(visits.scaled(self.windows[window].1));
+        }
+        sum
+    }
+
+    fn axis_visits(
+        &mut self,
+        (window, axis): (usize, usize),
+        query_side: u32,
+        key_side: u32,
+    ) -> Visits {
+        let (rule, spans) = (&self.windows[window].0[axis], &mut self.spans[axis]);
+        *self.visits[axis].entry([rule.window, query_side, key_side]).or_insert_with(|| {
+            let spans = spans
+                .entry([rule.window, query_side])
+                .or_insert_with(|| Span::of_axis(rule, query_side));
             Span::visits(spans, key_side)
         })
     }
 
     /// Boxes of queries that have rows.
-    fn axes_blocks(&mut self, query_box: TileBox) -> u64 {
-        (0..3).map(|axis| self.axis_visits(axis, query_box.0[axis], 1).blocks).product()
+    fn blocks(&mut self, query_box: TileBox) -> u64 {
+        self.box_visits(query_box, TileBox([1; 3])).blocks
     }
 }
 
@@ -266,7 +292,7 @@ mod tests {
 
     #[test]
     fn blocked_windows_waste_nothing_and_mask_nothing() {
-        let mut search = Search::new([Axis::ONE, axis(64, 8, 8), axis(64, 8, 8)]);
+        let mut search = Search::new(vec![([Axis::ONE, axis(64, 8, 8), axis(64, 8, 8)], 1)]);
         let best = &search.boxes(64, 64)[0];
         assert_eq!((best.query_box, best.key_box), (TileBox([1, 8, 8]), TileBox([1, 8, 8])));
         assert_eq!((best.tiles_visited, best.tiles_full), (64, 64));

@@ -7,44 +7,44 @@ use crate::tensor::Dtype;
 
 /// How results are rounded.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arithmetic {
+pub(crate) struct Arithmetic {
     /// The type of scores and probabilities, and of `out`; `None` rounds nothing.
     stored: Option<(Dtype, Dtype)>,
 }
 
 impl Arithmetic {
     /// f64 throughout.
-    pub(super) const fn exact() -> Self {
+    pub(crate) const fn exact() -> Self {
         Self { stored: None }
     }
 
     /// f32, and `dtype` for what an unfused implementation stores between its steps.
-    pub(super) const fn plain(dtype: Dtype, out_dtype: Dtype) -> Self {
+    pub(crate) const fn plain(dtype: Dtype, out_dtype: Dtype) -> Self {
         Self { stored: Some((dtype, out_dtype)) }
     }
 
     /// For the caller's WGSL.
-    pub(super) const fn precision(self) -> Precision {
+    pub(crate) const fn precision(self) -> Precision {
         if self.stored.is_some() { Precision::F32 } else { Precision::F64 }
     }
 
     /// A result in a register.
-    pub(super) fn register(self, value: f64) -> f64 {
+    pub(crate) fn register(self, value: f64) -> f64 {
         if self.stored.is_some() { f64::from(value as f32) } else { value }
     }
 
     /// A score or probability in memory.
-    pub(super) fn store(self, value: f64) -> f64 {
+    pub(crate) fn store(self, value: f64) -> f64 {
         self.stored.map_or(value, |(dtype, _)| round_to(value, dtype))
     }
 
     /// An element of `out` in memory.
-    pub(super) fn store_out(self, value: f64) -> f64 {
+    pub(crate) fn store_out(self, value: f64) -> f64 {
         self.stored.map_or(value, |(_, out_dtype)| round_to(value, out_dtype))
     }
 
     /// `Σ a·b`, in order.
-    pub(super) fn dot(self, a: &[f64], b: &[f64]) -> f64 {
+    pub(crate) fn dot(self, a: &[f64], b: &[f64]) -> f64 {
         let terms = a.iter().zip(b);
         if self.stored.is_none() {
             return terms.map(|(a, b)| a * b).sum();
