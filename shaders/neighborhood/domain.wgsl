@@ -47,36 +47,12 @@ struct Row {
     q: Query,
 }
 
-struct Window { first: vec3<u32>, end: vec3<u32> }
-
 fn pack(at: vec3<u32>) -> u32 {
     return (at.x << KEY_SHIFT.x) | (at.y << KEY_SHIFT.y) | (at.z << KEY_SHIFT.z);
 }
 
 fn unpack(key: u32) -> vec3<u32> {
     return (vec3(key) >> KEY_SHIFT) & KEY_MASK;
-}
-
-// Coordinates of place `index` in a box, last axis fastest.
-fn place_in(index: u32, sides: vec3<u32>) -> vec3<u32> {
-    return vec3(index / (sides.y * sides.z), index / sides.z % sides.y, index % sides.z);
-}
-
-// Keys that query `index` of a class sees: those around the leader, a query of its group. GROUP_PAD: the first group may
-// begin before the class.
-fn window_of(index: vec3<u32>, len: vec3<u32>, window: vec3<u32>) -> Window {
-    let before = select(window / 2u, window - 1u, CAUSAL);
-    let middle = (index + GROUP_PAD) / STRIDE * STRIDE + LEADER;
-    let leader = min(max(middle, GROUP_PAD) - GROUP_PAD, len - 1u);
-    let first = max(leader, before) - before;
-    if (CLIP) {
-        let reach = before + GROUP_PAD;
-        let cut_first = max(middle, reach) - reach;
-        let cut_end = min(middle + (window + 1u) / 2u - GROUP_PAD, len);
-        return Window(select(cut_first, first, CAUSAL), select(cut_end, min(index + 1u, len), CAUSAL));
-    }
-    let shifted = select(min(first, len - window), first, CAUSAL);
-    return Window(shifted, select(shifted + window, min(index + 1u, len), CAUSAL));
 }
 
 // The token of a window's key.

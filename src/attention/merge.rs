@@ -14,6 +14,7 @@ use crate::fused::source::{Access, KernelSource, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::operator::Operator;
+use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc};
 
 /// What to merge: `outs [parts, batch, heads, seq, dim]` and `lses [parts, batch, heads, seq]` give `out` and `lse`.
@@ -56,15 +57,8 @@ impl MergeProblem {
     /// # Errors
     /// [`SpecError`] naming the tensor, what it should be and what it is.
     pub fn new(spec: &MergeSpec, tensors: &TensorDescs) -> Result<Self, Error> {
-        if !matches!(spec.dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16) {
-            return Err(SpecError::value("dtype", "f32, f16 or bf16", spec.dtype).into());
-        }
-        let find = |name: &str| {
-            tensors.get(name).ok_or_else(|| SpecError::MissingTensor {
-                name: name.to_owned(),
-                why: "asked for by attention_merge".to_owned(),
-            })
-        };
+        check::float_dtypes(spec.dtype, None)?;
+        let find = |name: &str| check::find(tensors, name, "attention_merge");
         let outs = find("outs")?.shape().to_vec();
         let [parts, batch, heads, seq, dim] = outs[..] else {
             let expected = "5 axes (parts, batch, heads, seq, dim)";
@@ -95,22 +89,9 @@ impl MergeProblem {
 }
 
 fn check_tensor(name: &str, given: &TensorDesc, expected: &TensorDesc) -> Result<(), SpecError> {
-    if given.shape() != expected.shape() {
-        let shape = format!("shape {:?}", expected.shape());
-        return Err(SpecError::value(name, shape, format!("{:?}", given.shape())));
-    }
-    if given.dtype != expected.dtype {
-        return Err(SpecError::Dtype {
-            tensor: name.to_owned(),
-            expected: expected.dtype.to_string(),
-            got: given.dtype,
-        });
-    }
-    if !given.layout.is_contiguous() {
-        let got = format!("strides {:?}", given.layout.strides);
-        return Err(SpecError::value(name, "a tensor without gaps", got));
-    }
-    Ok(())
+    check::shape(name, given, expected.shape())?;
+    check::element_type(name, given, &[expected.dtype])?;
+    check::contiguous(name, given)
 }
 
 /// A command line that reproduces the question.

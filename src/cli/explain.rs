@@ -42,10 +42,9 @@ pub(super) struct ExplainArgs {
 pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliError> {
     let spec = match read_spec(&args.spec)? {
         OperatorSpec::Attention(spec) => spec,
-        OperatorSpec::AttentionMerge(_) => {
-            let message = "attention_merge has one kernel and no choice to explain";
-            return Err(CliError::Request(message.to_owned()));
-        }
+        OperatorSpec::AttentionMerge(_) => return no_choice("attention_merge"),
+        OperatorSpec::NeighborhoodScores(_) => return no_choice("neighborhood_scores"),
+        OperatorSpec::NeighborhoodAggregate(_) => return no_choice("neighborhood_aggregate"),
         OperatorSpec::Moe(_) => {
             let message = "moe has no explanation yet; `tilewise run` computes it";
             return Err(CliError::Request(message.to_owned()));
@@ -77,6 +76,10 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
         (Some(engine), true) => compile(engine, &kernels),
         _ => Ok(()),
     }
+}
+
+fn no_choice(operator: &str) -> Result<(), CliError> {
+    Err(CliError::Request(format!("{operator} has one kernel and no choice to explain")))
 }
 
 /// The options of a command line that shows the same plan.

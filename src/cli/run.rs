@@ -9,9 +9,11 @@ use super::common::{CliError, Common};
 use super::spec::{OperatorSpec, read_inputs, read_spec};
 use crate::attention::{AttentionProblem, MergeProblem, merge_reference, reference};
 use crate::moe::{MoeProblem, reference_tensors};
-use crate::neighborhood::{self, NeighborhoodProblem};
+use crate::neighborhood::{
+    self, NeighborhoodAggregateProblem, NeighborhoodProblem, NeighborhoodScoresProblem,
+};
 use crate::operator::Operator;
-use crate::tensor::{HostTensor, write_safetensors};
+use crate::tensor::{HostTensor, TensorDescs, write_safetensors};
 
 #[derive(Args)]
 pub(super) struct RunArgs {
@@ -59,6 +61,26 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
                 Backend::Cpu => neighborhood_on_cpu(&problem, &inputs)?,
             }
         }
+        OperatorSpec::NeighborhoodScores(spec) => {
+            let problem = NeighborhoodScoresProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Cpu => {
+                    let scores = neighborhood::scores_reference(&problem, &inputs, false)?;
+                    BTreeMap::from([named(problem.tensors(), "scores", &scores)])
+                }
+            }
+        }
+        OperatorSpec::NeighborhoodAggregate(spec) => {
+            let problem = NeighborhoodAggregateProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Cpu => {
+                    let result = neighborhood::aggregate_reference(&problem, &inputs, false)?;
+                    BTreeMap::from([named(problem.tensors(), "out", &result.out)])
+                }
+            }
+        }
         OperatorSpec::Moe(spec) => {
             let problem = MoeProblem::new(&spec, &descs)?;
             match args.backend {
@@ -103,11 +125,14 @@ fn merge_on_cpu(
         rows as usize,
         shape[4] as usize,
     )?;
-    let host = |name: &str, values: &[f64]| {
-        let desc = &problem.tensors[name];
-        (name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), values))
-    };
+    let host = |name: &str, values: &[f64]| named(&problem.tensors, name, values);
     Ok(BTreeMap::from([host("out", &merged.out), host("lse", &merged.lse)]))
+}
+
+/// A result under its name, in the type that the question gives it.
+fn named(tensors: &TensorDescs, name: &str, values: &[f64]) -> (String, HostTensor) {
+    let desc = &tensors[name];
+    (name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), values))
 }
 
 /// The reference's results, in the types that the spec asks for.
@@ -118,9 +143,8 @@ fn neighborhood_on_cpu(
     let result = neighborhood::reference(problem, inputs)?;
     let mut outputs = BTreeMap::new();
     for (name, values) in [("out", result.out), ("lse", result.lse)] {
-        if let Some(desc) = problem.tensors.get(name) {
-            let host = HostTensor::from_f64(desc.dtype, desc.shape(), &values);
-            outputs.insert(name.to_owned(), host);
+        if problem.tensors.contains_key(name) {
+            outputs.extend([named(&problem.tensors, name, &values)]);
         }
     }
     Ok(outputs)

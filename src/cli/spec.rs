@@ -8,7 +8,9 @@ use serde::Deserialize;
 use super::common::CliError;
 use crate::attention::{AttentionProblem, AttentionSpec, MergeSpec, TensorDescs};
 use crate::moe::MoeSpec;
-use crate::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
+use crate::neighborhood::{
+    NeighborhoodAggregateSpec, NeighborhoodProblem, NeighborhoodScoresSpec, NeighborhoodSpec,
+};
 use crate::tensor::{HostTensor, read_safetensors};
 
 /// A spec of any operator.
@@ -18,6 +20,8 @@ pub(super) enum OperatorSpec {
     Attention(Box<AttentionSpec>),
     AttentionMerge(MergeSpec),
     Neighborhood(Box<NeighborhoodSpec>),
+    NeighborhoodScores(NeighborhoodScoresSpec),
+    NeighborhoodAggregate(NeighborhoodAggregateSpec),
     Moe(Box<MoeSpec>),
 }
 

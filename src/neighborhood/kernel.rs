@@ -2,78 +2,16 @@
 
 use super::modifiers;
 use super::plan::Context;
-use super::problem::NeighborhoodProblem;
 use super::score::NeighborhoodScore;
 use super::spec::NeighborhoodOutput;
+use super::window::Axis;
 use crate::error::PlanError;
 use crate::fused::forward::{Forward, score_constants};
-use crate::fused::slices::Slice;
-use crate::fused::source::{Access, KernelSource, Launch, bound_range};
+use crate::fused::source::{Access, KernelSource, Launch};
 use crate::gpu::recording::{Step, fold_grid};
 
 /// Offsets from here on are those of extra tokens' tensors: no binding has so many elements.
 const EXTRA_OFFSET: u32 = 1 << 31;
-
-/// First and one past the last element of a tensor that a slice touches.
-pub(super) fn element_range(
-    problem: &NeighborhoodProblem,
-    name: &str,
-    slice: &Slice,
-) -> (u64, u64) {
-    let layout = &problem.tensors[name].layout;
-    let group = problem.extents.group_size();
-    let heads = match name {
-        "q" | "out" | "lse" => slice.kv_heads.start * group..slice.kv_heads.end * group,
-        "k" | "v" | "extra_k" | "extra_v" => slice.kv_heads.clone(),
-        _ => return (layout.offset, layout.offset + layout.len()), // the caller's, without gaps
-    };
-    let head_axis = head_axis(problem, name);
-    let (mut first, mut last) = (layout.offset, layout.offset);
-    for (axis, (&extent, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
-        let range = match axis {
-            _ if extent == 0 => return (layout.offset, layout.offset),
-            0 => &slice.batch,
-            _ if axis == head_axis => &heads,
-            _ => &(0..extent as u32),
-        };
-        first += u64::from(range.start) * stride;
-        last += u64::from(range.end.saturating_sub(1)) * stride;
-    }
-    (first, last + 1)
-}
-
-fn head_axis(problem: &NeighborhoodProblem, name: &str) -> usize {
-    if name.starts_with("extra_") { 2 } else { problem.axes.len() + 1 }
-}
-
-/// Binds a tensor as `name`, with `params.ROLE_first` and its strides: batch, x, y, z, head.
-fn bind_rows(
-    context: &Context<'_>,
-    source: &mut KernelSource,
-    (role, tensor): (&str, &str),
-    (name, element, writes): (&str, &str, bool),
-) {
-    let desc = &context.problem.tensors[tensor];
-    let (first, end) = element_range(context.problem, tensor, &context.slice);
-    let (bound, origin) =
-        bound_range(tensor, desc.dtype, first, end, context.limits.storage_alignment);
-    source.bind(name, element, writes, bound);
-    // Offsets are sums modulo 2^32 that end inside the binding, whatever their terms.
-    source.params.u32(format!("{role}_first"), origin.wrapping_add(desc.layout.offset as u32));
-    let strides = &desc.layout.strides;
-    let head = head_axis(context.problem, tensor);
-    source.params.u32(format!("{role}_batch_stride"), strides[0] as u32);
-    source.params.u32(format!("{role}_head_stride"), strides[head] as u32);
-    if tensor.starts_with("extra_") {
-        source.params.u32(format!("{role}_x_stride"), strides[1] as u32);
-        return;
-    }
-    let missing = 3 - context.problem.axes.len();
-    for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
-        let stride = if axis < missing { 0 } else { strides[1 + axis - missing] };
-        source.params.u32(format!("{role}_{letter}_stride"), stride as u32);
-    }
-}
 
 /// q, k and v, and the extra tokens behind the same two functions.
 fn inputs(context: &Context<'_>, source: &mut KernelSource, (head_asked, value_asked): (u32, u32)) {
@@ -83,7 +21,7 @@ fn inputs(context: &Context<'_>, source: &mut KernelSource, (head_asked, value_a
         let desc = &context.problem.tensors[tensor];
         let access = Access::of(desc);
         let element = KernelSource::row_element(desc.dtype, access);
-        bind_rows(context, source, (role, tensor), (name, element, false));
+        context.rows().bind(source, (role, tensor), (name, element, false));
         source.row_reader(name, desc.dtype, access, dim, asked);
     };
     read("q", "q", "q", e.head_dim, head_asked);
@@ -130,14 +68,7 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     source.const_vec3("KEY_SHIFT", packing.shifts);
     source.const_vec3("KEY_MASK", packing.masks);
     source.const_u32("KEY_GUARDS", packing.guards);
-    source.const_vec3("STRIDE", axes.map(|axis| axis.stride));
-    source.const_vec3("DILATION", axes.map(|axis| axis.dilation));
-    source.const_vec3("CAUSAL", axes.map(|axis| axis.causal));
-    source.const_bool("CLIP", axes.iter().any(|axis| axis.clip));
-    // The leader's place in its group, and places by which the first group and the first box begin before the class.
-    let leader = axes.map(|a| if a.causal { a.stride - 1 } else { a.stride / 2 });
-    source.const_vec3("LEADER", leader);
-    source.const_vec3("GROUP_PAD", axes.map(|axis| axis.group_pad()));
+    rule(axes, source);
     let side = |i: usize| tiles.query_box.0[i];
     source.const_vec3("BOX_PAD", std::array::from_fn(|i| axes[i].box_pad(side(i))));
     head_windows(context, source);
@@ -149,12 +80,20 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     let group = context.problem.extents.group_size();
     source.params.u32("head_first", context.slice.kv_heads.start * group);
     source.params.u32("heads", context.q_heads());
-    let missing = 3 - context.problem.axes.len();
-    let mut extents = Vec::new();
     for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
         source.params.u32(format!("boxes_{letter}"), context.boxes()[axis]);
+    }
+    extents(axes, context.problem.axes.len(), source);
+    let text = include_str!("../../shaders/neighborhood/domain.wgsl");
+    source.fragment("neighborhood/domain.wgsl", text);
+}
+
+/// `domain_extents()`: tokens along each axis.
+pub(super) fn extents(axes: &[Axis; 3], rank: usize, source: &mut KernelSource) {
+    let mut extents = Vec::new();
+    for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
         // An axis that is not there is known to the compiler.
-        if axis < missing {
+        if axis < 3 - rank {
             extents.push("1u".to_owned());
         } else {
             source.params.u32(format!("extent_{letter}"), axes[axis].extent);
@@ -163,8 +102,20 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     }
     let extents = extents.join(", ");
     source.accessor(&format!("fn domain_extents() -> vec3<u32> {{ return vec3({extents}); }}\n"));
-    let text = include_str!("../../shaders/neighborhood/domain.wgsl");
-    source.fragment("neighborhood/domain.wgsl", text);
+}
+
+/// The rule of the windows, their extent aside: what `window.wgsl` wants.
+pub(super) fn rule(axes: &[Axis; 3], source: &mut KernelSource) {
+    source.const_vec3("STRIDE", axes.map(|axis| axis.stride));
+    source.const_vec3("DILATION", axes.map(|axis| axis.dilation));
+    source.const_vec3("CAUSAL", axes.map(|axis| axis.causal));
+    source.const_bool("CLIP", axes.iter().any(|axis| axis.clip));
+    // The leader's place in its group, and places by which the first group begins before the class.
+    let leader = axes.map(|a| if a.causal { a.stride - 1 } else { a.stride / 2 });
+    source.const_vec3("LEADER", leader);
+    source.const_vec3("GROUP_PAD", axes.map(|axis| axis.group_pad()));
+    let text = include_str!("../../shaders/neighborhood/window.wgsl");
+    source.fragment("neighborhood/window.wgsl", text);
 }
 
 /// `domain_window(h)`: a constant, or from a list by query head.
@@ -218,14 +169,14 @@ fn outputs(context: &Context<'_>, source: &mut KernelSource) {
         let desc = &p.tensors["out"];
         let access = Access::of(desc);
         let element = KernelSource::written_element(desc.dtype, access);
-        bind_rows(context, source, ("out", "out"), ("out", element, true));
+        context.rows().bind(source, ("out", "out"), ("out", element, true));
         source.row_writer("out", desc.dtype, access, p.extents.value_dim);
     } else {
         stand_in_params(source, "out");
         source.accessor("fn out_store4(offset: u32, d: u32, value: vec4<f32>) {}\n");
     }
     if has_lse {
-        bind_rows(context, source, ("lse", "lse"), ("lse", "u32", true));
+        context.rows().bind(source, ("lse", "lse"), ("lse", "u32", true));
         source.lse_writer("lse");
     } else {
         stand_in_params(source, "lse");

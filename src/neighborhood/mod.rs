@@ -18,6 +18,7 @@
 //! simulator these are.
 
 mod axes;
+mod bind;
 mod kernel;
 mod modifiers;
 mod plan;
@@ -25,6 +26,7 @@ mod problem;
 mod reference;
 mod score;
 mod simulate;
+mod slots;
 mod snippets;
 mod spec;
 mod tiles;
@@ -35,6 +37,11 @@ pub use problem::{NeighborhoodExtents, NeighborhoodProblem, TensorDescs};
 pub use reference::{NeighborhoodReference, plain, reference};
 pub use score::NeighborhoodScore;
 pub use simulate::{BoxChoice, Simulation, StrideChoice, search_boxes, search_strides, simulate};
+pub use slots::{
+    AggregateReference, NeighborhoodAggregateProblem, NeighborhoodAggregateSpec,
+    NeighborhoodScoresProblem, NeighborhoodScoresSpec, SlotTiles, aggregate_reference,
+    scores_reference,
+};
 pub use spec::{Border, NeighborhoodOutput, NeighborhoodSpec};
 pub use tiles::{NeighborhoodTiles, TileBox};
 pub use window::Axis;

@@ -3,7 +3,8 @@
 //! A call is cut into slices of batches and key heads, so that every binding fits, and a slice into dispatches of
 //! bounded work. A workgroup is a box of queries of one dilation class of one head.
 
-use super::kernel::{element_range, forward_step};
+use super::bind::Rows;
+use super::kernel::forward_step;
 use super::problem::NeighborhoodProblem;
 use super::simulate::{candidate_tiles, simulate};
 use super::snippets;
@@ -83,6 +84,11 @@ impl Context<'_> {
         self.slice.kv_heads.len() as u32 * self.problem.extents.group_size()
     }
 
+    /// The tensors of its slice.
+    pub fn rows(&self) -> Rows<'_> {
+        rows(self.problem, self.limits, &self.slice)
+    }
+
     /// Boxes of queries along each axis, for the longest class.
     pub fn boxes(&self) -> [u32; 3] {
         std::array::from_fn(|i| self.axes[i].boxes(self.tiles.query_box.0[i]))
@@ -125,12 +131,17 @@ fn largest_binding(
     limits: &GpuLimits,
     slice: &Slice,
 ) -> (String, u64) {
-    let tensors = problem.tensors.iter().map(|(name, desc)| {
-        let (first, end) = element_range(problem, name, slice);
-        let slack = u64::from(limits.storage_alignment); // bindings start at multiples of it
-        let bytes = end.saturating_sub(first).saturating_mul(desc.dtype.bytes());
-        (name.clone(), bytes.saturating_add(slack))
-    });
     let packed = ("packed aux tensors".to_owned(), sides(problem, limits).scratch_bytes());
-    tensors.chain([packed]).max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
+    let largest = rows(problem, limits, slice).largest_binding();
+    if packed.1 > largest.1 { packed } else { largest }
+}
+
+fn rows<'a>(problem: &'a NeighborhoodProblem, limits: &GpuLimits, slice: &'a Slice) -> Rows<'a> {
+    Rows {
+        tensors: &problem.tensors,
+        rank: problem.axes.len(),
+        group_size: problem.extents.group_size(),
+        slice,
+        alignment: limits.storage_alignment,
+    }
 }

@@ -8,7 +8,7 @@ use super::axes::{MAX_TOKENS, WindowFields, check_core, shape_over};
 use super::score::NeighborhoodScore;
 use super::snippets;
 use super::spec::{NeighborhoodOutput, NeighborhoodSpec};
-use super::window::Axis;
+use super::window::{Axis, axes3};
 use crate::error::SpecError;
 use crate::fused::MAX_HEAD_DIM;
 use crate::tensor::check::{self, Output, missing};
@@ -109,11 +109,7 @@ impl NeighborhoodProblem {
 
     /// The axes as three, those that are not there before the others.
     pub fn axes3(&self) -> [Axis; 3] {
-        let mut axes = [Axis::ONE; 3];
-        for (place, axis) in axes.iter_mut().rev().zip(self.axes.iter().rev()) {
-            *place = *axis;
-        }
-        axes
+        axes3(&self.axes)
     }
 
     /// The axes as a query head sees them.

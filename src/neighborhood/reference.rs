@@ -13,8 +13,8 @@ use crate::error::SpecError;
 use crate::fused::arithmetic::Arithmetic;
 use crate::snippet::Asked;
 use crate::snippet::interpret::{Interpreter, Value};
-use crate::tensor::HostTensor;
 use crate::tensor::check;
+use crate::tensor::{HostTensor, TensorDescs};
 
 /// What neighborhood attention gives, on the CPU.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +84,7 @@ pub(super) fn visible(axis: &Axis, x: usize) -> Vec<usize> {
 }
 
 /// Rows of a tensor `[batch, tokens, heads, dim]`.
-struct Rows {
+pub(super) struct Rows {
     values: Vec<f64>,
     tokens: usize,
     heads: usize,
@@ -92,7 +92,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn row(&self, batch: usize, token: usize, head: usize) -> &[f64] {
+    pub fn row(&self, batch: usize, token: usize, head: usize) -> &[f64] {
         let first = ((batch * self.tokens + token) * self.heads + head) * self.dim;
         &self.values[first..first + self.dim]
     }
@@ -145,13 +145,13 @@ fn find<'t>(
     inputs.get(name).ok_or_else(|| check::missing(name, "the reference"))
 }
 
-fn read_rows(
-    problem: &NeighborhoodProblem,
+pub(super) fn read_rows(
+    tensors: &TensorDescs,
     inputs: &BTreeMap<String, HostTensor>,
     name: &str,
 ) -> Result<Rows, SpecError> {
     let tensor = find(inputs, name)?;
-    let desc = check::find(&problem.tensors, name, "the reference")?;
+    let desc = check::find(tensors, name, "the reference")?;
     check::shape(name, &tensor.desc(), desc.shape())?;
     check::element_type(name, &tensor.desc(), &[desc.dtype])?;
     let values = tensor.to_f64();
@@ -175,7 +175,7 @@ impl<'a> Question<'a> {
         inputs: &BTreeMap<String, HostTensor>,
         arithmetic: Arithmetic,
     ) -> Result<Self, SpecError> {
-        let rows = |name: &str| read_rows(problem, inputs, name);
+        let rows = |name: &str| read_rows(&problem.tensors, inputs, name);
         let rank = problem.axes.len();
         let program = |asked: Asked<'_>| {
             let find = |name: &String| Ok((name.clone(), find(inputs, name)?));

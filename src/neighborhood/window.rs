@@ -124,6 +124,13 @@ impl Axis {
     }
 }
 
+/// Axes as three, those that are not there before the others.
+pub(super) fn axes3(axes: &[Axis]) -> [Axis; 3] {
+    let mut three = [Axis::ONE; 3];
+    three[3 - axes.len()..].copy_from_slice(axes);
+    three
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

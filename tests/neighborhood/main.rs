@@ -6,5 +6,6 @@ mod golden;
 mod groups;
 mod harness;
 mod laws;
+mod slots;
 mod snippets;
 mod tiles;

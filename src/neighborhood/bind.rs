@@ -1,0 +1,88 @@
+//! What the kernels of neighborhoods bind: which part of which tensor, under which name.
+
+use crate::fused::slices::Slice;
+use crate::fused::source::{KernelSource, bound_range};
+use crate::tensor::TensorDescs;
+
+/// Tensors `[batch, X…, heads, …]`, and the slice of them that a kernel touches.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub tensors: &'a TensorDescs,
+    /// Number of axes X….
+    pub rank: usize,
+    /// Query heads that share a key head.
+    pub group_size: u32,
+    pub slice: &'a Slice,
+    /// What bindings start at a multiple of, in bytes.
+    pub alignment: u32,
+}
+
+impl Rows<'_> {
+    /// First and one past the last element of a tensor that the slice touches.
+    pub fn element_range(&self, name: &str) -> (u64, u64) {
+        let (layout, slice) = (&self.tensors[name].layout, self.slice);
+        let heads = match name {
+            "q" | "out" | "lse" | "scores" | "weights" => {
+                slice.kv_heads.start * self.group_size..slice.kv_heads.end * self.group_size
+            }
+            "k" | "v" | "extra_k" | "extra_v" => slice.kv_heads.clone(),
+            _ => return (layout.offset, layout.offset + layout.len()), // the caller's, without gaps
+        };
+        let head_axis = self.head_axis(name);
+        let (mut first, mut last) = (layout.offset, layout.offset);
+        for (axis, (&extent, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
+            let range = match axis {
+                _ if extent == 0 => return (layout.offset, layout.offset),
+                0 => &slice.batch,
+                _ if axis == head_axis => &heads,
+                _ => &(0..extent as u32),
+            };
+            first += u64::from(range.start) * stride;
+            last += u64::from(range.end.saturating_sub(1)) * stride;
+        }
+        (first, last + 1)
+    }
+
+    fn head_axis(&self, name: &str) -> usize {
+        if name.starts_with("extra_") { 2 } else { self.rank + 1 }
+    }
+
+    /// Binds a tensor as `name`, with `params.ROLE_first` and its strides: batch, x, y, z, head.
+    pub fn bind(
+        &self,
+        source: &mut KernelSource,
+        (role, tensor): (&str, &str),
+        (name, element, writes): (&str, &str, bool),
+    ) {
+        let desc = &self.tensors[tensor];
+        let (first, end) = self.element_range(tensor);
+        let (bound, origin) = bound_range(tensor, desc.dtype, first, end, self.alignment);
+        source.bind(name, element, writes, bound);
+        // Offsets are sums modulo 2^32 that end inside the binding, whatever their terms.
+        source.params.u32(format!("{role}_first"), origin.wrapping_add(desc.layout.offset as u32));
+        let strides = &desc.layout.strides;
+        let head = self.head_axis(tensor);
+        source.params.u32(format!("{role}_batch_stride"), strides[0] as u32);
+        source.params.u32(format!("{role}_head_stride"), strides[head] as u32);
+        if tensor.starts_with("extra_") {
+            source.params.u32(format!("{role}_x_stride"), strides[1] as u32);
+            return;
+        }
+        let missing = 3 - self.rank;
+        for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
+            let stride = if axis < missing { 0 } else { strides[1 + axis - missing] };
+            source.params.u32(format!("{role}_{letter}_stride"), stride as u32);
+        }
+    }
+
+    /// The largest binding of the slice, with its name and bytes.
+    pub fn largest_binding(&self) -> (String, u64) {
+        let tensors = self.tensors.iter().map(|(name, desc)| {
+            let (first, end) = self.element_range(name);
+            let slack = u64::from(self.alignment); // bindings start at multiples of it
+            let bytes = end.saturating_sub(first).saturating_mul(desc.dtype.bytes());
+            (name.clone(), bytes.saturating_add(slack))
+        });
+        tensors.max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
+    }
+}

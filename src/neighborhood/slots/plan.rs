@@ -1,0 +1,135 @@
+//! From question and limits to dispatches: slices of batches and key heads, so that every binding fits, in dispatches of
+//! bounded work.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::kernel::{aggregate_step, aggregate_work, scores_step, scores_work};
+use super::problem::{NeighborhoodAggregateProblem, NeighborhoodScoresProblem, Slots};
+use crate::error::PlanError;
+use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
+use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::{Plan, Step};
+use crate::neighborhood::bind::Rows;
+use crate::operator::Operator;
+use crate::tensor::TensorDesc;
+
+pub(super) const WORKGROUP_SIZE: u32 = 64;
+
+/// The unfused operators have one shape of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotTiles {}
+
+impl fmt::Display for SlotTiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{}")
+    }
+}
+
+/// Everything that a slice's kernel depends on.
+pub(super) struct Context<'a> {
+    pub slots: &'a Slots,
+    pub limits: &'a GpuLimits,
+    pub slice: Slice,
+    /// Lanes of work that a row has.
+    pub lanes_a_row: u32,
+}
+
+impl Context<'_> {
+    pub fn rows(&self) -> Rows<'_> {
+        rows(self.slots, self.limits, &self.slice)
+    }
+
+    pub fn q_heads(&self) -> u32 {
+        self.slice.kv_heads.len() as u32 * self.slots.group_size()
+    }
+
+    /// Lanes of work. They are no more than elements that one binding has, or four.
+    pub fn items(&self) -> u64 {
+        let rows = self.slice.batch.len() as u64 * u64::from(self.slots.tokens());
+        rows * u64::from(self.q_heads()) * u64::from(self.lanes_a_row)
+    }
+}
+
+fn rows<'a>(slots: &'a Slots, limits: &GpuLimits, slice: &'a Slice) -> Rows<'a> {
+    Rows {
+        tensors: &slots.tensors,
+        rank: slots.axes.len(),
+        group_size: slots.group_size(),
+        slice,
+        alignment: limits.storage_alignment,
+    }
+}
+
+/// Plans every slice; `multiply_adds` is what a workgroup does, `step` makes a dispatch of (first, count) workgroups.
+fn plan(
+    slots: &Slots,
+    limits: &GpuLimits,
+    lanes_a_row: u32,
+    multiply_adds: f64,
+    step: impl Fn(&Context<'_>, (u32, u32)) -> Result<Step, PlanError>,
+) -> Result<Plan, PlanError> {
+    let mut steps = Vec::new();
+    let largest = |slice: &Slice| rows(slots, limits, slice).largest_binding();
+    for slice in slices(slots.batch, slots.kv_heads, limits, largest)? {
+        let context = Context { slots, limits, slice, lanes_a_row };
+        let workgroups = context.items().div_ceil(u64::from(WORKGROUP_SIZE));
+        let most = workgroups_a_dispatch(|| 2.0 * multiply_adds, limits);
+        for first in (0..workgroups).step_by(most as usize) {
+            let count = (workgroups - first).min(most);
+            steps.push(step(&context, (first as u32, count as u32))?);
+        }
+    }
+    Ok(Plan { steps, scratch: Vec::new() })
+}
+
+fn tensors(slots: &Slots) -> Vec<(&str, TensorDesc)> {
+    slots.tensors.iter().map(|(name, desc)| (name.as_str(), desc.clone())).collect()
+}
+
+impl Operator for NeighborhoodScoresProblem {
+    type Tiles = SlotTiles;
+
+    fn candidates(&self, _: &GpuLimits) -> Result<Vec<SlotTiles>, PlanError> {
+        Ok(vec![SlotTiles {}])
+    }
+
+    fn plan(&self, limits: &GpuLimits, _: &SlotTiles) -> Result<Plan, PlanError> {
+        let (slots, scale) = (&self.slots, self.softmax_scale());
+        plan(slots, limits, slots.volume(), scores_work(slots.dim), |context, share| {
+            scores_step(context, scale, share)
+        })
+    }
+
+    fn tensors(&self) -> Vec<(&str, TensorDesc)> {
+        tensors(&self.slots)
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["scores"]
+    }
+}
+
+impl Operator for NeighborhoodAggregateProblem {
+    type Tiles = SlotTiles;
+
+    fn candidates(&self, _: &GpuLimits) -> Result<Vec<SlotTiles>, PlanError> {
+        Ok(vec![SlotTiles {}])
+    }
+
+    fn plan(&self, limits: &GpuLimits, _: &SlotTiles) -> Result<Plan, PlanError> {
+        let slots = &self.slots;
+        let work = aggregate_work(slots.volume());
+        plan(slots, limits, slots.dim.div_ceil(4), work, aggregate_step)
+    }
+
+    fn tensors(&self) -> Vec<(&str, TensorDesc)> {
+        tensors(&self.slots)
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["out"]
+    }
+}

@@ -1,0 +1,228 @@
+//! The questions, checked: every extent known, every tensor's shape and type right.
+
+use std::fmt;
+
+use ordered_float::OrderedFloat;
+use serde::Serialize;
+
+use super::spec::{NeighborhoodAggregateSpec, NeighborhoodScoresSpec};
+use crate::error::SpecError;
+use crate::fused::MAX_HEAD_DIM;
+use crate::neighborhood::axes::{MAX_TOKENS, check_core, shape_over};
+use crate::neighborhood::window::{Axis, axes3};
+use crate::tensor::check::{self, Output};
+use crate::tensor::{Dtype, TensorDesc, TensorDescs};
+
+/// Neighborhood scores with every extent, stride and type known and checked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NeighborhoodScoresProblem {
+    /// The caller's spec with its defaults filled in.
+    pub spec: NeighborhoodScoresSpec,
+    pub(super) slots: Slots,
+}
+
+/// An aggregate of values with every extent, stride and type known and checked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NeighborhoodAggregateProblem {
+    /// The caller's spec with its defaults filled in.
+    pub spec: NeighborhoodAggregateSpec,
+    pub(super) slots: Slots,
+}
+
+/// What the two have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Slots {
+    pub axes: Vec<Axis>,
+    pub batch: u32,
+    pub q_heads: u32,
+    pub kv_heads: u32,
+    /// Elements of a row of q and k, or of v.
+    pub dim: u32,
+    /// Inputs and outputs.
+    pub tensors: TensorDescs,
+}
+
+impl Slots {
+    /// Slots of a window.
+    pub fn volume(&self) -> u32 {
+        self.axes.iter().map(|axis| axis.window).product()
+    }
+
+    pub fn tokens(&self) -> u32 {
+        self.axes.iter().map(|axis| axis.extent).product()
+    }
+
+    pub fn axes3(&self) -> [Axis; 3] {
+        axes3(&self.axes)
+    }
+
+    pub const fn group_size(&self) -> u32 {
+        self.q_heads / self.kv_heads
+    }
+
+    fn spatial(&self) -> Vec<u32> {
+        self.axes.iter().map(|axis| axis.extent).collect()
+    }
+}
+
+impl NeighborhoodScoresProblem {
+    /// Checks a question against the tensors it is asked of: `q k [batch, X…, heads, head_dim]` and, where the caller
+    /// has a buffer for it, `scores`.
+    ///
+    /// # Errors
+    /// [`SpecError`] names what is wrong: the field or the axis, and the numbers.
+    pub fn new(spec: &NeighborhoodScoresSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
+        check::float_dtypes(spec.dtype, None)?;
+        check::finite("softmax_scale", spec.softmax_scale)?;
+        let windows = spec.windows();
+        let rank = windows.rank()?;
+        let mut known = known(tensors, "neighborhood_scores", &["q", "k"], &["scores"])?;
+        for name in ["q", "k"] {
+            check_core(name, &known[name], spec.dtype, (rank, "dim"))?;
+        }
+        let axes = windows.axes(&known, &["q", "k"])?;
+        let (q, k) = (outer(&known["q"], rank), outer(&known["k"], rank));
+        check::equal("batch", ("k", k[0]), ("q", q[0]))?;
+        check::equal("head_dim", ("k", k[2]), ("q", q[2]))?;
+        let batch = check::extent("batch", spec.batch, q[0], 0..=MAX_TOKENS)?;
+        let q_heads = check::extent("q_heads", spec.q_heads, q[1], 1..=MAX_TOKENS)?;
+        let kv_heads = check::extent("kv_heads", spec.kv_heads, k[1], 1..=MAX_TOKENS)?;
+        let dim = check::extent("head_dim", spec.head_dim, q[2], 1..=MAX_HEAD_DIM)?;
+        check::heads_divide(q_heads, kv_heads)?;
+        let volume = volume(&axes)?;
+        let scores = Output {
+            name: "scores",
+            wanted: true,
+            dtype: Dtype::F32,
+            shape: &shape_over(&axes, batch, &[q_heads, volume]),
+            by_rows: true,
+        };
+        check::output(&mut known, &scores)?;
+        let slots = Slots { axes, batch, q_heads, kv_heads, dim, tensors: known };
+        let scale = OrderedFloat(1.0 / (dim as f32).sqrt());
+        let spec = NeighborhoodScoresSpec {
+            softmax_scale: Some(spec.softmax_scale.unwrap_or(scale)),
+            batch: Some(batch),
+            spatial: Some(slots.spatial()),
+            q_heads: Some(q_heads),
+            kv_heads: Some(kv_heads),
+            head_dim: Some(dim),
+            ..spec.clone()
+        };
+        Ok(Self { spec, slots })
+    }
+
+    /// Every tensor, inputs and outputs.
+    pub fn tensors(&self) -> &TensorDescs {
+        &self.slots.tensors
+    }
+
+    /// `softmax_scale`, resolved.
+    pub fn softmax_scale(&self) -> f32 {
+        self.spec.softmax_scale.map_or(1.0, OrderedFloat::into_inner)
+    }
+}
+
+impl NeighborhoodAggregateProblem {
+    /// Checks a question against the tensors it is asked of: `weights [batch, X…, q_heads, slots]`, `v [batch, X…,
+    /// kv_heads, value_dim]` and, where the caller has a buffer for it, `out`.
+    ///
+    /// # Errors
+    /// As [`NeighborhoodScoresProblem::new`].
+    pub fn new(spec: &NeighborhoodAggregateSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
+        check::float_dtypes(spec.dtype, spec.out_dtype)?;
+        let windows = spec.windows();
+        let rank = windows.rank()?;
+        let mut known = known(tensors, "neighborhood_aggregate", &["weights", "v"], &["out"])?;
+        check_core("v", &known["v"], spec.dtype, (rank, "dim"))?;
+        check::element_type("weights", &known["weights"], &[Dtype::F32, spec.dtype])?;
+        check_core("weights", &known["weights"], known["weights"].dtype, (rank, "slots"))?;
+        let axes = windows.axes(&known, &["v", "weights"])?;
+        let (w, v) = (outer(&known["weights"], rank), outer(&known["v"], rank));
+        check::equal("batch", ("weights", w[0]), ("v", v[0]))?;
+        let volume = volume(&axes)?;
+        if w[2] != u64::from(volume) {
+            let expected = format!("{volume} slots, as many as the window has keys");
+            return Err(SpecError::value("weights", expected, w[2]));
+        }
+        let batch = check::extent("batch", spec.batch, v[0], 0..=MAX_TOKENS)?;
+        let q_heads = check::extent("q_heads", spec.q_heads, w[1], 1..=MAX_TOKENS)?;
+        let kv_heads = check::extent("kv_heads", spec.kv_heads, v[1], 1..=MAX_TOKENS)?;
+        let dim = check::extent("value_dim", spec.value_dim, v[2], 1..=MAX_HEAD_DIM)?;
+        check::heads_divide(q_heads, kv_heads)?;
+        let out_dtype = spec.out_dtype.unwrap_or(spec.dtype);
+        let out = Output {
+            name: "out",
+            wanted: true,
+            dtype: out_dtype,
+            shape: &shape_over(&axes, batch, &[q_heads, dim]),
+            by_rows: true,
+        };
+        check::output(&mut known, &out)?;
+        let slots = Slots { axes, batch, q_heads, kv_heads, dim, tensors: known };
+        let spec = NeighborhoodAggregateSpec {
+            out_dtype: Some(out_dtype),
+            batch: Some(batch),
+            spatial: Some(slots.spatial()),
+            q_heads: Some(q_heads),
+            kv_heads: Some(kv_heads),
+            value_dim: Some(dim),
+            ..spec.clone()
+        };
+        Ok(Self { spec, slots })
+    }
+
+    /// Every tensor, inputs and outputs.
+    pub fn tensors(&self) -> &TensorDescs {
+        &self.slots.tensors
+    }
+}
+
+/// The tensors that a question reads, which must be there, and those that it writes.
+fn known(
+    tensors: &TensorDescs,
+    op: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+) -> Result<TensorDescs, SpecError> {
+    for name in inputs {
+        check::find(tensors, name, op)?;
+    }
+    let mut known = tensors.clone();
+    known.retain(|name, _| inputs.contains(&name.as_str()) || outputs.contains(&name.as_str()));
+    Ok(known)
+}
+
+/// Extents of batch, heads and the last axis.
+fn outer(desc: &TensorDesc, rank: usize) -> [u64; 3] {
+    let shape = desc.shape();
+    [shape[0], shape[rank + 1], shape[rank + 2]]
+}
+
+/// Slots of a window, which are no more than there are tokens.
+fn volume(axes: &[Axis]) -> Result<u32, SpecError> {
+    let volume: u64 = axes.iter().map(|axis| u64::from(axis.window)).product();
+    u32::try_from(volume).map_err(|_| {
+        SpecError::value("window", format!("at most {MAX_TOKENS} keys in all"), volume)
+    })
+}
+
+fn command_line(f: &mut fmt::Formatter<'_>, op: &str, spec: &impl Serialize) -> fmt::Result {
+    let mut json = serde_json::to_value(spec).map_err(|_| fmt::Error)?;
+    json["op"] = op.into();
+    write!(f, "tilewise run '{json}'")
+}
+
+/// A command line that reproduces the question, of tensors in files.
+impl fmt::Display for NeighborhoodScoresProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        command_line(f, "neighborhood_scores", &self.spec)
+    }
+}
+
+/// A command line that reproduces the question, of tensors in files.
+impl fmt::Display for NeighborhoodAggregateProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        command_line(f, "neighborhood_aggregate", &self.spec)
+    }
+}
