@@ -5,6 +5,7 @@
 
 mod check;
 mod inputs;
+pub(crate) mod random;
 mod resident;
 mod work;
 

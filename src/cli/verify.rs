@@ -13,8 +13,7 @@ use serde_json::json;
 use super::common::{CliError, Common, device_line};
 use super::output;
 use crate::engine::Engine;
-use crate::fused::FusedTiles;
-use crate::verify::{Case, CaseReport, cases, find_cases, run_case};
+use crate::verify::{Case, CaseReport, CaseTiles, cases, find_cases, run_case};
 
 #[derive(Args)]
 pub(super) struct VerifyArgs {
@@ -79,7 +78,7 @@ fn selected(args: &VerifyArgs) -> Result<Vec<Case>, CliError> {
 }
 
 /// Cases run side by side: compiling their kernels takes most of the time.
-fn run(engine: &Engine, cases: &[Case], tiles: Option<FusedTiles>) -> Vec<Outcome> {
+fn run(engine: &Engine, cases: &[Case], tiles: Option<CaseTiles>) -> Vec<Outcome> {
     let bar = ProgressBar::new(cases.len() as u64);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -14,7 +14,7 @@ use crate::error::PlanError;
 use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::Plan;
+use crate::gpu::recording::{Plan, Scratch};
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
 
@@ -67,7 +67,8 @@ impl Operator for NeighborhoodProblem {
                 steps.push(forward_step(&context, first as u32, count as u32)?);
             }
         }
-        Ok(Plan { steps, scratch: vec![sides(self, limits).scratch_bytes()] })
+        let bytes = sides(self, limits).scratch_bytes();
+        Ok(Plan { steps, scratch: vec![Scratch { name: "packed aux tensors", bytes }] })
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {

@@ -160,7 +160,7 @@ impl fmt::Display for NeighborhoodProblem {
 }
 
 impl NeighborhoodSpec {
-    /// Tensors without gaps for a spec that says all its extents; no extra tokens.
+    /// Tensors without gaps for a spec that says all its extents; no extra tokens, aux tensors f32 `[q_heads]`.
     ///
     /// # Errors
     /// [`SpecError::Value`] naming the first extent that the spec leaves open.
@@ -178,11 +178,15 @@ impl NeighborhoodSpec {
             let shape: Vec<u64> = [batch].into_iter().chain(spatial).chain([heads, dim]).collect();
             TensorDesc::contiguous(self.dtype, &shape)
         };
-        Ok(TensorDescs::from([
+        let mut tensors = TensorDescs::from([
             ("q".to_owned(), tensor(q_heads, head_dim)),
             ("k".to_owned(), tensor(kv_heads, head_dim)),
             ("v".to_owned(), tensor(kv_heads, value_dim)),
-        ]))
+        ]);
+        for name in snippets::aux_names(self) {
+            tensors.insert(name, TensorDesc::contiguous(Dtype::F32, &[q_heads]));
+        }
+        Ok(tensors)
     }
 }
 

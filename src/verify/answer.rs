@@ -7,6 +7,7 @@ use crate::attention::{
     reference,
 };
 use crate::error::SpecError;
+use crate::neighborhood::{self, NeighborhoodProblem, NeighborhoodReference};
 use crate::tensor::{Dtype, HostTensor, TensorDesc};
 
 /// An output as it should be.
@@ -25,6 +26,18 @@ pub(super) fn expected_attention(
     inputs: &Inputs,
 ) -> Result<Vec<Expected>, SpecError> {
     let (exact, plain) = (reference(problem, inputs)?, plain(problem, inputs)?);
+    Ok(expected(&problem.tensors, exact, plain))
+}
+
+/// Out and lse of a neighborhood.
+pub(super) fn expected_neighborhood(
+    problem: &NeighborhoodProblem,
+    inputs: &Inputs,
+) -> Result<Vec<Expected>, SpecError> {
+    let as_attention =
+        |NeighborhoodReference { out, lse, value_max }| AttentionReference { out, lse, value_max };
+    let exact = as_attention(neighborhood::reference(problem, inputs)?);
+    let plain = as_attention(neighborhood::plain(problem, inputs)?);
     Ok(expected(&problem.tensors, exact, plain))
 }
 

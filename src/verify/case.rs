@@ -84,6 +84,23 @@ impl Case {
         )
     }
 
+    /// A case of f32 neighborhood attention: batch, q_heads, kv_heads, head_dim; out and lse are wanted.
+    pub(super) fn neighborhood(
+        name: impl Into<String>,
+        [batch, q_heads, kv_heads, head_dim]: [u32; 4],
+        spatial: &[u32],
+        window: &[u32],
+    ) -> Self {
+        Self::new(
+            name,
+            json!({
+                "op": "neighborhood", "batch": batch, "q_heads": q_heads, "kv_heads": kv_heads,
+                "spatial": spatial, "head_dim": head_dim, "window": window,
+                "outputs": ["out", "lse"],
+            }),
+        )
+    }
+
     /// A merge of outs `[parts, batch, heads, seq, dim]`.
     pub(super) fn merge(name: impl Into<String>, dtype: Dtype, outs: [u64; 5]) -> Self {
         Self::new(name, json!({"op": "attention_merge", "dtype": dtype}))

@@ -1,6 +1,7 @@
 //! The suite's cases, by group.
 
 mod masks;
+mod neighborhoods;
 mod scores;
 mod shapes;
 mod splits;
@@ -9,7 +10,8 @@ use super::case::Case;
 
 /// All cases, in the order of their groups.
 pub fn cases() -> Vec<Case> {
-    [shapes::cases(), masks::cases(), scores::cases(), splits::cases()].concat()
+    [shapes::cases(), masks::cases(), scores::cases(), splits::cases(), neighborhoods::cases()]
+        .concat()
 }
 
 /// The cases whose name fits a pattern, in which `*` stands for anything.

@@ -4,41 +4,13 @@ use std::collections::BTreeMap;
 
 use super::case::{Case, Fill, Style};
 use crate::attention::{AttentionProblem, MergeProblem, SideRole};
+use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
+use crate::problems::random::Random;
 use crate::tensor::{Dtype, HostTensor, TensorDesc};
 
 /// Tensors by name, without gaps, axes in the caller's order.
 pub(super) type Inputs = BTreeMap<String, HostTensor>;
-
-/// Numbers that look random (Steele et al. 2014: SplitMix64).
-struct Noise(u64);
-
-impl Noise {
-    /// A stream for each tensor of each seed.
-    fn new(seed: u64, name: &str) -> Self {
-        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Self(name.bytes().fold(seed.wrapping_mul(0xcbf2_9ce4_8422_2325) ^ seed, hash))
-    }
-
-    /// Even in 0..1.
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// About normal, variance 1, within ±3.
-    fn normal(&mut self) -> f64 {
-        2.0 * (self.unit() + self.unit() + self.unit()) - 3.0
-    }
-
-    /// A whole number from `least` to `most`.
-    fn whole(&mut self, least: i64, most: i64) -> f64 {
-        least as f64 + (self.unit() * (most - least + 1) as f64).floor()
-    }
-}
 
 /// The inputs of an attention. Keys and values beyond `kv_lens` are NaN.
 pub(super) fn attention_inputs(case: &Case, problem: &AttentionProblem) -> Inputs {
@@ -59,17 +31,43 @@ pub(super) fn attention_inputs(case: &Case, problem: &AttentionProblem) -> Input
     inputs
 }
 
+/// The inputs of a neighborhood.
+pub(super) fn neighborhood_inputs(case: &Case, problem: &NeighborhoodProblem) -> Inputs {
+    let mut inputs = Inputs::new();
+    let outputs = problem.outputs();
+    for (name, desc) in problem.tensors() {
+        if outputs.contains(&name) {
+            continue;
+        }
+        let values = match name {
+            "q" | "k" | "v" | "extra_k" | "extra_v" => core_values(case, name, &desc),
+            _ => aux_values(&mut Random::of(case.seed, name), &desc),
+        };
+        inputs.insert(name.to_owned(), filled(case, name, &desc, values));
+    }
+    inputs
+}
+
+/// What the caller's functions read.
+fn aux_values(noise: &mut Random, desc: &TensorDesc) -> Vec<f64> {
+    let value = |_| match desc.dtype {
+        Dtype::I32 => noise.whole(-5, 5),
+        _ => noise.normal(),
+    };
+    (0..desc.layout.len()).map(value).collect()
+}
+
 /// The inputs of a merge: a fifth of the parts of rows are without keys, as is all of row 0; their outs are NaN.
 pub(super) fn merge_inputs(case: &Case, problem: &MergeProblem) -> Inputs {
     let (outs, lses) = (&problem.tensors["outs"], &problem.tensors["lses"]);
-    let mut noise = Noise::new(case.seed, "lses");
+    let mut noise = Random::of(case.seed, "lses");
     let rows = lses.layout.len() / lses.shape()[0].max(1);
     let lse = |index| match index % rows.max(1) == 0 || noise.unit() < 0.2 {
         true => f64::NEG_INFINITY,
         false => 10.0 * noise.normal(),
     };
     let lse_values: Vec<f64> = (0..lses.layout.len()).map(lse).collect();
-    let mut noise = Noise::new(case.seed, "outs");
+    let mut noise = Random::of(case.seed, "outs");
     let dim = outs.shape()[4];
     let out = |index: u64| match lse_values[(index / dim) as usize] == f64::NEG_INFINITY {
         true => f64::NAN,
@@ -83,7 +81,7 @@ pub(super) fn merge_inputs(case: &Case, problem: &MergeProblem) -> Inputs {
 }
 
 fn core_values(case: &Case, name: &str, desc: &TensorDesc) -> Vec<f64> {
-    let mut noise = Noise::new(case.seed, name);
+    let mut noise = Random::of(case.seed, name);
     let mut value = || match (case.style, name) {
         (Style::Normal, _) => noise.normal(),
         (Style::Eight, _) => 16.0 * noise.unit() - 8.0,
@@ -102,7 +100,10 @@ fn side_values(
     desc: &TensorDesc,
 ) -> Vec<f64> {
     let e = &problem.extents;
-    let mut noise = Noise::new(case.seed, name);
+    let mut noise = Random::of(case.seed, name);
+    if role == SideRole::Aux {
+        return aux_values(&mut noise, desc);
+    }
     let keys = i64::from(e.seq_len_kv);
     let value = |index: u64| match role {
         SideRole::AlibiSlopes => {
@@ -115,7 +116,6 @@ fn side_values(
         SideRole::QueryDocuments | SideRole::KeyDocuments => (index / 9 % 5) as f64,
         SideRole::DenseMask => f64::from(u8::from(noise.unit() < 0.7)),
         SideRole::BlockMask { .. } => f64::from(u8::from(noise.unit() < 0.5)),
-        SideRole::Aux if desc.dtype == Dtype::I32 => noise.whole(-5, 5),
         SideRole::Bias | SideRole::SinkLogits | SideRole::Aux => noise.normal(),
     };
     (0..desc.layout.len()).map(value).collect()
@@ -131,7 +131,7 @@ pub(super) fn lowest(dtype: Dtype) -> f64 {
 }
 
 fn filled(case: &Case, name: &str, desc: &TensorDesc, mut values: Vec<f64>) -> HostTensor {
-    let mut noise = Noise::new(case.seed, &format!("{name} filled"));
+    let mut noise = Random::of(case.seed, &format!("{name} filled"));
     for (_, fill) in case.fills.iter().filter(|(known, _)| *known == name) {
         for (index, value) in values.iter_mut().enumerate() {
             match fill {

@@ -19,4 +19,4 @@ pub use case::{Case, Fill, Placement, Style};
 pub use cases::{cases, find_cases};
 pub use question::Question;
 pub use report::{CaseFailure, CaseReport, Failure};
-pub use run::{Trial, run_case};
+pub use run::{CaseTiles, Trial, run_case};

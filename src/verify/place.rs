@@ -12,7 +12,10 @@ const TAIL: usize = 272;
 /// The layout that a placement gives a tensor; `head_axis` is the axis of heads of q, k, v, out.
 pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout {
     let dense = Layout::contiguous(shape);
-    let core = matches!(name, "q" | "k" | "v" | "out" | "lse" | "prefix_k" | "prefix_v");
+    let core = matches!(
+        name,
+        "q" | "k" | "v" | "out" | "lse" | "prefix_k" | "prefix_v" | "extra_k" | "extra_v"
+    );
     match placement {
         Placement::Dense | Placement::Exact | Placement::Packed => dense,
         Placement::Aligned if core => gapped(shape, 8, 4),

@@ -7,14 +7,17 @@ use super::case::{Case, Placement};
 use super::place;
 use crate::attention::{AttentionProblem, AttentionSpec, MergeProblem, TensorDescs};
 use crate::error::{Error, SpecError};
+use crate::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
 use crate::operator::Operator;
-use crate::tensor::{Dtype, TensorDesc};
+use crate::tensor::TensorDesc;
 
 /// A case's question, checked.
 #[derive(Clone, Debug)]
 pub enum Question {
     /// An attention.
     Attention(Box<AttentionProblem>),
+    /// A neighborhood attention.
+    Neighborhood(Box<NeighborhoodProblem>),
     /// A merge of partial results.
     Merge(MergeProblem),
 }
@@ -25,11 +28,20 @@ impl Question {
     /// # Errors
     /// [`SpecError`] when the case asks a wrong question.
     pub fn new(case: &Case) -> Result<Self, Error> {
-        if case.spec["op"] == "attention_merge" {
-            let problem = MergeProblem::new(&spec_of(case)?, &merge_descs(case))?;
-            return Ok(Self::Merge(problem));
-        }
-        Ok(Self::Attention(Box::new(attention_problem(case)?)))
+        Ok(match case.spec["op"].as_str() {
+            Some("attention_merge") => {
+                Self::Merge(MergeProblem::new(&spec_of(case)?, &placed(case, TensorDescs::new()))?)
+            }
+            Some("neighborhood") => {
+                let spec = spec_of::<NeighborhoodSpec>(case)?;
+                let tensors = placed(case, spec.assumed_tensors()?);
+                let whole = NeighborhoodProblem::new(&spec, &tensors)?;
+                // Outputs that the problem laid out are placed too.
+                let tensors = placed(case, whole.tensors);
+                Self::Neighborhood(Box::new(NeighborhoodProblem::new(&spec, &tensors)?))
+            }
+            _ => Self::Attention(Box::new(attention_problem(case)?)),
+        })
     }
 }
 
@@ -42,13 +54,15 @@ fn spec_of<S: DeserializeOwned>(case: &Case) -> Result<S, SpecError> {
     serde_json::from_value(spec).map_err(|error| SpecError::value("spec", "a spec", error))
 }
 
-/// The tensors of a merge where the case's placement wants them.
-fn merge_descs(case: &Case) -> TensorDescs {
-    let placed = |(name, dtype, shape): &(&str, Dtype, Vec<u64>)| {
-        let layout = place::layout(case.placement, name, shape);
-        ((*name).to_owned(), TensorDesc { dtype: *dtype, layout })
-    };
-    case.tensors.iter().map(placed).collect()
+/// Tensors where the case's placement wants them, those that the case adds among them.
+fn placed(case: &Case, mut tensors: TensorDescs) -> TensorDescs {
+    for (name, dtype, shape) in &case.tensors {
+        tensors.insert((*name).to_owned(), TensorDesc::contiguous(*dtype, shape));
+    }
+    for (name, desc) in &mut tensors {
+        desc.layout = place::layout(case.placement, name, &desc.layout.shape);
+    }
+    tensors
 }
 
 /// The problem with every tensor where the case's placement wants it.

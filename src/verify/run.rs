@@ -1,18 +1,44 @@
 //! Running a case.
 
-use super::answer::{Expected, expected_attention, expected_merge};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Expected, expected_attention, expected_merge, expected_neighborhood};
 use super::case::{Case, Placement};
-use super::inputs::{Inputs, attention_inputs, merge_inputs};
+use super::inputs::{Inputs, attention_inputs, merge_inputs, neighborhood_inputs};
 use super::judge::{Budget, JudgeReport, judge};
 use super::place;
 use super::question::Question;
 use super::report::{CaseFailure, CaseReport, Failure};
+use crate::attention::AttentionProblem;
 use crate::engine::Engine;
 use crate::error::{Error, PlanError};
 use crate::fused::FusedTiles;
 use crate::gpu::limits::GpuLimits;
+use crate::neighborhood::NeighborhoodTiles;
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
+
+/// Tiles of an operator; cases of another run with those that the plan chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected tiles as `tilewise explain` prints them")]
+#[non_exhaustive]
+pub enum CaseTiles {
+    /// Of attention.
+    Attention(FusedTiles),
+    /// Of neighborhoods.
+    Neighborhood(NeighborhoodTiles),
+}
+
+impl fmt::Display for CaseTiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attention(tiles) => tiles.fmt(f),
+            Self::Neighborhood(tiles) => tiles.fmt(f),
+        }
+    }
+}
 
 /// A case with its inputs and its true answer: may run on any engine, with any tiles.
 #[derive(Clone, Debug)]
@@ -32,7 +58,7 @@ pub struct Trial {
 pub fn run_case(
     engine: &Engine,
     case: &Case,
-    tiles: Option<FusedTiles>,
+    tiles: Option<CaseTiles>,
 ) -> Result<CaseReport, Box<CaseFailure>> {
     match Trial::new(case) {
         Ok(trial) => trial.run(engine, tiles),
@@ -60,6 +86,11 @@ impl Trial {
                 let expected = expected_merge(problem, &inputs)?;
                 (inputs, expected)
             }
+            Question::Neighborhood(problem) => {
+                let inputs = neighborhood_inputs(case, problem);
+                let expected = expected_neighborhood(problem, &inputs)?;
+                (inputs, expected)
+            }
             Question::Attention(problem) => {
                 let inputs = attention_inputs(case, problem);
                 let expected = expected_attention(problem, &inputs)?;
@@ -73,11 +104,16 @@ impl Trial {
     ///
     /// # Errors
     /// [`PlanError`] where none fits.
-    pub fn candidates(&self, limits: &GpuLimits) -> Result<Vec<FusedTiles>, PlanError> {
-        match &self.question {
-            Question::Attention(problem) => problem.candidates(limits),
-            Question::Merge(_) => Ok(Vec::new()),
-        }
+    pub fn candidates(&self, limits: &GpuLimits) -> Result<Vec<CaseTiles>, PlanError> {
+        Ok(match &self.question {
+            Question::Attention(problem) => {
+                problem.candidates(limits)?.into_iter().map(CaseTiles::Attention).collect()
+            }
+            Question::Neighborhood(problem) => {
+                problem.candidates(limits)?.into_iter().map(CaseTiles::Neighborhood).collect()
+            }
+            Question::Merge(_) => Vec::new(),
+        })
     }
 
     /// Runs it.
@@ -87,7 +123,7 @@ impl Trial {
     pub fn run(
         &self,
         engine: &Engine,
-        tiles: Option<FusedTiles>,
+        tiles: Option<CaseTiles>,
     ) -> Result<CaseReport, Box<CaseFailure>> {
         self.run_changed(engine, tiles, &|_, _| {})
     }
@@ -100,7 +136,7 @@ impl Trial {
     pub fn run_changed(
         &self,
         engine: &Engine,
-        tiles: Option<FusedTiles>,
+        tiles: Option<CaseTiles>,
         change: &dyn Fn(&str, &mut Vec<u8>),
     ) -> Result<CaseReport, Box<CaseFailure>> {
         let failed = |failure| {
@@ -109,6 +145,7 @@ impl Trial {
                 seed: self.case.seed,
                 question: match &self.question {
                     Question::Attention(problem) => problem.to_string(),
+                    Question::Neighborhood(problem) => problem.to_string(),
                     Question::Merge(problem) => problem.to_string(),
                 },
                 adapter: engine.adapter().name.clone(),
@@ -118,7 +155,20 @@ impl Trial {
         };
         let (tiles, dispatches, buffers) = match &self.question {
             Question::Attention(problem) => {
-                let tiles = self.tiles(engine, tiles).map_err(|e| failed(Error::from(e).into()))?;
+                let tiles = match tiles {
+                    Some(CaseTiles::Attention(tiles)) => Some(tiles),
+                    _ => None,
+                };
+                let tiles = self
+                    .with_splits(problem, engine, tiles)
+                    .map_err(|e| failed(Error::from(e).into()))?;
+                self.call(engine, problem.as_ref(), tiles)
+            }
+            Question::Neighborhood(problem) => {
+                let tiles = match tiles {
+                    Some(CaseTiles::Neighborhood(tiles)) => Some(tiles),
+                    _ => None,
+                };
                 self.call(engine, problem.as_ref(), tiles)
             }
             Question::Merge(problem) => self.call(engine, problem, None),
@@ -129,15 +179,16 @@ impl Trial {
     }
 
     /// The tiles asked for; where the case asks for splits, those of the plan's choice with them.
-    fn tiles(
+    fn with_splits(
         &self,
+        problem: &AttentionProblem,
         engine: &Engine,
         asked: Option<FusedTiles>,
     ) -> Result<Option<FusedTiles>, PlanError> {
         let Some(splits) = self.case.kv_splits else { return Ok(asked) };
         let chosen = match asked {
             Some(tiles) => Some(tiles),
-            None => self.candidates(engine.limits())?.first().copied(),
+            None => problem.candidates(engine.limits())?.first().copied(),
         };
         Ok(chosen.map(|tiles| tiles.with_kv_splits(splits)))
     }

@@ -46,8 +46,10 @@ fn circles_and_relative_position_bias() {
 }
 
 #[test]
-fn every_candidate_is_right_with_functions_of_the_caller() {
-    let (spec, inputs) = circle_with_bias(5, 2);
+fn every_candidate_is_right_with_all_of_it() {
+    let (mut spec, inputs) = circle_with_bias(5, 2);
+    (spec.head_windows, spec.stride) = (vec![vec![7, 7], vec![4, 5]], vec![4, 1]);
+    spec.group_offset = vec![2, 0];
     let problem = problem(&spec, &inputs);
     for tiles in problem.candidates(engine().limits()).unwrap() {
         check_with(engine(), &spec, &inputs, Some(tiles));

@@ -1,7 +1,6 @@
 //! Every case of the shared suite, by group; every tile set; every kind of engine.
 
 use tilewise::Engine;
-use tilewise::fused::FusedTiles;
 use tilewise::verify::{Case, Trial, cases, find_cases, run_case};
 
 use crate::known_issues::{self, Outcome};
@@ -41,6 +40,7 @@ fn every_group_has_its_test() {
         "splits",
         "prefix",
         "merge",
+        "neighborhood",
     ];
     groups.iter().for_each(|group| assert!(tested.contains(&group.as_str()), "{group}"));
 }
@@ -115,12 +115,17 @@ fn every_merge_is_right() {
     group("merge");
 }
 
+#[test]
+fn every_neighborhood_is_right() {
+    group("neighborhood");
+}
+
 /// Runs every tile set that a device takes for these cases.
 fn every_tile_set(engine: &Engine, pattern: &str) {
     let mut failures = Vec::new();
     for case in find_cases(pattern) {
         let trial = Trial::new(&case).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        let candidates: Vec<FusedTiles> = trial.candidates(engine.limits()).unwrap();
+        let candidates = trial.candidates(engine.limits()).unwrap();
         assert!(!candidates.is_empty(), "{}", case.name);
         for tiles in candidates {
             failures

@@ -200,7 +200,8 @@ impl Search {
 
     fn boxes(&mut self, tile_q: u32, tile_kv: u32) -> Vec<BoxChoice> {
         let lens = self.widest.map(|axis| axis.class_len(0));
-        let query_boxes = full_boxes(tile_q, lens);
+        let mut query_boxes = full_boxes(tile_q, lens);
+        query_boxes.extend(in_step(&query_boxes, self.widest.map(|axis| axis.stride)));
         let mut choices = Vec::new();
         for query_box in query_boxes {
             let most = std::array::from_fn(|i| self.widest[i].most_keys(query_box.0[i]));
@@ -271,6 +272,19 @@ fn full_boxes(places: u32, most: [u32; 3]) -> Vec<TileBox> {
         }
     }
     boxes
+}
+
+/// Boxes cut to whole groups of `stride` queries, where that makes others of them: no window reaches into two.
+fn in_step(boxes: &[TileBox], stride: [u32; 3]) -> Vec<TileBox> {
+    let cut = |side: u32, stride: u32| if side > stride { side / stride * stride } else { side };
+    let mut others: Vec<TileBox> = Vec::new();
+    for TileBox(sides) in boxes {
+        let other = TileBox(std::array::from_fn(|i| cut(sides[i], stride[i])));
+        if !boxes.contains(&other) && !others.contains(&other) {
+            others.push(other);
+        }
+    }
+    others
 }
 
 #[cfg(test)]
