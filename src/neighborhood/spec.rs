@@ -4,8 +4,11 @@ use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
 use super::score::NeighborhoodScore;
+use super::snippets;
+use crate::error::SpecError;
 use crate::snippet::Snippet;
-use crate::tensor::Dtype;
+use crate::tensor::check;
+use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
 /// What neighborhood attention to compute. What is `None` is taken from the tensors, or is the default said there.
 ///
@@ -101,6 +104,37 @@ impl Default for NeighborhoodSpec {
             head_dim: None,
             value_dim: None,
         }
+    }
+}
+
+impl NeighborhoodSpec {
+    /// Tensors without gaps for a spec that says all its extents; no extra tokens, aux tensors f32 `[q_heads]`.
+    ///
+    /// # Errors
+    /// [`SpecError::Value`] naming the first extent that the spec leaves open.
+    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
+        let Some(spatial) = &self.spatial else {
+            return Err(check::unstated("spatial"));
+        };
+        let batch = check::stated("batch", self.batch)?;
+        let q_heads = check::stated("q_heads", self.q_heads)?;
+        let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
+        let head_dim = check::stated("head_dim", self.head_dim)?;
+        let value_dim = self.value_dim.map_or(head_dim, u64::from);
+        let tensor = |heads: u64, dim: u64| {
+            let spatial = spatial.iter().copied().map(u64::from);
+            let shape: Vec<u64> = [batch].into_iter().chain(spatial).chain([heads, dim]).collect();
+            TensorDesc::contiguous(self.dtype, &shape)
+        };
+        let mut tensors = TensorDescs::from([
+            ("q".to_owned(), tensor(q_heads, head_dim)),
+            ("k".to_owned(), tensor(kv_heads, head_dim)),
+            ("v".to_owned(), tensor(kv_heads, value_dim)),
+        ]);
+        for name in snippets::aux_names(self) {
+            tensors.insert(name, TensorDesc::contiguous(Dtype::F32, &[q_heads]));
+        }
+        Ok(tensors)
     }
 }
 
