@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
 use crate::error::{Error, GpuError, PlanError, SpecError};
+use crate::fused::matrix::MatrixCheck;
 pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
 use crate::gpu::context::{Gpu, lock};
-use crate::gpu::device::{AdapterChoice, AdapterDescription, open};
+use crate::gpu::device::{AdapterChoice, AdapterDescription, offered_matrix, open};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 #[cfg(feature = "cli")]
@@ -27,6 +28,21 @@ pub struct EngineOptions {
     pub checked: bool,
     /// WebGPU's default limits and no features, whatever the device has.
     pub floor: bool,
+    /// Whether kernels may use cooperative matrices, which are experimental in wgpu.
+    pub matrices: Matrices,
+}
+
+/// Whether kernels may use a device's cooperative matrices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Matrices {
+    /// Where the device has some and multiplies two rightly when it is opened.
+    #[default]
+    Checked,
+    /// Where the device has some: for devices that compile kernels and run none.
+    Assumed,
+    /// Never.
+    Off,
 }
 
 /// Attention on one device. Cheap to clone; many threads may use one.
@@ -75,6 +91,16 @@ pub struct EngineMemory {
 /// Views of a call's tensors by their names in the contract: `q`, `k`, `v`, `out`, `lse`, and what the spec names.
 pub type Tensors<'a> = [(&'a str, TensorView<'a>)];
 
+/// The size of a device's matrices if they are multiplied as kernels take them to be.
+fn working_matrix(device: &wgpu::Device, queue: &wgpu::Queue, size: u32) -> Option<u32> {
+    let gpu = Gpu::new(device.clone(), queue.clone(), false, Some(size));
+    let engine = Engine { gpu: Arc::new(gpu), calls: Arc::default() };
+    let check = MatrixCheck { size };
+    let inputs = check.inputs();
+    let results = engine.run(&check, None, &inputs).ok()?;
+    check.is_right(&inputs, &results["result"]).then_some(size)
+}
+
 impl Engine {
     /// Opens an adapter of the machine. Blocks; see [`Engine::open_async`].
     ///
@@ -89,8 +115,13 @@ impl Engine {
     /// # Errors
     /// As [`Engine::open`].
     pub async fn open_async(options: &EngineOptions) -> Result<Self, GpuError> {
-        let (device, queue) = open(&options.adapter, options.floor).await?;
-        let gpu = Gpu::new(device, queue, options.checked);
+        let wanted = options.matrices != Matrices::Off;
+        let (device, queue, offered) = open(&options.adapter, options.floor, wanted).await?;
+        let matrix = match (options.matrices, offered) {
+            (Matrices::Checked, Some(size)) => working_matrix(&device, &queue, size),
+            (_, offered) => offered,
+        };
+        let gpu = Gpu::new(device, queue, options.checked, matrix);
         gpu.watch();
         Ok(Self { gpu: Arc::new(gpu), calls: Arc::default() })
     }
@@ -98,7 +129,21 @@ impl Engine {
     /// An engine in an app's own device. Kernels use what the device was opened with (`Features::SUBGROUP` serves
     /// them best). The app's error and loss handlers stay its own.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self { gpu: Arc::new(Gpu::new(device, queue, false)), calls: Arc::default() }
+        Self { gpu: Arc::new(Gpu::new(device, queue, false, None)), calls: Arc::default() }
+    }
+
+    /// [`Engine::from_device`] for a device that was opened with `Features::EXPERIMENTAL_COOPERATIVE_MATRIX` and
+    /// `SHADER_F16`: multiplies two matrices first, and uses them only if that comes out right. Blocks.
+    pub fn from_device_with_matrices(
+        adapter: &wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+    ) -> Self {
+        let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+        let opened = device.features().contains(needed);
+        let offered = if opened { offered_matrix(adapter) } else { None };
+        let matrix = offered.and_then(|size| working_matrix(&device, &queue, size));
+        Self { gpu: Arc::new(Gpu::new(device, queue, false, matrix)), calls: Arc::default() }
     }
 
     /// The device.

@@ -130,12 +130,8 @@ pub(super) fn forward_step(
 ) -> Result<Step, PlanError> {
     let (p, e) = (context.problem, &context.problem.extents);
     let mut source = KernelSource::default();
-    let forward = Forward {
-        head_dim: e.head_dim,
-        value_dim: e.value_dim,
-        tiles: context.tiles,
-        is_cpu: context.limits.is_cpu,
-    };
+    let forward =
+        Forward { shape: p.fused_shape(), tiles: context.tiles, is_cpu: context.limits.is_cpu };
     let (head_asked, value_asked) = forward.constants(&mut source);
     for (name, tensor, dim, asked) in [
         ("q", "q", e.head_dim, head_asked),
@@ -180,7 +176,7 @@ pub(super) fn forward_step(
     Ok(source.step(Launch {
         entry: forward.entry(),
         workgroup_size: context.tiles.workgroup_size(),
-        workgroup_bytes: context.tiles.workgroup_bytes(e.head_dim, e.value_dim),
+        workgroup_bytes: context.tiles.workgroup_bytes(p.fused_shape()),
         checked,
         grid: fold_grid("attention", u64::from(count), context.limits)?,
     }))

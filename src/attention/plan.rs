@@ -10,9 +10,9 @@ use super::mask::Mask;
 use super::mask_wgsl;
 use super::problem::AttentionProblem;
 use crate::error::PlanError;
-use crate::fused::FusedTiles;
 use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
+use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Scratch, Step};
 use crate::operator::Operator;
@@ -65,13 +65,21 @@ impl ScratchBytes {
     }
 }
 
+impl AttentionProblem {
+    /// What tiles are chosen for.
+    pub(crate) fn fused_shape(&self) -> FusedShape {
+        let e = &self.extents;
+        FusedShape { head_dim: e.head_dim, value_dim: e.value_dim, dtype: self.spec.dtype }
+    }
+}
+
 impl Operator for AttentionProblem {
     type Tiles = FusedTiles;
 
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<FusedTiles>, PlanError> {
         let e = &self.extents;
         let rows = u64::from(e.seq_len_q) * u64::from(e.group_size());
-        let candidates = FusedTiles::candidates(e.head_dim, e.value_dim, rows, limits);
+        let candidates = FusedTiles::candidates(self.fused_shape(), rows, limits);
         if candidates.is_empty() {
             return Err(PlanError::Limit {
                 what: format!("attention with value_dim {}", e.value_dim),
@@ -86,7 +94,7 @@ impl Operator for AttentionProblem {
 
     fn plan(&self, limits: &GpuLimits, tiles: &FusedTiles) -> Result<Plan, PlanError> {
         let e = &self.extents;
-        tiles.check(e.head_dim, e.value_dim, limits)?;
+        tiles.check(self.fused_shape(), limits)?;
         if e.batch == 0 || e.seq_len_q == 0 {
             return Ok(Plan { steps: Vec::new(), scratch: Vec::new() });
         }

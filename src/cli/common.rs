@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::de::DeserializeOwned;
 
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Matrices};
 use crate::gpu::device::{AdapterChoice, AdapterDescription};
 use crate::tensor::TensorFileError;
 use crate::{Error, GpuError, PlanError, SpecError};
@@ -25,8 +25,13 @@ pub(super) struct Common {
 impl Common {
     /// Opens the adapter asked for, or the best.
     pub fn open(&self) -> Result<Engine, CliError> {
+        self.open_with(Matrices::Checked)
+    }
+
+    /// The same, with matrices as the caller takes them.
+    pub fn open_with(&self, matrices: Matrices) -> Result<Engine, CliError> {
         let adapter = self.adapter.clone().unwrap_or_default();
-        let options = EngineOptions { adapter, floor: self.floor, ..EngineOptions::default() };
+        let options = EngineOptions { adapter, floor: self.floor, matrices, checked: false };
         Ok(Engine::open(&options)?)
     }
 

@@ -13,8 +13,8 @@ use self::report::Report;
 use super::common::{CliError, Common, device_line};
 use super::output::print;
 use super::spec::{OperatorSpec, problem, read_spec};
-use crate::attention::{AttentionExtents, AttentionProblem};
-use crate::engine::Engine;
+use crate::attention::AttentionProblem;
+use crate::engine::{Engine, Matrices};
 use crate::fused::FusedTiles;
 use crate::gpu::device::adapters;
 use crate::gpu::limits::GpuLimits;
@@ -102,7 +102,7 @@ impl Device {
     fn of(common: &Common, args: &ExplainArgs) -> Result<Self, CliError> {
         let floor = if common.floor { "WebGPU's floor on " } else { "" };
         if common.adapter.is_some() || args.compile {
-            let engine = common.open()?;
+            let engine = common.open_with(Matrices::Assumed)?;
             let name = format!("{floor}{}", device_line(engine.adapter()));
             let limits = engine.limits().clone();
             return Ok(Self { name, limits, engine: Some(engine) });
@@ -147,8 +147,7 @@ fn kernels(
 
 /// ` trips=4:512,8:256`: how often the rolled loops of a kernel run.
 fn trips(tiles: &FusedTiles, problem: &AttentionProblem) -> String {
-    let AttentionExtents { head_dim, value_dim, .. } = problem.extents;
-    let loops = tiles.rolled_loops(head_dim, value_dim);
+    let loops = tiles.rolled_loops(problem.fused_shape());
     let loops: Vec<String> =
         loops.iter().map(|(trips, multiply_adds)| format!("{trips}:{multiply_adds}")).collect();
     format!(" trips={}", loops.join(","))
@@ -176,6 +175,14 @@ pub(super) fn label(tiles: &FusedTiles) -> String {
         FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits: _ } => {
             format!("stream.{rows}x{keys}.lanes{lanes}.kv{tile_kv}.of{workgroup_size}")
         }
+        FusedTiles::Matrix {
+            size,
+            row_matrices,
+            subgroups,
+            tile_kv,
+            workgroup_size,
+            kv_splits: _,
+        } => format!("matrix{size}.{row_matrices}x{subgroups}.kv{tile_kv}.of{workgroup_size}"),
     };
     match tiles.kv_splits() {
         1 => shape,

@@ -112,6 +112,10 @@ fn limit_table(listed: &[Listed]) -> Table {
         Some(sizes) => format!("{} to {}", sizes.least, sizes.most),
         None => "none".to_owned(),
     });
+    row("matrices, f16 into f32", &|a| match a.limits.matrix {
+        Some(size) => format!("{size} x {size}"),
+        None => "none".to_owned(),
+    });
     row("features", &|a| a.features.join(", "));
     table
 }

@@ -1,14 +1,14 @@
 //! The two bodies of the fused forward, host side: their constants and fragments. A kernel adds a domain, a mask,
 //! a score, a normaliser and a store.
 
+use super::matrix::matrix_types;
 use super::source::KernelSource;
-use super::tiles::FusedTiles;
+use super::tiles::{FusedShape, FusedTiles};
 
 /// What a forward body is compiled for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forward {
-    pub head_dim: u32,
-    pub value_dim: u32,
+    pub shape: FusedShape,
     pub tiles: FusedTiles,
     /// Kernels run on a processor.
     pub is_cpu: bool,
@@ -17,7 +17,7 @@ pub(crate) struct Forward {
 impl Forward {
     /// Writes the body's constants; gives how far it asks for dims of q and k, and of v.
     pub fn constants(&self, source: &mut KernelSource) -> (u32, u32) {
-        let Self { head_dim, value_dim, tiles, is_cpu } = *self;
+        let Self { shape: FusedShape { head_dim, value_dim, .. }, tiles, is_cpu } = *self;
         source.const_u32("HEAD_DIM", head_dim);
         source.const_u32("VALUE_DIM", value_dim);
         source.const_u32("WORKGROUP_SIZE", tiles.workgroup_size());
@@ -48,6 +48,14 @@ impl Forward {
                 let dims = 4 * lanes;
                 (head_dim.next_multiple_of(dims), value_dim.next_multiple_of(dims))
             }
+            FusedTiles::Matrix { size, row_matrices, subgroups, workgroup_size, .. } => {
+                matrix_types(source, size);
+                source.const_u32("MATRIX", size);
+                source.const_u32("ROW_MATRICES", row_matrices);
+                source.const_u32("SUBGROUPS", subgroups);
+                source.const_u32("ROWS", (tiles.tile_q() / workgroup_size).max(1));
+                (head_dim.next_multiple_of(size), value_dim.next_multiple_of(size))
+            }
         }
     }
 
@@ -56,6 +64,7 @@ impl Forward {
         match self.tiles {
             FusedTiles::Workgroup { .. } => "fused_forward_tile",
             FusedTiles::Stream { .. } => "fused_forward_stream",
+            FusedTiles::Matrix { .. } => "fused_forward_matrix",
         }
     }
 
@@ -76,6 +85,12 @@ impl Forward {
             FusedTiles::Stream { .. } => {
                 let text = include_str!("../../shaders/fused/forward_stream.wgsl");
                 source.fragment("fused/forward_stream.wgsl", text);
+            }
+            FusedTiles::Matrix { .. } => {
+                let text = include_str!("../../shaders/fused/reduce_subgroup.wgsl");
+                source.fragment("fused/reduce_subgroup.wgsl", text);
+                let text = include_str!("../../shaders/fused/forward_matrix.wgsl");
+                source.fragment("fused/forward_matrix.wgsl", text);
             }
         }
     }

@@ -2,13 +2,14 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod forward;
+pub(crate) mod matrix;
 pub(crate) mod merge;
 pub(crate) mod sides;
 pub(crate) mod slices;
 pub(crate) mod source;
 mod tiles;
 
-pub use tiles::FusedTiles;
+pub use tiles::{FusedShape, FusedTiles};
 
 /// Largest head_dim and value_dim that the kernels take.
 pub const MAX_HEAD_DIM: u32 = 576;

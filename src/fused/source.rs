@@ -10,6 +10,7 @@ use crate::tensor::{Dtype, TensorDesc};
 /// A kernel being put together; [`KernelSource::step`] closes it.
 #[derive(Default)]
 pub(crate) struct KernelSource {
+    enables: String,
     consts: String,
     pub params: Params,
     declarations: String,
@@ -66,6 +67,15 @@ impl Vec3Element for bool {
 }
 
 impl KernelSource {
+    /// Enables an extension of WGSL.
+    pub fn enable(&mut self, extension: &str) {
+        let _ = writeln!(self.enables, "enable {extension};");
+    }
+
+    pub fn alias(&mut self, name: &str, of: &str) {
+        let _ = writeln!(self.consts, "alias {name} = {of};");
+    }
+
     pub fn const_u32(&mut self, name: &str, value: u32) {
         let _ = writeln!(self.consts, "const {name}: u32 = {value}u;");
     }
@@ -248,8 +258,9 @@ impl KernelSource {
     /// Closes the kernel.
     pub fn step(self, launch: Launch) -> Step {
         let Launch { entry, workgroup_size, workgroup_bytes, checked, grid } = launch;
-        let Self { consts, params, declarations, accessors, fragments, declared, bound } = self;
-        let header = format!("{consts}{}{declarations}{accessors}", params.wgsl());
+        let Self { enables, consts, params, declarations, accessors, fragments, declared, bound } =
+            self;
+        let header = format!("{enables}{consts}{}{declarations}{accessors}", params.wgsl());
         let mut parts = vec![Part { file: "header".to_owned(), text: header }];
         parts.extend(fragments);
         let shader =

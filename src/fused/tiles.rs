@@ -6,6 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
+use crate::tensor::Dtype;
+
+/// What a tile set is chosen for: the rows of q, k and v.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FusedShape {
+    /// Elements of a query and of a key.
+    pub head_dim: u32,
+    /// Elements of a value.
+    pub value_dim: u32,
+    /// Element type of q, k and v.
+    pub dtype: Dtype,
+}
 
 /// How a fused kernel cuts its work. As JSON: `{"family": "workgroup", "tile_q": 64, …}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,6 +63,22 @@ pub enum FusedTiles {
         #[serde(default = "one")]
         kv_splits: u32,
     },
+    /// Cooperative matrices of halves with sums in f32: for devices that multiply matrices, and f16 tensors.
+    Matrix {
+        /// Rows and columns of a matrix.
+        size: u32,
+        /// Matrices of query rows that a subgroup owns.
+        row_matrices: u32,
+        /// Subgroups a workgroup has.
+        subgroups: u32,
+        /// Keys a tile has.
+        tile_kv: u32,
+        /// Invocations a workgroup: `subgroups` times the device's largest subgroup.
+        workgroup_size: u32,
+        /// Parts that the keys of a row are split into.
+        #[serde(default = "one")]
+        kv_splits: u32,
+    },
 }
 
 const fn one() -> u32 {
@@ -66,6 +94,9 @@ const MOST_SPLITS: u32 = 4096;
 const WORKGROUP_ACCUMULATORS: u32 = 32;
 const STREAM_ACCUMULATORS: u32 = 96;
 const STREAM_ACCUMULATORS_ON_CPU: u32 = 512;
+
+/// Registers of a lane that the matrices of q and of the outputs may take.
+const MATRIX_REGISTERS: u32 = 144;
 
 /// Micro-tiles of more scores than this are for devices with more workgroup memory than this: those with 32 KiB have
 /// register files that such tiles spill from.
@@ -94,20 +125,25 @@ impl FusedTiles {
         match *self {
             Self::Workgroup { tile_q, .. } => tile_q,
             Self::Stream { rows, lanes, workgroup_size, .. } => workgroup_size / lanes * rows,
+            Self::Matrix { size, row_matrices, subgroups, .. } => size * row_matrices * subgroups,
         }
     }
 
     /// Keys a tile has.
     pub const fn tile_kv(&self) -> u32 {
         match *self {
-            Self::Workgroup { tile_kv, .. } | Self::Stream { tile_kv, .. } => tile_kv,
+            Self::Workgroup { tile_kv, .. }
+            | Self::Stream { tile_kv, .. }
+            | Self::Matrix { tile_kv, .. } => tile_kv,
         }
     }
 
     /// Parts that the keys of a row are split into.
     pub const fn kv_splits(&self) -> u32 {
         match *self {
-            Self::Workgroup { kv_splits, .. } | Self::Stream { kv_splits, .. } => kv_splits,
+            Self::Workgroup { kv_splits, .. }
+            | Self::Stream { kv_splits, .. }
+            | Self::Matrix { kv_splits, .. } => kv_splits,
         }
     }
 
@@ -115,7 +151,9 @@ impl FusedTiles {
     #[must_use]
     pub const fn with_kv_splits(mut self, splits: u32) -> Self {
         match &mut self {
-            Self::Workgroup { kv_splits, .. } | Self::Stream { kv_splits, .. } => {
+            Self::Workgroup { kv_splits, .. }
+            | Self::Stream { kv_splits, .. }
+            | Self::Matrix { kv_splits, .. } => {
                 *kv_splits = splits;
             }
         }
@@ -128,17 +166,34 @@ impl FusedTiles {
             Self::Workgroup { tile_q, tile_kv, rows, cols, .. } => {
                 (tile_q / rows) * (tile_kv / cols)
             }
-            Self::Stream { workgroup_size, .. } => workgroup_size,
+            Self::Stream { workgroup_size, .. } | Self::Matrix { workgroup_size, .. } => {
+                workgroup_size
+            }
         }
     }
 
     /// Workgroup memory that the kernel takes.
-    pub fn workgroup_bytes(&self, head_dim: u32, value_dim: u32) -> u32 {
-        let Self::Workgroup {
-            tile_q, tile_kv, cols, head_chunk, key_chunk, hold_q, subgroup, ..
-        } = *self
-        else {
-            return 0;
+    pub fn workgroup_bytes(&self, shape: FusedShape) -> u32 {
+        let FusedShape { head_dim, value_dim, .. } = shape;
+        let (tile_q, cols, tile_kv, head_chunk, key_chunk, hold_q, subgroup) = match *self {
+            Self::Workgroup {
+                tile_q,
+                cols,
+                tile_kv,
+                head_chunk,
+                key_chunk,
+                hold_q,
+                subgroup,
+                ..
+            } => (tile_q, cols, tile_kv, head_chunk, key_chunk, hold_q, subgroup),
+            Self::Stream { .. } => return 0,
+            Self::Matrix { size, tile_kv, .. } => {
+                let tile_q = self.tile_q();
+                let q_or_k = tile_q.max(tile_kv) * (head_dim.next_multiple_of(size) + 8);
+                let v = value_dim.next_multiple_of(size) * (tile_kv + 8);
+                let (scores, weights) = (4 * tile_kv + 16, 2 * tile_kv + 16);
+                return 2 * q_or_k.max(v) + tile_q * (scores + weights) + 32;
+            }
         };
         let lanes_x = tile_kv / cols;
         let chunk_vecs = head_chunk / 4;
@@ -156,18 +211,14 @@ impl FusedTiles {
     ///
     /// # Errors
     /// [`PlanError::Tiles`] with the reason; [`PlanError::Limit`] with both numbers.
-    pub fn check(
-        &self,
-        head_dim: u32,
-        value_dim: u32,
-        limits: &GpuLimits,
-    ) -> Result<(), PlanError> {
+    pub fn check(&self, shape: FusedShape, limits: &GpuLimits) -> Result<(), PlanError> {
         let refused = |reason| PlanError::Tiles { tiles: self.to_string(), reason };
-        let shape = self
+        let wrong = self
             .too_large()
             .or_else(|| self.workgroup_shape())
-            .or_else(|| self.stream_shape(head_dim.max(value_dim)));
-        if let Some(reason) = shape {
+            .or_else(|| self.stream_shape(shape.head_dim.max(shape.value_dim)))
+            .or_else(|| self.matrix_shape(shape.dtype, limits));
+        if let Some(reason) = wrong {
             return Err(refused(reason));
         }
         if !(1..=MOST_SPLITS).contains(&self.kv_splits()) {
@@ -178,8 +229,9 @@ impl FusedTiles {
             Self::Workgroup { subgroup: false, .. } => 0,
             Self::Workgroup { tile_kv, cols, .. } => tile_kv / cols,
             Self::Stream { lanes, .. } => lanes,
+            Self::Matrix { workgroup_size, .. } => (workgroup_size / self.tile_q()).max(1),
         };
-        let bytes = self.workgroup_bytes(head_dim, value_dim);
+        let bytes = self.workgroup_bytes(shape);
         let least = limits.subgroup.map_or(0, |sizes| sizes.least);
         for (limit, needed, available) in [
             ("bytes of workgroup memory", bytes, limits.workgroup_bytes),
@@ -228,6 +280,14 @@ impl FusedTiles {
                 ("workgroup_size", workgroup_size),
                 ("rows", rows),
             ],
+            Self::Matrix { size, row_matrices, subgroups, tile_kv, workgroup_size, .. } => [
+                ("size", size),
+                ("row_matrices", row_matrices),
+                ("subgroups", subgroups),
+                ("tile_kv", tile_kv),
+                ("workgroup_size", workgroup_size),
+                ("size", size),
+            ],
         };
         let (name, value) = numbers.into_iter().find(|(_, value)| *value > LARGEST)?;
         Some(format!("{name} is {value}, not up to {LARGEST}"))
@@ -275,9 +335,53 @@ impl FusedTiles {
             })
     }
 
+    /// What keeps the matrix kernel from running with these numbers, if anything.
+    fn matrix_shape(&self, dtype: Dtype, limits: &GpuLimits) -> Option<String> {
+        let Self::Matrix { size, row_matrices, subgroups, tile_kv, workgroup_size, .. } = *self
+        else {
+            return None;
+        };
+        let Some(side) = limits.matrix else {
+            return Some("the device offers no cooperative matrices that pass their check".into());
+        };
+        let most = limits.subgroup.map_or(0, |sizes| sizes.most);
+        let power = |what: &str, value: u32, most: u32| {
+            let wrong = !value.is_power_of_two() || value > most;
+            wrong.then(|| format!("{what} {value} is not a power of two up to {most}"))
+        };
+        if dtype != Dtype::F16 {
+            return Some(format!("matrices are of f16, the tensors of {dtype}"));
+        }
+        if size != side {
+            return Some(format!("size is {size}, the device's matrices have {side}"));
+        }
+        power("row_matrices", row_matrices, 4)
+            .or_else(|| power("subgroups", subgroups, 8))
+            .or_else(|| {
+                let wrong = workgroup_size != subgroups * most;
+                wrong.then(|| {
+                    format!(
+                        "workgroup_size is {workgroup_size}, not {subgroups} subgroups of {most}"
+                    )
+                })
+            })
+            .or_else(|| indivisible("tile_kv in matrices", tile_kv, size))
+            .or_else(|| {
+                let lanes = (workgroup_size / self.tile_q()).max(1);
+                indivisible("tile_kv in the vectors of a row's lanes", tile_kv, 4 * lanes)
+            })
+    }
+
     /// Whether a lane's registers hold its share of q and outputs without spilling.
-    fn fits_registers(&self, head_dim: u32, value_dim: u32, is_cpu: bool) -> bool {
+    fn fits_registers(&self, shape: FusedShape, is_cpu: bool) -> bool {
+        let FusedShape { head_dim, value_dim, .. } = shape;
         match *self {
+            Self::Matrix { size, row_matrices, subgroups, workgroup_size, .. } => {
+                // Of q some GPUs' lanes hold whole rows.
+                let q = row_matrices * head_dim.div_ceil(size) * size / 2;
+                let outputs = row_matrices * value_dim.div_ceil(size) * size * size;
+                q + outputs / (workgroup_size / subgroups).max(1) <= MATRIX_REGISTERS
+            }
             Self::Workgroup { tile_kv, rows, cols, .. } => {
                 rows * 4 * value_dim.div_ceil(4 * tile_kv / cols) <= WORKGROUP_ACCUMULATORS
             }
@@ -291,8 +395,10 @@ impl FusedTiles {
 
     /// Loops of the forward kernel that stay rolled, as (trips, multiply-adds a lane does in one): what statistics of
     /// compiled kernels need to weigh them.
-    pub fn rolled_loops(&self, head_dim: u32, value_dim: u32) -> Vec<(u32, u32)> {
+    pub fn rolled_loops(&self, shape: FusedShape) -> Vec<(u32, u32)> {
+        let FusedShape { head_dim, value_dim, .. } = shape;
         match *self {
+            Self::Matrix { .. } => Vec::new(),
             Self::Workgroup { tile_kv, rows, cols, head_chunk, key_chunk, .. } => {
                 let values = 4 * value_dim.div_ceil(4 * tile_kv / cols);
                 let scores = (head_dim.div_ceil(head_chunk), rows * cols * head_chunk);
@@ -307,8 +413,8 @@ impl FusedTiles {
     /// Every tile set worth trying on a device, the heuristic's choice first; empty where none fits.
     ///
     /// `rows` is how many query rows share keys: the queries of a sequence and of the heads of a group.
-    pub fn candidates(head_dim: u32, value_dim: u32, rows: u64, limits: &GpuLimits) -> Vec<Self> {
-        let mut tiles = Vec::new();
+    pub fn candidates(shape: FusedShape, rows: u64, limits: &GpuLimits) -> Vec<Self> {
+        let mut tiles = Self::matrices(limits);
         for [tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q] in WORKGROUP_SETS {
             if rows * cols > COMMON_MICRO_TILE && limits.workgroup_bytes <= COMMON_WORKGROUP_BYTES {
                 continue;
@@ -328,9 +434,9 @@ impl FusedTiles {
             }
         }
         tiles.extend(Self::streams(limits));
-        tiles.retain(|tiles| tiles.check(head_dim, value_dim, limits).is_ok());
+        tiles.retain(|tiles| tiles.check(shape, limits).is_ok());
         // Where nothing fits the registers, what spills still computes.
-        let fits = |tiles: &Self| tiles.fits_registers(head_dim, value_dim, limits.is_cpu);
+        let fits = |tiles: &Self| tiles.fits_registers(shape, limits.is_cpu);
         if tiles.iter().any(fits) {
             tiles.retain(fits);
         }
@@ -341,6 +447,21 @@ impl FusedTiles {
             (streams != limits.is_cpu, idle_rows)
         });
         tiles
+    }
+
+    /// Sets of cooperative matrices, best first.
+    fn matrices(limits: &GpuLimits) -> Vec<Self> {
+        let (Some(size), Some(sizes)) = (limits.matrix, limits.subgroup) else { return Vec::new() };
+        let sets = [(1, 4, 4), (2, 4, 4), (1, 4, 2), (2, 4, 2), (1, 8, 4), (1, 2, 4)];
+        let set = |(row_matrices, subgroups, key_matrices)| Self::Matrix {
+            size,
+            row_matrices,
+            subgroups,
+            tile_kv: size * key_matrices,
+            workgroup_size: subgroups * sizes.most,
+            kv_splits: 1,
+        };
+        sets.map(set).to_vec()
     }
 
     /// Streaming sets by the size of the device's subgroups.

@@ -32,8 +32,15 @@ pub(crate) struct Gpu {
 }
 
 impl Gpu {
-    pub fn new(device: wgpu::Device, queue: wgpu::Queue, checked: bool) -> Self {
-        let adapter = describe(&device.adapter_info(), &device.limits(), device.features());
+    /// `matrix`: the size of the cooperative matrices that kernels may use.
+    pub fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        checked: bool,
+        matrix: Option<u32>,
+    ) -> Self {
+        let (limits, features) = (device.limits(), device.features());
+        let adapter = describe(&device.adapter_info(), &limits, features, matrix);
         let stand_in = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("tilewise stand-in"),
             size: 16,

@@ -87,7 +87,35 @@ async fn sorted_adapters(choice: &AdapterChoice) -> Vec<wgpu::Adapter> {
 }
 
 fn describe_adapter(adapter: &wgpu::Adapter) -> AdapterDescription {
-    describe(&adapter.get_info(), &adapter.limits(), adapter.features())
+    describe(&adapter.get_info(), &adapter.limits(), adapter.features(), offered_matrix(adapter))
+}
+
+/// Rows and columns of the cooperative matrices that an adapter offers, f16 times f16 with sums in f32.
+pub(crate) fn offered_matrix(adapter: &wgpu::Adapter) -> Option<u32> {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SUBGROUP;
+    // Mesa's processor driver offers matrices for its subgroups of 4 too, and then refuses the device.
+    if !adapter.features().contains(needed) || adapter.get_info().subgroup_min_size < 8 {
+        return None;
+    }
+    let offered = adapter.cooperative_matrix_properties();
+    let has = |size: &u32| {
+        offered.iter().any(|one| {
+            [one.m_size, one.n_size, one.k_size] == [*size; 3]
+                && one.ab_type == wgpu::CooperativeScalarType::F16
+                && one.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    [16, 8].into_iter().find(has)
+}
+
+/// wgpu's experimental features may be used, of which one is: matrices.
+#[allow(unsafe_code, reason = "wgpu asks for a promise, see SAFETY")]
+fn experimental() -> wgpu::ExperimentalFeatures {
+    // SAFETY: the promise is to know that what is experimental may have bugs. Matrices are used where the app did not
+    // turn them off, and only after the device has multiplied some rightly (fused/matrix.rs).
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// What a device or adapter offers.
@@ -95,6 +123,7 @@ pub(crate) fn describe(
     info: &wgpu::AdapterInfo,
     limits: &wgpu::Limits,
     features: wgpu::Features,
+    matrix: Option<u32>,
 ) -> AdapterDescription {
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => "discrete gpu",
@@ -129,16 +158,22 @@ pub(crate) fn describe(
             storage_alignment: limits.min_storage_buffer_offset_alignment,
             uniform_alignment: limits.min_uniform_buffer_offset_alignment,
             subgroup,
+            matrix,
             is_cpu: info.device_type == wgpu::DeviceType::Cpu,
         },
     }
 }
 
-/// Opens a device with all that the adapter has of what kernels use, or, at the `floor`, with WebGPU's defaults alone.
+/// A device, its queue, and the size of the matrices that it was asked to have.
+pub(crate) type Opened = (wgpu::Device, wgpu::Queue, Option<u32>);
+
+/// Opens a device with all that the adapter has of what kernels use, `matrices` only if asked for, or, at the `floor`,
+/// with WebGPU's defaults alone.
 pub(crate) async fn open(
     choice: &AdapterChoice,
     floor: bool,
-) -> Result<(wgpu::Device, wgpu::Queue), GpuError> {
+    matrices: bool,
+) -> Result<Opened, GpuError> {
     let adapters = sorted_adapters(choice).await;
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
     let (index, wanted) = match choice {
@@ -152,7 +187,11 @@ pub(crate) async fn open(
     let Some(adapter) = adapters.get(index) else {
         return Err(GpuError::NoAdapter { wanted, found: names });
     };
-    let wished = FEATURES.iter().fold(wgpu::Features::empty(), |all, (one, _)| all | *one);
+    let matrix = if matrices && !floor { offered_matrix(adapter) } else { None };
+    let mut wished = FEATURES.iter().fold(wgpu::Features::empty(), |all, (one, _)| all | *one);
+    if matrix.is_some() {
+        wished |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("tilewise"),
         required_features: if floor {
@@ -161,10 +200,17 @@ pub(crate) async fn open(
             adapter.features() & wished
         },
         required_limits: if floor { wgpu::Limits::defaults() } else { adapter.limits() },
+        experimental_features: if matrix.is_some() {
+            experimental()
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        },
         ..wgpu::DeviceDescriptor::default()
     };
-    adapter.request_device(&descriptor).await.map_err(|error| GpuError::NoDevice {
+    let opened = adapter.request_device(&descriptor).await;
+    let (device, queue) = opened.map_err(|error| GpuError::NoDevice {
         adapter: names[index].clone(),
         message: error.to_string(),
-    })
+    })?;
+    Ok((device, queue, matrix))
 }

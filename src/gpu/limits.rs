@@ -25,6 +25,10 @@ pub struct GpuLimits {
     pub uniform_alignment: u32,
     /// Smallest and largest subgroup; `None` where kernels cannot use subgroups.
     pub subgroup: Option<SubgroupSizes>,
+    /// Rows and columns of the cooperative matrices that kernels may use, f16 times f16 with sums in f32; `None` where
+    /// the device has none, or they failed their check.
+    #[serde(default)]
+    pub matrix: Option<u32>,
     /// Whether kernels run on a processor's own cores: candidates that stream come first there.
     pub is_cpu: bool,
 }
@@ -52,6 +56,7 @@ impl GpuLimits {
             storage_alignment: 256,
             uniform_alignment: 256,
             subgroup: None,
+            matrix: None,
             is_cpu: false,
         }
     }

@@ -198,15 +198,10 @@ pub(super) fn forward_step(
     first: u32,
     count: u32,
 ) -> Result<Step, PlanError> {
-    let e = &context.problem.extents;
+    let shape = context.problem.fused_shape();
     let tiles = context.tiles.fused;
     let mut source = KernelSource::default();
-    let forward = Forward {
-        head_dim: e.head_dim,
-        value_dim: e.value_dim,
-        tiles,
-        is_cpu: context.limits.is_cpu,
-    };
+    let forward = Forward { shape, tiles, is_cpu: context.limits.is_cpu };
     let asked = forward.constants(&mut source);
     inputs(context, &mut source, asked);
     source.const_bool("HAS_MASK_MOD", context.problem.spec.mask.is_some());
@@ -218,7 +213,7 @@ pub(super) fn forward_step(
     Ok(source.step(Launch {
         entry: forward.entry(),
         workgroup_size: tiles.workgroup_size(),
-        workgroup_bytes: tiles.workgroup_bytes(e.head_dim, e.value_dim),
+        workgroup_bytes: tiles.workgroup_bytes(shape),
         checked,
         grid: fold_grid("neighborhood attention", u64::from(count), context.limits)?,
     }))

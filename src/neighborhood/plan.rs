@@ -11,6 +11,7 @@ use super::snippets;
 use super::tiles::{NeighborhoodTiles, Packing};
 use super::window::Axis;
 use crate::error::PlanError;
+use crate::fused::FusedShape;
 use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
@@ -27,6 +28,14 @@ pub(super) struct Context<'a> {
     pub axes: [Axis; 3],
     pub slice: Slice,
     pub sides: Sides<'a>,
+}
+
+impl NeighborhoodProblem {
+    /// What tiles are chosen for.
+    pub(crate) fn fused_shape(&self) -> FusedShape {
+        let e = &self.extents;
+        FusedShape { head_dim: e.head_dim, value_dim: e.value_dim, dtype: self.spec.dtype }
+    }
 }
 
 impl Operator for NeighborhoodProblem {
@@ -47,7 +56,7 @@ impl Operator for NeighborhoodProblem {
 
     fn plan(&self, limits: &GpuLimits, tiles: &NeighborhoodTiles) -> Result<Plan, PlanError> {
         let e = &self.extents;
-        tiles.check(e.head_dim, e.value_dim, limits)?;
+        tiles.check(self.fused_shape(), limits)?;
         let axes = self.axes3();
         let packing = tiles.packing(&axes).ok_or_else(|| PlanError::Unsupported {
             what: format!("a window of {:?} keys", self.spec.window),

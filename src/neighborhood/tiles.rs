@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::window::Axis;
 use crate::error::PlanError;
-use crate::fused::FusedTiles;
+use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::limits::GpuLimits;
 
 /// Extents of a box of tokens along three axes; axes that are not there come first and are 1. As JSON a list, `[8, 8]`.
@@ -59,13 +59,8 @@ impl NeighborhoodTiles {
     ///
     /// # Errors
     /// [`PlanError::Tiles`] with the reason; [`PlanError::Limit`] with both numbers.
-    pub fn check(
-        &self,
-        head_dim: u32,
-        value_dim: u32,
-        limits: &GpuLimits,
-    ) -> Result<(), PlanError> {
-        self.fused.check(head_dim, value_dim, limits)?;
+    pub fn check(&self, shape: FusedShape, limits: &GpuLimits) -> Result<(), PlanError> {
+        self.fused.check(shape, limits)?;
         let refused = |reason| Err(PlanError::Tiles { tiles: self.to_string(), reason });
         if self.fused.kv_splits() != 1 {
             let splits = self.fused.kv_splits();

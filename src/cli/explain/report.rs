@@ -82,12 +82,12 @@ impl Report<'_> {
 
     fn candidate_table(&self) -> Table {
         let mut table = table(&["candidate", "lanes", "workgroup memory", "rows", "keys"], 1);
-        let e = &self.problem.extents;
+        let shape = self.problem.fused_shape();
         for tiles in self.candidates {
             table.add_row([
                 label(tiles),
                 tiles.workgroup_size().to_string(),
-                bytes(tiles.workgroup_bytes(e.head_dim, e.value_dim).into()),
+                bytes(tiles.workgroup_bytes(shape).into()),
                 tiles.tile_q().to_string(),
                 tiles.tile_kv().to_string(),
             ]);

@@ -128,7 +128,7 @@ pub(in crate::neighborhood) fn candidate_tiles(
     let e = &problem.extents;
     let mut search = Search::new(problem.head_windows());
     let mut costed: Vec<(bool, f64, NeighborhoodTiles)> = Vec::new();
-    for fused in FusedTiles::candidates(e.head_dim, e.value_dim, problem.tokens(), limits) {
+    for fused in FusedTiles::candidates(problem.fused_shape(), problem.tokens(), limits) {
         let streams = matches!(fused, FusedTiles::Stream { .. });
         let sizes = if streams { &STREAM_KEYS[..] } else { &[fused.tile_kv()] };
         let of_size = |&tile_kv: &u32| {
@@ -143,7 +143,7 @@ pub(in crate::neighborhood) fn candidate_tiles(
         };
         let best = sizes.iter().filter_map(of_size).min_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((cost, tiles)) = best
-            && tiles.check(e.head_dim, e.value_dim, limits).is_ok()
+            && tiles.check(problem.fused_shape(), limits).is_ok()
             && tiles.packing(&problem.axes3()).is_some()
             && !costed.iter().any(|(.., known)| *known == tiles)
         {
@@ -161,7 +161,7 @@ fn with_tile_kv(fused: FusedTiles, volume: u32) -> FusedTiles {
             let tile_kv = volume.next_multiple_of(keys);
             FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits }
         }
-        workgroup @ FusedTiles::Workgroup { .. } => workgroup,
+        whole => whole,
     }
 }
 
@@ -169,7 +169,9 @@ fn with_tile_kv(fused: FusedTiles, volume: u32) -> FusedTiles {
 fn tile_cost(fused: &FusedTiles) -> f64 {
     let (tile_q, tile_kv) = (f64::from(fused.tile_q()), f64::from(fused.tile_kv()));
     match *fused {
-        FusedTiles::Workgroup { .. } => (tile_q + KEY_COST) * (tile_kv + ROW_COST),
+        FusedTiles::Workgroup { .. } | FusedTiles::Matrix { .. } => {
+            (tile_q + KEY_COST) * (tile_kv + ROW_COST)
+        }
         FusedTiles::Stream { rows, .. } => {
             let rows = f64::from(rows);
             tile_q / rows * (rows + STREAM_KEY_COST) * (tile_kv + STREAM_TILE_COST)

@@ -1,0 +1,248 @@
+// The cooperative-matrix family of the fused forward: a subgroup owns ROW_MATRICES matrices of query rows, holds them and their
+// outputs in registers, and walks the key tiles, which the workgroup stages in halves. Scores go through workgroup memory, where
+// lanes (not matrices) mask and weigh them; outputs go there only when a row's maximum rises by more than RISE, and at the end.
+
+const LANES_X: u32 = max(1u, WORKGROUP_SIZE / TILE_Q);     // lanes of a row
+const LANES_Y: u32 = WORKGROUP_SIZE / LANES_X;
+const HEAD_MATRICES: u32 = (HEAD_DIM + MATRIX - 1u) / MATRIX;
+const VALUE_MATRICES: u32 = (VALUE_DIM + MATRIX - 1u) / MATRIX;
+const KEY_MATRICES: u32 = TILE_KV / MATRIX;
+const MATRIX_VECS: u32 = MATRIX / 4u;
+const HEAD_VECS: u32 = HEAD_MATRICES * MATRIX_VECS;
+const VALUE_VECS: u32 = VALUE_MATRICES * MATRIX_VECS;
+const LANE_VECS: u32 = TILE_KV / 4u / LANES_X;
+// 16 bytes more than a row keep rows in different banks, and aligned as matrices want them.
+const STAGE_STRIDE: u32 = HEAD_VECS + 2u;
+const SCORE_STRIDE: u32 = TILE_KV / 4u + 1u;
+const WEIGHT_STRIDE: u32 = TILE_KV / 4u + 2u;
+const Q_COUNT: u32 = TILE_Q * HEAD_VECS;
+const K_COUNT: u32 = TILE_KV * HEAD_VECS;
+// v lies transposed, so that lanes read a matrix's keys as vectors; it is moved in blocks of four keys by four dims.
+const V_STRIDE: u32 = TILE_KV / 4u + 2u;
+const V_COUNT: u32 = TILE_KV / 4u * VALUE_VECS;
+const Q_LOADS: u32 = (Q_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const K_LOADS: u32 = (K_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const V_LOADS: u32 = (V_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const VALUE_PIECES: u32 = (VALUE_MATRICES + KEY_MATRICES - 1u) / KEY_MATRICES;
+// In log2 units: weights stay below 2^8, far from the end of halves.
+const RISE: f32 = 8.0;
+
+var<workgroup> wg_stage: array<vec4<f16>, max(max(TILE_Q, TILE_KV) * STAGE_STRIDE, VALUE_VECS * 4u * V_STRIDE)>; // q, then k and v in turn
+var<workgroup> wg_scores: array<vec4<f32>, TILE_Q * SCORE_STRIDE>;              // or a piece of the outputs
+var<workgroup> wg_weights: array<vec4<f16>, TILE_Q * WEIGHT_STRIDE>;
+var<workgroup> wg_raised: array<u32, 8>;
+
+const EMPTY: u32 = 0u;
+const PARTIAL: u32 = 1u;
+
+fn staging(place: u32, count: u32) -> u32 {
+    if (count % WORKGROUP_SIZE == 0u) { return place; }
+    return min(place, count - 1u);
+}
+fn staged(place: u32, count: u32) -> bool {
+    return count % WORKGROUP_SIZE == 0u || place < count;
+}
+
+// Modifiers and mask of four scores; keys and rows that are not there are never asked about.
+fn finish_scores(block: Block, row: Row, tile: u32, column: u32, tests: bool, scores: vec4<f32>) -> vec4<f32> {
+    var s = scores;
+    for (var c = 0u; c < 4u; c++) {
+        let place_key = domain_key(block, tile, column + c);
+        let key = min(place_key, block.kv_end - 1u);
+        var score = s[c];
+        if (!SCORE_RAW) { score = score_modify(score * params.softmax_scale, row.batch, row.head, row.q, key); }
+        if (tests) { score = select(LOWEST, score, (place_key == key) & mask_keeps(row.batch, row.head, row.q, key)); }
+        s[c] = score;
+    }
+    return s;
+}
+
+// Whether a subgroup raised a maximum: read alike by all lanes, as branches around matrices want it.
+fn any_raised() -> bool {
+    return (wg_raised[0] | wg_raised[1] | wg_raised[2] | wg_raised[3] | wg_raised[4] | wg_raised[5] | wg_raised[6] | wg_raised[7]) != 0u;
+}
+
+// Matrix n of a piece of the outputs. The last piece repeats its last one, for matrices want no branches.
+fn piece_matrix(piece: u32, n: u32) -> u32 {
+    return min(piece * KEY_MATRICES + n, VALUE_MATRICES - 1u);
+}
+
+// Writes a piece of the outputs, as wide as a tile has keys, to where the scores were.
+fn spill(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
+    for (var r = 0u; r < ROW_MATRICES; r++) {
+        for (var n = 0u; n < KEY_MATRICES; n++) {
+            let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
+            coopStoreT((*acc)[r * VALUE_MATRICES + piece_matrix(piece, n)], &wg_scores[at], SCORE_STRIDE);
+        }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace) {
+    let block = domain_block(workgroup.x + workgroup.y * workgroups.x);
+    let lane = lane_index(place);
+    let x = lane % LANES_X;
+    let y = lane / LANES_X;
+    // Where subgroups are smaller than the largest that the device has, several do the same rows' matrices.
+    let row_first = place.subgroup % SUBGROUPS * (ROW_MATRICES * MATRIX);
+    for (var i = 0u; i < Q_LOADS; i++) {
+        let at = lane + i * WORKGROUP_SIZE;
+        let row = domain_row(block, staging(at, Q_COUNT) / HEAD_VECS);
+        let q = q_load4(select(0u, q_offset(row), row.valid), at % HEAD_VECS * 4u);
+        if (staged(at, Q_COUNT)) { wg_stage[at / HEAD_VECS * STAGE_STRIDE + at % HEAD_VECS] = vec4<f16>(q); }
+    }
+    workgroupBarrier(); // q is staged
+    var q: array<RowMatrix, ROW_MATRICES * HEAD_MATRICES>;
+    for (var r = 0u; r < ROW_MATRICES; r++) {
+        for (var d = 0u; d < HEAD_MATRICES; d++) {
+            let at = (row_first + r * MATRIX) * STAGE_STRIDE + d * MATRIX_VECS;
+            q[r * HEAD_MATRICES + d] = coopLoadT<RowMatrix>(&wg_stage[at], STAGE_STRIDE);
+        }
+    }
+    var acc: array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>;
+    for (var i = 0u; i < ROW_MATRICES * VALUE_MATRICES; i++) { acc[i] = SumMatrix(); }
+    var m: array<f32, ROWS>;
+    var l: array<f32, ROWS>;
+    if (lane < 8u) { wg_raised[lane] = 0u; }
+    for (var r = 0u; r < ROWS; r++) {
+        m[r] = LOWEST;
+        l[r] = 0.0;
+    }
+
+    for (var tile = block.tile_first; tile < block.tile_end; tile++) {
+        let state = domain_tile_state(block, tile);
+        if (state == EMPTY) { continue; }
+
+        var k: array<vec4<f16>, K_LOADS>;
+        for (var i = 0u; i < K_LOADS; i++) {
+            let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);
+            let key = domain_key(block, tile, at / HEAD_VECS);
+            k[i] = vec4<f16>(k_load4(k_offset(block, min(key, block.kv_end - 1u)), at % HEAD_VECS * 4u));
+        }
+        workgroupBarrier(); // q, or v of the last tile, is no longer read
+        for (var i = 0u; i < K_LOADS; i++) {
+            let at = lane + i * WORKGROUP_SIZE;
+            if (staged(at, K_COUNT)) { wg_stage[at / HEAD_VECS * STAGE_STRIDE + at % HEAD_VECS] = k[i]; }
+        }
+        workgroupBarrier(); // k is staged
+        for (var n = 0u; n < KEY_MATRICES; n++) {
+            var s: array<SumMatrix, ROW_MATRICES>;
+            for (var r = 0u; r < ROW_MATRICES; r++) { s[r] = SumMatrix(); }
+            for (var d = 0u; d < HEAD_MATRICES; d++) {
+                let at = n * (MATRIX * STAGE_STRIDE) + d * MATRIX_VECS;
+                let keys = coopLoad<ColumnMatrix>(&wg_stage[at], STAGE_STRIDE);
+                for (var r = 0u; r < ROW_MATRICES; r++) { s[r] = coopMultiplyAdd(q[r * HEAD_MATRICES + d], keys, s[r]); }
+            }
+            for (var r = 0u; r < ROW_MATRICES; r++) {
+                let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
+                coopStoreT(s[r], &wg_scores[at], SCORE_STRIDE);
+            }
+        }
+        var v: array<vec4<f16>, V_LOADS * 4u>;
+        for (var i = 0u; i < V_LOADS; i++) {
+            let at = staging(lane + i * WORKGROUP_SIZE, V_COUNT);
+            for (var c = 0u; c < 4u; c++) {
+                let key = domain_key(block, tile, at / VALUE_VECS * 4u + c);
+                let value = v_load4(v_offset(block, min(key, block.kv_end - 1u)), at % VALUE_VECS * 4u);
+                v[i * 4u + c] = vec4<f16>(select(vec4(0.0), value, key < block.kv_end));
+            }
+        }
+        workgroupBarrier(); // the scores are written, k is no longer read
+        for (var i = 0u; i < V_LOADS; i++) {
+            let at = lane + i * WORKGROUP_SIZE;
+            if (staged(at, V_COUNT)) {
+                let first = at % VALUE_VECS * (4u * V_STRIDE) + at / VALUE_VECS;
+                for (var d = 0u; d < 4u; d++) {
+                    wg_stage[first + d * V_STRIDE] = vec4(v[i * 4u][d], v[i * 4u + 1u][d], v[i * 4u + 2u][d], v[i * 4u + 3u][d]);
+                }
+            }
+        }
+
+        var s: array<vec4<f32>, ROWS * LANE_VECS>;
+        var tile_max: array<f32, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            let row = domain_row(block, y + r * LANES_Y);
+            tile_max[r] = LOWEST;
+            for (var i = 0u; i < LANE_VECS; i++) {
+                var score = wg_scores[(y + r * LANES_Y) * SCORE_STRIDE + x + i * LANES_X];
+                if ((!SCORE_RAW || state == PARTIAL) && row.valid) {
+                    score = finish_scores(block, row, tile, (x + i * LANES_X) * 4u, state == PARTIAL, score);
+                }
+                s[r * LANE_VECS + i] = score;
+                tile_max[r] = max(tile_max[r], max(max(score.x, score.y), max(score.z, score.w)));
+            }
+        }
+        for (var r = 0u; r < ROWS; r++) { tile_max[r] = lanes_max(tile_max[r]); }
+        var rescale: array<f32, ROWS>;
+        var raised = false;
+        for (var r = 0u; r < ROWS; r++) {
+            let highest = norm_max(m[r], tile_max[r]);
+            let m_new = select(m[r], highest, highest > m[r] + RISE);
+            rescale[r] = norm_rescale(m[r], m_new);
+            // Where there is no output yet, nothing is to be rescaled.
+            raised |= (m_new != m[r]) & (m[r] != LOWEST);
+            m[r] = m_new;
+            l[r] *= rescale[r];
+            for (var i = 0u; i < LANE_VECS; i++) {
+                let score = s[r * LANE_VECS + i];
+                var weight = vec4(norm_weight(score.x, m_new), norm_weight(score.y, m_new), norm_weight(score.z, m_new), norm_weight(score.w, m_new));
+                if (SCORE_MAY_MASK || state == PARTIAL) { weight = select(weight, vec4(0.0), score < vec4(MASKED)); }
+                wg_weights[(y + r * LANES_Y) * WEIGHT_STRIDE + x + i * LANES_X] = vec4<f16>(weight);
+                l[r] += (weight.x + weight.y) + (weight.z + weight.w);
+            }
+        }
+        let raises = subgroupAny(raised);
+        if (place.lane == 0u) { wg_raised[place.subgroup % SUBGROUPS] = u32(raises); }
+        workgroupBarrier(); // weights, v and wg_raised are written
+        if (any_raised()) {
+            for (var piece = 0u; piece < VALUE_PIECES; piece++) {
+                spill(row_first, piece, &acc);
+                workgroupBarrier(); // the piece is written
+                for (var r = 0u; r < ROWS; r++) {
+                    for (var i = 0u; i < LANE_VECS; i++) {
+                        wg_scores[(y + r * LANES_Y) * SCORE_STRIDE + x + i * LANES_X] *= rescale[r];
+                    }
+                }
+                workgroupBarrier(); // and rescaled
+                for (var r = 0u; r < ROW_MATRICES; r++) {
+                    for (var n = 0u; n < KEY_MATRICES; n++) {
+                        let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
+                        acc[r * VALUE_MATRICES + piece_matrix(piece, n)] = coopLoadT<SumMatrix>(&wg_scores[at], SCORE_STRIDE);
+                    }
+                }
+            }
+        }
+        for (var n = 0u; n < KEY_MATRICES; n++) {
+            var weights: array<RowMatrix, ROW_MATRICES>;
+            for (var r = 0u; r < ROW_MATRICES; r++) {
+                let at = (row_first + r * MATRIX) * WEIGHT_STRIDE + n * MATRIX_VECS;
+                weights[r] = coopLoadT<RowMatrix>(&wg_weights[at], WEIGHT_STRIDE);
+            }
+            for (var d = 0u; d < VALUE_MATRICES; d++) {
+                let at = d * (MATRIX * V_STRIDE) + n * MATRIX_VECS;
+                let values = coopLoad<ColumnMatrix>(&wg_stage[at], V_STRIDE);
+                for (var r = 0u; r < ROW_MATRICES; r++) {
+                    acc[r * VALUE_MATRICES + d] = coopMultiplyAdd(weights[r], values, acc[r * VALUE_MATRICES + d]);
+                }
+            }
+        }
+    }
+
+    row_sum(lane, &l); // holds a barrier: the scores are no longer read
+    for (var piece = 0u; piece < VALUE_PIECES; piece++) {
+        spill(row_first, piece, &acc);
+        workgroupBarrier(); // the piece is written
+        for (var r = 0u; r < ROWS; r++) {
+            let row = domain_row(block, y + r * LANES_Y);
+            if (row.valid) {
+                for (var i = 0u; i < LANE_VECS; i++) {
+                    let d = piece * TILE_KV + (x + i * LANES_X) * 4u;
+                    let value = wg_scores[(y + r * LANES_Y) * SCORE_STRIDE + x + i * LANES_X];
+                    if (d < VALUE_DIM) { emit4(block, row, d, value, m[r], l[r]); }
+                }
+                if (x == 0u && piece == 0u) { emit_lse(block, row, m[r], l[r]); }
+            }
+        }
+        workgroupBarrier(); // the piece is read
+    }
+}
