@@ -72,7 +72,7 @@ mod snippet;
 pub mod tensor;
 pub mod verify;
 
-pub use engine::{Engine, EngineOptions, KEPT_SCRATCH_BYTES, Matrices, Tensors};
+pub use engine::{Engine, EngineMemory, EngineOptions, KEPT_SCRATCH_BYTES, Matrices, Tensors};
 pub use error::{Error, GpuError, PlanError, SpecError};
 pub use prepared::Prepared;
 

@@ -114,3 +114,36 @@ impl Operator for MatrixCheck {
         vec!["result"]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transposed_factor_is_noticed() {
+        for size in [8, 16] {
+            let check = MatrixCheck { size };
+            let inputs = check.inputs();
+            let n = size as usize;
+            let [left, right, start] = ["left", "right", "start"].map(|name| inputs[name].to_f64());
+            let product = |turn_left: bool, turn_right: bool| {
+                let at = |turn: bool, i: usize, j: usize| if turn { j * n + i } else { i * n + j };
+                let element = |place: usize| {
+                    let (i, j) = (place / n, place % n);
+                    let term = |d| left[at(turn_left, i, d)] * right[at(turn_right, d, j)];
+                    start[place] + (0..n).map(term).sum::<f64>()
+                };
+                (0..n * n).map(element).collect::<Vec<f64>>()
+            };
+            let is_right = |parts: [Vec<f64>; 2]| {
+                let shape = [2 * u64::from(size), u64::from(size)];
+                check.is_right(&inputs, &HostTensor::from_f64(Dtype::F32, &shape, &parts.concat()))
+            };
+            assert!(is_right([product(false, false), product(false, true)]));
+            assert!(!is_right([product(false, true), product(false, false)]));
+            assert!(!is_right([product(true, false), product(true, true)]));
+            assert!(!is_right([product(false, false), product(false, false)]));
+            assert!(!is_right([vec![f64::NAN; n * n], product(false, true)]));
+        }
+    }
+}

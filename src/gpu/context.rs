@@ -272,9 +272,9 @@ mod tests {
 
     #[test]
     fn scratch_beyond_the_bound_is_not_kept() {
-        let opened = pollster::block_on(open(&AdapterChoice::default(), false));
-        let (device, queue) = opened.expect("tests need an adapter");
-        let gpu = Gpu::new(device, queue, false);
+        let opened = pollster::block_on(open(&AdapterChoice::default(), false, false));
+        let (device, queue, _) = opened.expect("tests need an adapter");
+        let gpu = Gpu::new(device, queue, false, None);
         let wanted = |bytes: [u64; 3]| bytes.map(|bytes| Scratch { name: "scratch", bytes });
         let half = KEPT_SCRATCH_BYTES / 2;
         let given = gpu.scratch(&wanted([half, half + 16, 32])).unwrap();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tilewise::attention::{AttentionProblem, AttentionSpec, TensorDescs};
 use tilewise::error::PlanError;
-use tilewise::fused::FusedTiles;
+use tilewise::fused::{FusedShape, FusedTiles};
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::gpu::recording::{Bound, Plan, Slot, Step};
 use tilewise::operator::Operator;
@@ -63,10 +63,11 @@ fn every_dim_has_tiles_at_the_floor() {
     for dim in 1..=576 {
         for rows in [1, 1000] {
             for (head_dim, value_dim) in [(dim, dim), (dim, 1), (1, dim), (576, dim)] {
-                let tiles = FusedTiles::candidates(head_dim, value_dim, rows, &GpuLimits::floor());
+                let shape = FusedShape { head_dim, value_dim, dtype: Dtype::F32 };
+                let tiles = FusedTiles::candidates(shape, rows, &GpuLimits::floor());
                 assert!(!tiles.is_empty(), "{head_dim} {value_dim}");
                 for tiles in tiles {
-                    tiles.check(head_dim, value_dim, &GpuLimits::floor()).unwrap();
+                    tiles.check(shape, &GpuLimits::floor()).unwrap();
                 }
             }
         }

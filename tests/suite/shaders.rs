@@ -12,13 +12,14 @@ use tilewise::verify::{Case, Question, cases};
 
 use crate::support::repository;
 
-/// A GPU with subgroups of 32 and much workgroup memory: has every tile set.
+/// A GPU with subgroups of 32, matrices and much workgroup memory: has every tile set.
 fn gpu() -> GpuLimits {
     GpuLimits {
         workgroup_bytes: 64 << 10,
         workgroup_invocations: 1024,
         storage_buffers: 16,
         subgroup: Some(SubgroupSizes { least: 32, most: 32 }),
+        matrix: Some(16),
         ..GpuLimits::floor()
     }
 }
@@ -26,7 +27,7 @@ fn gpu() -> GpuLimits {
 /// Each distinct kernel of the suite's questions: every tile set for the core ones on a GPU, the first elsewhere.
 fn kernels() -> Vec<Step> {
     let processor = SubgroupSizes { least: 8, most: 8 };
-    let cpu = GpuLimits { is_cpu: true, subgroup: Some(processor), ..gpu() };
+    let cpu = GpuLimits { is_cpu: true, subgroup: Some(processor), matrix: Some(8), ..gpu() };
     let steps: Vec<Step> = cases()
         .par_iter()
         .flat_map_iter(|case| {
@@ -64,7 +65,10 @@ fn parsed(step: &Step) -> Module {
     let text = step.shader.text();
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(&text)));
-    let capabilities = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = Capabilities::SUBGROUP
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::COOPERATIVE_MATRIX;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     if let Err(error) = validator.validate(&module) {
         panic!("{}\n{text}", error.emit_to_string(&text));
@@ -83,9 +87,10 @@ fn every_kernel_validates_and_is_what_the_host_says() {
     });
     let parts = kernels.iter().flat_map(|step| &step.shader.parts);
     let used: BTreeSet<&String> = parts.map(|part| &part.file).collect();
-    // The other operators' tests look after theirs; the program measures devices with kernels of its own.
+    // The other operators' tests look after theirs; devices are measured and checked with kernels of their own.
     let own = |file: &&String| file.starts_with("common/") || file.starts_with("fused/");
-    for file in shader_files().iter().filter(own).filter(|file| !file.contains("/measure_")) {
+    let apart = |file: &str| file.contains("/measure_") || file.contains("/check_");
+    for file in shader_files().iter().filter(own).filter(|file| !apart(file)) {
         assert!(used.contains(file), "no kernel uses shaders/{file}");
     }
 }

@@ -1,0 +1,134 @@
+//! Which tile sets are worth trying on a device, and which to take first.
+
+use super::{FusedShape, FusedTiles};
+use crate::gpu::limits::GpuLimits;
+
+/// Floats of outputs a lane may hold in workgroup tiles, and of q and outputs in streams: more spills on some GPU's
+/// compiler, or outgrows a processor's instruction cache.
+const WORKGROUP_ACCUMULATORS: u32 = 32;
+const STREAM_ACCUMULATORS: u32 = 96;
+const STREAM_ACCUMULATORS_ON_CPU: u32 = 512;
+
+/// Registers of a lane that the matrices of q and of the outputs may take.
+const MATRIX_REGISTERS: u32 = 144;
+
+/// Micro-tiles of more scores than this are for devices with more workgroup memory than this: those with 32 KiB have
+/// register files that such tiles spill from.
+const COMMON_MICRO_TILE: u32 = 16;
+const COMMON_WORKGROUP_BYTES: u32 = 32 << 10;
+
+/// `tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q`, best first where everything fits.
+const WORKGROUP_SETS: [[u32; 7]; 12] = [
+    [64, 32, 4, 4, 32, 16, 1],
+    [64, 64, 4, 4, 16, 16, 0],
+    [64, 64, 4, 4, 32, 16, 1],
+    [64, 32, 4, 4, 32, 16, 0],
+    [64, 64, 8, 4, 16, 8, 0],
+    [64, 64, 4, 8, 16, 8, 0],
+    [32, 64, 4, 4, 16, 8, 0],
+    [32, 128, 4, 4, 16, 8, 0],
+    [32, 64, 2, 4, 16, 8, 0],
+    [16, 64, 2, 2, 32, 4, 0],
+    [8, 64, 2, 2, 32, 4, 0],
+    [32, 16, 4, 2, 16, 8, 0],
+];
+
+impl FusedTiles {
+    /// Every tile set worth trying on a device, the heuristic's choice first; empty where none fits.
+    ///
+    /// `rows` is how many query rows share keys: the queries of a sequence and of the heads of a group.
+    pub fn candidates(shape: FusedShape, rows: u64, limits: &GpuLimits) -> Vec<Self> {
+        let mut tiles = Self::matrices(limits);
+        for [tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q] in WORKGROUP_SETS {
+            if rows * cols > COMMON_MICRO_TILE && limits.workgroup_bytes <= COMMON_WORKGROUP_BYTES {
+                continue;
+            }
+            for subgroup in [true, false] {
+                tiles.push(Self::Workgroup {
+                    tile_q,
+                    tile_kv,
+                    rows,
+                    cols,
+                    head_chunk,
+                    key_chunk,
+                    hold_q: hold_q == 1,
+                    subgroup,
+                    kv_splits: 1,
+                });
+            }
+        }
+        tiles.extend(Self::streams(limits));
+        tiles.retain(|tiles| tiles.check(shape, limits).is_ok());
+        // Where nothing fits the registers, what spills still computes.
+        let fits = |tiles: &Self| tiles.fits_registers(shape, limits.is_cpu);
+        if tiles.iter().any(fits) {
+            tiles.retain(fits);
+        }
+        // Streams first where lanes are a processor's; then the largest tile that the rows fill.
+        tiles.sort_by_key(|tiles| {
+            let streams = matches!(tiles, Self::Stream { .. });
+            let idle_rows = u64::from(tiles.tile_q()).saturating_sub(rows.next_power_of_two());
+            (streams != limits.is_cpu, idle_rows)
+        });
+        tiles
+    }
+
+    /// Sets of cooperative matrices, best first.
+    fn matrices(limits: &GpuLimits) -> Vec<Self> {
+        let (Some(size), Some(sizes)) = (limits.matrix, limits.subgroup) else { return Vec::new() };
+        let sets = [(1, 4, 4), (2, 4, 4), (1, 4, 2), (2, 4, 2), (1, 8, 4), (1, 2, 4)];
+        let set = |(row_matrices, subgroups, key_matrices)| Self::Matrix {
+            size,
+            row_matrices,
+            subgroups,
+            tile_kv: size * key_matrices,
+            workgroup_size: subgroups * sizes.most,
+            kv_splits: 1,
+        };
+        sets.map(set).to_vec()
+    }
+
+    /// Streaming sets by the size of the device's subgroups.
+    fn streams(limits: &GpuLimits) -> Vec<Self> {
+        let Some(sizes) = limits.subgroup else { return Vec::new() };
+        let lanes = sizes.least.min(8);
+        let mut tiles = Vec::new();
+        for (rows, keys) in [(4 * lanes, 2), (2 * lanes, 4), (2 * lanes, 2), (lanes, 4)]
+            .into_iter()
+            .chain([(4, 4), (4, 1), (2, 1), (1, 4)])
+        {
+            let workgroup_size = sizes.most.max(lanes);
+            tiles.push(Self::Stream {
+                rows,
+                lanes,
+                keys,
+                tile_kv: 64,
+                workgroup_size,
+                kv_splits: 1,
+            });
+        }
+        tiles.dedup();
+        tiles
+    }
+
+    /// Whether a lane's registers hold its share of q and outputs without spilling.
+    fn fits_registers(&self, shape: FusedShape, is_cpu: bool) -> bool {
+        let FusedShape { head_dim, value_dim, .. } = shape;
+        match *self {
+            Self::Matrix { size, row_matrices, subgroups, workgroup_size, .. } => {
+                // Of q some GPUs' lanes hold whole rows.
+                let q = row_matrices * head_dim.div_ceil(size) * size / 2;
+                let outputs = row_matrices * value_dim.div_ceil(size) * size * size;
+                q + outputs / (workgroup_size / subgroups).max(1) <= MATRIX_REGISTERS
+            }
+            Self::Workgroup { tile_kv, rows, cols, .. } => {
+                rows * 4 * value_dim.div_ceil(4 * tile_kv / cols) <= WORKGROUP_ACCUMULATORS
+            }
+            Self::Stream { rows, lanes, .. } => {
+                let steps = value_dim.div_ceil(4 * lanes) + head_dim.div_ceil(4 * lanes);
+                let most = if is_cpu { STREAM_ACCUMULATORS_ON_CPU } else { STREAM_ACCUMULATORS };
+                rows * 4 * steps <= most
+            }
+        }
+    }
+}
