@@ -1,8 +1,10 @@
 //! `tilewise explain`: what a spec becomes, without running it.
 
+mod moe;
 mod neighborhood;
 mod report;
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,10 +47,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
         OperatorSpec::AttentionMerge(_) => return no_choice("attention_merge"),
         OperatorSpec::NeighborhoodScores(_) => return no_choice("neighborhood_scores"),
         OperatorSpec::NeighborhoodAggregate(_) => return no_choice("neighborhood_aggregate"),
-        OperatorSpec::Moe(_) => {
-            let message = "moe has no explanation yet; `tilewise run` computes it";
-            return Err(CliError::Request(message.to_owned()));
-        }
+        OperatorSpec::Moe(spec) => return moe::explain(common, args, &spec),
         OperatorSpec::Neighborhood(spec) => return neighborhood::explain(common, args, &spec),
     };
     if args.simulate {
@@ -83,7 +82,7 @@ fn no_choice(operator: &str) -> Result<(), CliError> {
 }
 
 /// The options of a command line that shows the same plan.
-fn options(common: &Common, args: &ExplainArgs, tiles: Option<FusedTiles>) -> String {
+fn options(common: &Common, args: &ExplainArgs, tiles: Option<impl Display>) -> String {
     let input = args.input.as_ref().map(|path| format!(" --input {}", path.display()));
     let floor = common.floor.then(|| " --floor".to_owned());
     let tiles = tiles.map(|tiles| format!(" --tiles '{tiles}'"));

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::common::CliError;
 use crate::attention::{AttentionProblem, AttentionSpec, MergeSpec, TensorDescs};
-use crate::moe::MoeSpec;
+use crate::moe::{MoeProblem, MoeSpec};
 use crate::neighborhood::{
     NeighborhoodAggregateSpec, NeighborhoodProblem, NeighborhoodScoresSpec, NeighborhoodSpec,
 };
@@ -70,6 +70,15 @@ pub(super) fn neighborhood_problem(
         None => spec.assumed_tensors()?,
     };
     Ok(NeighborhoodProblem::new(spec, &tensors)?)
+}
+
+/// The same for mixtures of experts.
+pub(super) fn moe_problem(spec: &MoeSpec, input: Option<&Path>) -> Result<MoeProblem, CliError> {
+    let tensors = match input {
+        Some(path) => read_inputs(path)?.1,
+        None => spec.assumed_tensors()?,
+    };
+    Ok(MoeProblem::new(spec, &tensors)?)
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod context;
 mod cuts;
 mod experts;
 mod kernel;
+mod loads;
 mod loss;
 mod place;
 mod plan;
@@ -39,6 +40,7 @@ mod routing;
 mod spec;
 mod tensors;
 
+pub use loads::Loads;
 pub use problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, MoeProblem};
 pub use reference::{MoeReference, plain, reference, reference_tensors};
 pub use routing::{

@@ -166,3 +166,53 @@ pub(super) fn output_desc(output: MoeOutput, spec: &MoeSpec, extents: &MoeExtent
     };
     TensorDesc::contiguous(dtype, &shape)
 }
+
+impl MoeSpec {
+    /// The tensors that a spec with all its extents has at least, laid out without gaps: for plans without tensors.
+    ///
+    /// # Errors
+    /// [`SpecError`] names an extent that is missing.
+    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
+        let extent = |field: &str, value: Option<u32>| match value {
+            Some(value) => Ok(u64::from(value)),
+            None => Err(SpecError::value(field, "a number, where no tensors are given", "nothing")),
+        };
+        let tokens = extent("tokens", self.tokens)?;
+        let model_dim = extent("model_dim", self.model_dim)?;
+        let experts = extent("experts", self.experts)?;
+        let choices = experts + u64::from(self.null_experts.count());
+        let [start, end] = self.expert_range.map_or([0, experts], |range| range.map(u64::from));
+        let local = end.saturating_sub(start);
+        let weights = self.weights.unwrap_or(self.dtype);
+        let mut tensors = TensorDescs::new();
+        let mut add = |name: &str, dtype: Dtype, shape: &[u64]| {
+            tensors.insert(name.to_owned(), TensorDesc::contiguous(dtype, shape));
+        };
+        add("x", self.dtype, &[tokens, model_dim]);
+        match &self.router {
+            Router::External => {
+                let top_k = extent("top_k", self.top_k)?;
+                add("topk_ids", Dtype::I32, &[tokens, top_k]);
+                add("topk_weights", Dtype::F32, &[tokens, top_k]);
+            }
+            Router::Soft { slots } => {
+                add("phi", self.dtype, &[experts, u64::from(*slots), model_dim]);
+            }
+            Router::TokenChoice(_) | Router::ExpertChoice { .. } => {
+                add("router_w", self.dtype, &[choices, model_dim]);
+            }
+        }
+        if let Router::TokenChoice(TokenChoice { correction_bias: Some(name), .. }) = &self.router {
+            add(name, Dtype::F32, &[choices]);
+        }
+        if self.outputs.contains(&MoeOutput::Out) {
+            let expert_dim = extent("expert_dim", self.expert_dim)?;
+            add("w_up", weights, &[local, expert_dim, model_dim]);
+            add("w_down", weights, &[local, model_dim, expert_dim]);
+            if self.activation.is_gated() {
+                add("w_gate", weights, &[local, expert_dim, model_dim]);
+            }
+        }
+        Ok(tensors)
+    }
+}

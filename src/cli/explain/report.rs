@@ -37,47 +37,18 @@ impl Report<'_> {
         line("reproduce", &format!("{}{}", self.problem, self.options));
         line("planned for", self.device);
         line("tiles", &format!("{} ({how})\n{:14}{}", label(&self.chosen), "", self.chosen));
-        line("reads", &bytes(self.tensor_bytes(false)));
-        line("writes", &bytes(self.tensor_bytes(true)));
+        line("reads", &bytes(tensor_bytes(self.problem, false)));
+        line("writes", &bytes(tensor_bytes(self.problem, true)));
         line("scratch", &bytes(plan.scratch_bytes()));
         line("params", &bytes(plan.params_bytes(self.limits)));
         line("work", &format!("{} GFLOP before masking", digits(self.problem.dense_flops() / 1e9)));
-        let _ = writeln!(text, "\n{}\n", self.tensor_table(&plan));
+        let _ = writeln!(text, "\n{}\n", tensor_table(self.problem, self.limits, &plan));
         let _ = writeln!(text, "{}\n", step_table(&plan));
         let _ = writeln!(text, "{}\n", self.candidate_table());
         for Kernel { name, shader } in kernels {
             let _ = writeln!(text, "// ==== kernel {name}\n{}", shader.text());
         }
         Ok(text)
-    }
-
-    /// Bytes of the tensors that are read or written, each once.
-    fn tensor_bytes(&self, written: bool) -> u64 {
-        let outputs = self.problem.outputs();
-        let tensors = self.problem.tensors().into_iter();
-        let wanted = tensors.filter(|(name, _)| outputs.contains(name) == written);
-        wanted.map(|(_, desc)| desc.layout.len() * desc.dtype.bytes()).sum()
-    }
-
-    /// The caller's tensors, then what the engine holds for the call.
-    fn tensor_table(&self, plan: &Plan) -> Table {
-        let mut table = table(&["tensor", "", "dtype", "shape", "bytes"], 4);
-        let outputs = self.problem.outputs();
-        for (name, desc) in self.problem.tensors() {
-            table.add_row([
-                name,
-                if outputs.contains(&name) { "written" } else { "read" },
-                &desc.dtype.to_string(),
-                &format!("{:?}", desc.shape()),
-                &bytes(desc.layout.len() * desc.dtype.bytes()),
-            ]);
-        }
-        for scratch in plan.scratch.iter().filter(|scratch| scratch.bytes > 0) {
-            table.add_row([scratch.name, "scratch", "", "", &bytes(scratch.bytes)]);
-        }
-        let params = bytes(plan.params_bytes(self.limits));
-        table.add_row(["params", "of each step", "", "", &params]);
-        table
     }
 
     fn candidate_table(&self) -> Table {
@@ -96,7 +67,35 @@ impl Report<'_> {
     }
 }
 
-fn step_table(plan: &Plan) -> Table {
+/// Bytes of the tensors that are read or written, each once.
+pub(super) fn tensor_bytes<O: Operator>(problem: &O, written: bool) -> u64 {
+    let outputs = problem.outputs();
+    let tensors = problem.tensors().into_iter();
+    let wanted = tensors.filter(|(name, _)| outputs.contains(name) == written);
+    wanted.map(|(_, desc)| desc.layout.len() * desc.dtype.bytes()).sum()
+}
+
+/// The caller's tensors, then what the engine holds for the call.
+pub(super) fn tensor_table<O: Operator>(problem: &O, limits: &GpuLimits, plan: &Plan) -> Table {
+    let mut table = table(&["tensor", "", "dtype", "shape", "bytes"], 4);
+    let outputs = problem.outputs();
+    for (name, desc) in problem.tensors() {
+        table.add_row([
+            name,
+            if outputs.contains(&name) { "written" } else { "read" },
+            &desc.dtype.to_string(),
+            &format!("{:?}", desc.shape()),
+            &bytes(desc.layout.len() * desc.dtype.bytes()),
+        ]);
+    }
+    for scratch in plan.scratch.iter().filter(|scratch| scratch.bytes > 0) {
+        table.add_row([scratch.name, "scratch", "", "", &bytes(scratch.bytes)]);
+    }
+    table.add_row(["params", "of each step", "", "", &bytes(plan.params_bytes(limits))]);
+    table
+}
+
+pub(super) fn step_table(plan: &Plan) -> Table {
     let headings = ["step", "kernel", "grid", "lanes", "workgroup memory", "bindings"];
     let mut table = table(&headings, 6);
     for (index, step) in plan.steps.iter().enumerate() {

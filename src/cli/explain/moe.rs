@@ -1,0 +1,155 @@
+//! `tilewise explain` of a mixture of experts: steps, memory, and what experts may expect to do.
+
+use std::fmt::Write as _;
+
+use comfy_table::Table;
+
+use super::super::common::{CliError, Common};
+use super::super::output::{bytes, digits, print, table};
+use super::super::spec::moe_problem;
+use super::report::{step_table, tensor_bytes, tensor_table};
+use super::{Device, ExplainArgs, Kernel, compile, options};
+use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::{Grid, Plan};
+use crate::matmul::MatmulTiles;
+use crate::moe::{Loads, MoeProblem, MoeSpec};
+use crate::operator::Operator;
+
+pub(super) fn explain(common: &Common, args: &ExplainArgs, spec: &MoeSpec) -> Result<(), CliError> {
+    if args.simulate {
+        let message = "--simulate applies to neighborhood specs, this one is moe";
+        return Err(CliError::Request(message.to_owned()));
+    }
+    let problem = moe_problem(spec, args.input.as_deref())?;
+    let device = Device::of(common, args)?;
+    let forced: Option<MatmulTiles> = common.tiles()?;
+    let candidates = problem.candidates(&device.limits)?;
+    let chosen = forced.unwrap_or(candidates[0]);
+    let plan = problem.plan(&device.limits, &chosen)?;
+    let how = if forced.is_some() { "as asked" } else { "the heuristic's choice" };
+    let mut text = String::new();
+    let options = options(common, args, forced);
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<14}{value}");
+    };
+    line("reproduce", &format!("{problem}{options}"));
+    line("planned for", &device.name);
+    line("tiles", &format!("{} ({how})\n{:14}{chosen}", label(&chosen), ""));
+    let reads = bytes(tensor_bytes(&problem, false));
+    line("reads", &format!("{reads} at most: experts without tokens are not read"));
+    line("writes", &bytes(tensor_bytes(&problem, true)));
+    line("scratch", &bytes(plan.scratch_bytes()));
+    line("params", &bytes(plan.params_bytes(&device.limits)));
+    line("work", &work(&problem));
+    line("loads", &loads(&problem, chosen.tile_rows()));
+    line("dispatches", &dispatches(&plan));
+    let _ = writeln!(text, "\n{}\n", tensor_table(&problem, &device.limits, &plan));
+    let _ = writeln!(text, "{}\n", step_table(&plan));
+    let _ = writeln!(text, "{}\n", candidate_table(&problem, &candidates));
+    let wanted = if args.all_tiles { candidates } else { vec![chosen] };
+    let kernels = kernels(&problem, &device.limits, &wanted)?;
+    for Kernel { name, shader } in &kernels {
+        let _ = writeln!(text, "// ==== kernel {name}\n{}", shader.text());
+    }
+    print(&text)?;
+    match (&device.engine, args.compile) {
+        (Some(engine), true) => compile(engine, &kernels),
+        _ => Ok(()),
+    }
+}
+
+fn work(problem: &MoeProblem) -> String {
+    let e = &problem.extents;
+    let gflop = |flops: f64| digits(flops / 1e9);
+    let tokens = f64::from(e.tokens) * f64::from(e.model_dim);
+    let router = if problem.has("router_w") || problem.has("phi") {
+        2.0 * tokens * f64::from(e.router_columns())
+    } else {
+        0.0
+    };
+    let matmuls = if problem.spec.activation.is_gated() { 3.0 } else { 2.0 };
+    let shared = 2.0 * matmuls * tokens * f64::from(e.shared_dim);
+    format!(
+        "{} GFLOP of experts if nothing is dropped, {} of the router, {} of the shared expert",
+        gflop(problem.expert_flops()),
+        gflop(router),
+        gflop(shared)
+    )
+}
+
+/// What an expert may expect, and all that are here together.
+fn loads(problem: &MoeProblem, tile_rows: u32) -> String {
+    let Loads { rows, busy, tiles } = problem.loads(tile_rows);
+    let experts = f64::from(problem.extents.local_experts());
+    let filled = if tiles > 0.0 { 100.0 * rows / (tiles * f64::from(tile_rows)) } else { 0.0 };
+    let weights: u64 = ["w_gate", "w_up", "w_down"]
+        .iter()
+        .filter_map(|name| problem.tensors.get(*name))
+        .map(|desc| desc.layout.len() * desc.dtype.bytes())
+        .sum();
+    let read = (weights as f64 * busy) as u64;
+    format!(
+        "{} rows an expert where choices are even, {} of {experts} experts busy, {} row tiles, {}% of their rows used\n\
+         {:14}{} of weights read at least, of {}",
+        digits(rows),
+        digits(busy * experts),
+        digits(tiles * experts),
+        digits(filled),
+        "",
+        bytes(read),
+        bytes(weights)
+    )
+}
+
+fn dispatches(plan: &Plan) -> String {
+    let indirect = plan.steps.iter().filter(|step| matches!(step.grid, Grid::Indirect { .. }));
+    format!("{}, of these {} of a size that the device counts", plan.steps.len(), indirect.count())
+}
+
+fn candidate_table(problem: &MoeProblem, candidates: &[MatmulTiles]) -> Table {
+    let headings =
+        ["candidate", "lanes", "workgroup memory", "rows", "columns", "row tiles expected"];
+    let mut table = table(&headings, 1);
+    let experts = f64::from(problem.extents.local_experts());
+    for tiles in candidates {
+        table.add_row([
+            label(tiles),
+            tiles.workgroup_size().to_string(),
+            bytes(tiles.workgroup_bytes().into()),
+            tiles.tile_rows().to_string(),
+            tiles.part_columns(1).to_string(),
+            digits(problem.loads(tiles.tile_rows()).tiles * experts),
+        ]);
+    }
+    table
+}
+
+/// A tile set in a word: `64x64.4x4.chunk32`.
+fn label(tiles: &MatmulTiles) -> String {
+    match *tiles {
+        MatmulTiles::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
+            format!("{tile_rows}x{tile_columns}.{rows}x{columns}.chunk{chunk}")
+        }
+        MatmulTiles::Stream { rows, columns, workgroup_size } => {
+            format!("stream.{rows}x{columns}.of{workgroup_size}")
+        }
+    }
+}
+
+/// Each different kernel of the plans with these tiles, once; those around the matmuls have no tiles to name.
+fn kernels(
+    problem: &MoeProblem,
+    limits: &GpuLimits,
+    tiles: &[MatmulTiles],
+) -> Result<Vec<Kernel>, CliError> {
+    let mut kernels: Vec<Kernel> = Vec::new();
+    for tiles in tiles {
+        for step in problem.plan(limits, tiles)?.steps {
+            if kernels.iter().all(|known| known.shader != step.shader) {
+                let name = format!("{} {}", step.shader.entry, label(tiles));
+                kernels.push(Kernel { name, shader: step.shader });
+            }
+        }
+    }
+    Ok(kernels)
+}
