@@ -14,8 +14,11 @@ fn moe_soft_slots(
     let inverse = stats[2u * slot + 1u];
     var sum = vec4(0.0);
     for (var token = 0u; token < params.tokens; token++) {
-        let weight = exp(logits_get(token * params.slots + slot) - most) * inverse;
-        sum = fma(x_load4(params.x_first + token * params.x_stride, vec * 4u), vec4(weight), sum);
+        let at = token * params.slots + slot;
+        if (is_open(at)) {
+            let weight = exp(logits_get(at) - most) * inverse;
+            sum = fma(x_load4(params.x_first + token * params.x_stride, vec * 4u), vec4(weight), sum);
+        }
     }
     slots[own * DIM_VECS + vec] = sum;
 }

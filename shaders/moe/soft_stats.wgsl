@@ -9,9 +9,15 @@ fn moe_soft_stats(
     if (line >= params.lines) { return; }
     let first = line * params.line_stride;
     var most = LOWEST;
-    for (var i = 0u; i < params.length; i++) { most = max(most, logits_get(first + i * params.step)); }
+    for (var i = 0u; i < params.length; i++) {
+        let at = first + i * params.step;
+        if (is_open(at)) { most = max(most, logits_get(at)); }
+    }
     var sum = 0.0;
-    for (var i = 0u; i < params.length; i++) { sum += exp(logits_get(first + i * params.step) - most); }
+    for (var i = 0u; i < params.length; i++) {
+        let at = first + i * params.step;
+        if (is_open(at)) { sum += exp(logits_get(at) - most); }
+    }
     stats[params.stats_first + 2u * line] = most;
-    stats[params.stats_first + 2u * line + 1u] = 1.0 / sum;
+    stats[params.stats_first + 2u * line + 1u] = select(1.0 / sum, 0.0, sum == 0.0); // a line that is masked as a whole weighs nothing
 }

@@ -290,7 +290,7 @@ fn router_name(router: &Router) -> &'static str {
 pub(super) fn check_unused(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), SpecError> {
     let router = router_name(&spec.router);
     for (name, routers) in [
-        ("logit_mask", &["token_choice", "expert_choice"][..]),
+        ("logit_mask", &["token_choice", "expert_choice", "soft"][..]),
         ("token_top_k", &["token_choice", "external"]),
         ("correction_bias", &["token_choice"]),
     ] {

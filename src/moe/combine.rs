@@ -1,7 +1,9 @@
 //! The kernels at the ends: a soft router's inputs, and the sums that make a token's row of out.
 
 use super::context::{Context, Scratch, padded};
-use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, in_spans, kernel, lanes};
+use super::kernel::{
+    WORKGROUP_SIZE, bind_logits, bind_routing, close, in_spans, kernel, lanes, optional_side,
+};
 use super::spec::WeightOn;
 use crate::error::PlanError;
 use crate::fused::source::{Access, KernelSource};
@@ -15,6 +17,7 @@ pub(super) fn soft_stats(
 ) -> Result<Step, PlanError> {
     let mut source = kernel(WORKGROUP_SIZE);
     bind_logits(context, &mut source)?;
+    soft_mask(context, &mut source)?;
     source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
     source.const_f32("LOWEST", f32::MIN);
     source.params.u32("lines", lines_count);
@@ -25,6 +28,22 @@ pub(super) fn soft_stats(
     source.fragment("moe/soft_stats.wgsl", include_str!("../../shaders/moe/soft_stats.wgsl"));
     let grid = lanes(context, "softmax", u64::from(lines_count), WORKGROUP_SIZE)?;
     Ok(close(source, "moe_soft_stats", WORKGROUP_SIZE, 0, grid))
+}
+
+/// `is_open(at)`: whether a soft router's token and slot see each other; all do where there is no mask.
+fn soft_mask(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+    let (problem, e) = (context.problem, &context.problem.extents);
+    let mask = Some("logit_mask").filter(|name| e.slots > 0 && problem.has(name));
+    let Some(mask) = mask else {
+        source.accessor("fn is_open(at: u32) -> bool { return true; }\n");
+        return Ok(());
+    };
+    optional_side(context, source, "mask", Some(mask), "true")?;
+    source.params.u32("mask_stride", problem.tensors[mask].layout.strides[0] as u32);
+    source.const_u32("COLUMNS", e.router_columns());
+    source.const_u32("EXPERT_SLOTS", e.slots);
+    source.accessor("fn is_open(at: u32) -> bool { return mask_get(at / COLUMNS * params.mask_stride + at % COLUMNS / EXPERT_SLOTS); }\n");
+    Ok(())
 }
 
 /// From slots' and tokens' logits to the slots' inputs.
@@ -48,6 +67,7 @@ fn slots_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
     let e = &context.problem.extents;
     let mut source = kernel(WORKGROUP_SIZE);
     bind_logits(context, &mut source)?;
+    soft_mask(context, &mut source)?;
     source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
     source.bind("slots", "vec4<f32>", true, context.scratch(Scratch::Slots)?);
     source.const_u32("DIM_VECS", padded(e.model_dim) / 4);
@@ -98,6 +118,7 @@ fn combine_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Ste
 fn soft_parts(context: &Context<'_>, source: &mut KernelSource) -> Result<u32, PlanError> {
     let e = &context.problem.extents;
     bind_logits(context, source)?;
+    soft_mask(context, source)?;
     source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
     source.params.u32("slots", e.router_columns());
     source.params.u32("slot_first", e.expert_start * e.slots);

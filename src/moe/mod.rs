@@ -7,8 +7,9 @@
 //!
 //! Shapes: `x [tokens, model_dim]`, `router_w [experts, model_dim]`, `w_gate` and `w_up`
 //! `[experts, expert_dim, model_dim]`, `w_down [experts, model_dim, expert_dim]`, `out [tokens, model_dim]`; any
-//! stride for all axes but the last. Beside the tensors of a plain layer a token choice takes `logit_mask`
-//! (bool `[tokens, experts]`: false is never chosen) and `token_top_k` (i32 `[tokens]`: a token's own number of
+//! stride for all axes but the last. Beside the tensors of a plain layer a router that has logits takes `logit_mask`
+//! (bool `[tokens, experts]`: false is never chosen; of a soft router no slot of that expert sees the token), and a
+//! token choice `token_top_k` (i32 `[tokens]`: a token's own number of
 //! experts, at most `top_k`; unused slots have id −1 and weight 0; an external router takes it too).
 //!
 //! Null experts stand behind the others in the router's columns and have no weights: they cost nothing and give 0, or

@@ -60,9 +60,9 @@ pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs
         if has("router_b") && !logits_given {
             want("router_b", &[choices], side);
         }
-        if has("logit_mask") {
-            want("logit_mask", &[tokens, choices], Kind::Exactly(Dtype::Bool));
-        }
+    }
+    if spec.router != Router::External && has("logit_mask") {
+        want("logit_mask", &[tokens, choices], Kind::Exactly(Dtype::Bool));
     }
     if let Router::TokenChoice(TokenChoice { correction_bias: Some(name), .. }) = &spec.router {
         want(name, &[choices], side);

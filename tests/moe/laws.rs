@@ -31,7 +31,27 @@ fn no_token_and_one_token_work() {
         check(&json!({"top_k": 2, "outputs": all()}), &inputs);
         let capacity = json!({"rows": 1, "sequences": 1, "priority": "score"});
         check(&json!({"top_k": 2, "outputs": all(), "capacity": capacity}), &inputs);
+        no_token_of_other_routers(inputs, tokens);
     }
+}
+
+fn no_token_of_other_routers(mut inputs: Tensors, tokens: u64) {
+    let choice = json!({"expert_choice": {"capacity": tokens}});
+    check(&json!({"router": choice, "outputs": ["out", "token_ids", "token_weights"]}), &inputs);
+    let rows = ["out", "counts", "expert_offsets", "row_tokens", "pair_rows"];
+    check(&json!({"top_k": 2, "outputs": rows, "experts": 6, "expert_range": [0, 6]}), &inputs);
+    for (name, shape) in
+        [("shared_w_gate", [10, 20]), ("shared_w_up", [10, 20]), ("shared_w_down", [20, 10])]
+    {
+        inputs.insert(name.to_owned(), Random(2).tensor(Dtype::F32, &shape, 0.5));
+    }
+    check(&json!({"top_k": 2, "outputs": rows}), &inputs);
+    inputs.insert("topk_ids".to_owned(), i32s(&[tokens, 2], &vec![3; 2 * tokens as usize]));
+    let weights = vec![0.5; 2 * tokens as usize];
+    inputs.insert("topk_weights".to_owned(), f32s(&[tokens, 2], &weights));
+    check(&json!({"router": "external", "outputs": rows}), &inputs);
+    inputs.insert("phi".to_owned(), Random(3).tensor(Dtype::F32, &[6, 3, 20], 0.6));
+    check(&json!({"router": {"soft": {"slots": 3}}}), &inputs);
 }
 
 #[test]
@@ -40,6 +60,25 @@ fn ties_go_to_the_lower_index() {
     inputs.insert("router_w".to_owned(), f32s(&[6, 20], &[0.0; 120]));
     let ids = &run(&json!({"top_k": 3, "outputs": ["topk_ids"]}), &inputs)["topk_ids"];
     assert!(ids.chunks(3).all(|row| row == [0.0, 1.0, 2.0]), "{ids:?}");
+}
+
+/// Equal logits everywhere: the first group, the first tokens.
+#[test]
+fn ties_of_groups_and_of_capacities_go_to_the_first() {
+    let mut inputs = SMALL.tensors(Dtype::F32, 2);
+    inputs.insert("router_w".to_owned(), f32s(&[6, 20], &[0.0; 120]));
+    let groups = json!({"count": 3, "keep": 1, "by": "top2_sum"});
+    let question = json!({
+        "top_k": 2, "router": {"token_choice": {"score": "sigmoid", "groups": groups}},
+        "capacity": {"rows": 4, "priority": "score"}, "outputs": ["topk_ids", "pair_rows"],
+    });
+    let got = run(&question, &inputs);
+    assert!(got["topk_ids"].chunks(2).all(|row| row == [0.0, 1.0]));
+    let kept = got["pair_rows"].iter().map(|row| *row >= 0.0);
+    assert!(kept.enumerate().all(|(pair, kept)| kept == (pair < 8)));
+    let question = json!({"router": {"expert_choice": {"capacity": 5}}, "outputs": ["token_ids"]});
+    let ids = &run(&question, &inputs)["token_ids"];
+    assert!(ids.chunks(5).all(|row| row == [0.0, 1.0, 2.0, 3.0, 4.0]), "{ids:?}");
 }
 
 #[test]
@@ -112,13 +151,22 @@ fn a_capacity_beyond_need_changes_nothing() {
 #[test]
 fn every_run_gives_the_same_bits() {
     let inputs = Layer { tokens: 300, ..SMALL }.tensors(Dtype::F32, 7);
-    let question = json!({"top_k": 3, "outputs": all()});
-    let first = run(&question, &inputs);
-    for _ in 0..3 {
-        let again = run(&question, &inputs);
-        first
-            .iter()
-            .for_each(|(name, values)| assert_eq!(bits(values), bits(&again[name]), "{name}"));
+    let mut soft = inputs.clone();
+    soft.insert("phi".to_owned(), Random(3).tensor(Dtype::F32, &[6, 4, 20], 0.6));
+    let capacity = json!({"rows": 80, "priority": "score"});
+    for (question, inputs) in [
+        (json!({"top_k": 3, "outputs": all()}), &inputs),
+        (json!({"top_k": 3, "capacity": capacity, "outputs": all()}), &inputs),
+        (json!({"router": {"expert_choice": {"capacity": 40}}}), &inputs),
+        (json!({"router": {"soft": {"slots": 4}}}), &soft),
+    ] {
+        let first = run(&question, inputs);
+        for _ in 0..3 {
+            let again = run(&question, inputs);
+            first
+                .iter()
+                .for_each(|(name, values)| assert_eq!(bits(values), bits(&again[name]), "{name}"));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tilewise::moe::MAX_EXPERTS;
-use tilewise::tensor::Dtype;
+use tilewise::tensor::{Dtype, HostTensor};
 
 use crate::support::{Layer, Random, SMALL, check, f32s, i32s, run};
 
@@ -65,10 +65,7 @@ fn logits_may_be_given_and_masked_and_each_token_have_its_own_top_k() {
     inputs.remove("router_w");
     inputs.insert("router_logits".to_owned(), Random(9).tensor(Dtype::F32, &[21, 6], 4.0));
     let mask: Vec<f64> = (0..126).map(|i| f64::from(u8::from(i % 5 != 0 && i / 6 != 4))).collect();
-    inputs.insert(
-        "logit_mask".to_owned(),
-        tilewise::tensor::HostTensor::from_f64(Dtype::Bool, &[21, 6], &mask),
-    );
+    inputs.insert("logit_mask".to_owned(), HostTensor::from_f64(Dtype::Bool, &[21, 6], &mask));
     let own: Vec<i32> = (0..21).map(|token| token % 5 - 1).collect();
     inputs.insert("token_top_k".to_owned(), i32s(&[21], &own));
     let mut question = token_choice(json!({"score": "softmax", "weight": "renormalized"}), 3);
@@ -194,4 +191,100 @@ fn many_experts_and_many_tokens_are_placed() {
     let layer = Layer { tokens: 700, model_dim: 8, experts: u64::from(MAX_EXPERTS), expert_dim: 4 };
     let inputs = layer.tensors(Dtype::F32, 11);
     check(&json!({"top_k": 5, "outputs": ["out", "topk_ids", "counts"]}), &inputs);
+}
+
+#[test]
+fn every_score_goes_with_every_weight_up_to_1024_experts_and_32_of_them() {
+    let layer = Layer { tokens: 5, model_dim: 8, experts: 1024, expert_dim: 4 };
+    let mut inputs = layer.tensors(Dtype::F32, 12);
+    for score in ["softmax", "sigmoid", "sqrt_softplus", "logit"] {
+        for weight in ["score", "renormalized", "softmax", "sigmoid"] {
+            let choice = json!({"score": score, "weight": weight});
+            let outputs = json!(["topk_ids", "topk_weights"]);
+            let router = json!({"token_choice": choice});
+            check(&json!({"top_k": 32, "router": router, "outputs": outputs}), &inputs);
+        }
+    }
+    // All at once, as DeepSeek-V3 has it and larger.
+    inputs.insert("correction_bias".to_owned(), Random(3).tensor(Dtype::F32, &[1024], 0.3));
+    let groups = json!({"count": 16, "keep": 5, "by": "top2_sum"});
+    let choice = json!({"score": "sigmoid", "groups": groups, "scale": 2.5, "epsilon": 1e-20});
+    check(&token_choice(choice, 32), &inputs);
+}
+
+#[test]
+fn one_expert_and_one_group_are_a_choice_too() {
+    let inputs = Layer { experts: 1, ..SMALL }.tensors(Dtype::F32, 13);
+    let groups = json!({"count": 1, "keep": 1, "by": "top2_sum"});
+    check(&token_choice(json!({"score": "sigmoid", "groups": groups}), 1), &inputs);
+    check(&token_choice(json!({"score": "softmax"}), 1), &inputs);
+}
+
+/// False for a token's every choice, for an expert's every token, and here and there.
+fn mask(tokens: usize, experts: usize) -> HostTensor {
+    let open = |i: usize| i / experts != 4 && i % experts != 2 && i % 5 != 0;
+    let values: Vec<f64> = (0..tokens * experts).map(|i| f64::from(u8::from(open(i)))).collect();
+    HostTensor::from_f64(Dtype::Bool, &[tokens as u64, experts as u64], &values)
+}
+
+#[test]
+fn masks_go_with_groups_capacity_expert_choice_and_soft_routers() {
+    let mut inputs = SMALL.tensors(Dtype::F32, 14);
+    inputs.insert("logit_mask".to_owned(), mask(21, 6));
+    let groups = json!({"count": 3, "keep": 2, "by": "max"});
+    let capacity = json!({"rows": 4, "priority": "score"});
+    let outputs = json!(["out", "topk_ids", "topk_weights", "counts", "dropped"]);
+    for choice in [json!({}), json!({"score": "sigmoid", "groups": groups})] {
+        let router = json!({"token_choice": choice});
+        check(
+            &json!({"top_k": 2, "router": router, "capacity": capacity, "outputs": outputs}),
+            &inputs,
+        );
+    }
+    let outputs = json!(["out", "token_weights"]);
+    check(&json!({"router": {"expert_choice": {"capacity": 9}}, "outputs": outputs}), &inputs);
+    inputs.insert("phi".to_owned(), Random(3).tensor(Dtype::F32, &[6, 3, 20], 0.6));
+    let question = json!({"router": {"soft": {"slots": 3}}});
+    check(&question, &inputs);
+    let out = &run(&question, &inputs)["out"];
+    assert!(out[80..100].iter().all(|value| *value == 0.0), "token 4 sees no slot");
+}
+
+#[test]
+fn an_external_router_has_capacities_and_a_top_k_for_each_token() {
+    let mut inputs = Layer { tokens: 24, ..SMALL }.tensors(Dtype::F32, 15);
+    let ids: Vec<i32> = (0..72).map(|pair| pair * 7 % 6).collect();
+    inputs.insert("topk_ids".to_owned(), i32s(&[24, 3], &ids));
+    inputs.insert("topk_weights".to_owned(), Random(4).tensor(Dtype::F32, &[24, 3], 1.0));
+    let own: Vec<i32> = (0..24).map(|token| token % 6 - 1).collect();
+    inputs.insert("token_top_k".to_owned(), i32s(&[24], &own));
+    let outputs = json!(["out", "counts", "dropped", "expert_offsets", "row_tokens", "pair_rows"]);
+    for priority in ["token_order", "score"] {
+        let capacity = json!({"rows": 2, "sequences": 3, "priority": priority});
+        check(&json!({"router": "external", "capacity": capacity, "outputs": outputs}), &inputs);
+    }
+    check(&json!({"router": "external", "outputs": outputs}), &inputs);
+}
+
+#[test]
+fn side_tensors_may_be_f32_beside_halves() {
+    for (dtype, name) in [(Dtype::F16, "f16"), (Dtype::Bf16, "bf16")] {
+        for side in [dtype, Dtype::F32] {
+            let mut inputs = SMALL.tensors(dtype, 16);
+            let mut random = Random(17);
+            for (name, shape) in [
+                ("router_w", vec![6, 20]),
+                ("router_b", vec![6]),
+                ("correction_bias", vec![6]),
+                ("b_gate", vec![6, 12]),
+                ("b_up", vec![6, 12]),
+                ("b_down", vec![6, 20]),
+            ] {
+                inputs.insert(name.to_owned(), random.tensor(side, &shape, 0.5));
+            }
+            let mut question = token_choice(json!({"score": "sigmoid"}), 2);
+            question["dtype"] = json!(name);
+            check(&question, &inputs);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use self::experts::Experts;
-use self::routing::{Routing, route, router_logits, softmax};
+use self::routing::{Routing, masked, route, router_logits, softmax};
 use super::problem::MoeProblem;
 use super::routing::Router;
 use super::spec::MoeOutput;
@@ -110,7 +110,7 @@ fn compute(
     let routing = route(problem, &numbers, &logits);
     let rows = match problem.spec.router {
         _ if !problem.wants(MoeOutput::Out) => Vec::new(),
-        Router::Soft { .. } => soft_rows(&experts, &logits),
+        Router::Soft { .. } => soft_rows(&experts, &masked(problem, &numbers, &logits)),
         _ => routed_rows(&experts, &routing),
     };
     let out_dtype = stored.map(|_| problem.out_dtype());

@@ -121,8 +121,12 @@ pub(super) fn router_logits(problem: &MoeProblem, numbers: &Numbers) -> Vec<f64>
     numbers.get("router_logits").to_vec()
 }
 
+/// 0 for what is masked, minus infinity.
 pub(super) fn softmax(logits: &[f64]) -> Vec<f64> {
     let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if most == f64::NEG_INFINITY {
+        return vec![0.0; logits.len()]; // all are masked
+    }
     let powers: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
     let sum: f64 = powers.iter().sum();
     powers.iter().map(|power| power / sum).collect()
@@ -170,12 +174,15 @@ pub(super) fn route(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> 
     routing
 }
 
-fn masked(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> Vec<f64> {
+/// The logits, minus infinity where they are masked.
+pub(super) fn masked(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> Vec<f64> {
     if !problem.has("logit_mask") {
         return logits.to_vec();
     }
-    let mask = numbers.get("logit_mask").iter();
-    mask.zip(logits).map(|(mask, l)| if *mask != 0.0 { *l } else { f64::NEG_INFINITY }).collect()
+    let mask = numbers.get("logit_mask");
+    let slots = problem.extents.slots.max(1) as usize;
+    let logit = |(i, l): (usize, &f64)| if mask[i / slots] != 0.0 { *l } else { f64::NEG_INFINITY };
+    logits.iter().enumerate().map(logit).collect()
 }
 
 fn token_choice(
