@@ -7,6 +7,7 @@ use crate::attention::{
     reference,
 };
 use crate::error::SpecError;
+use crate::moe::{self, MoeProblem};
 use crate::neighborhood::{self, NeighborhoodProblem, NeighborhoodReference};
 use crate::tensor::{Dtype, HostTensor, TensorDesc};
 
@@ -39,6 +40,30 @@ pub(super) fn expected_neighborhood(
     let exact = as_attention(neighborhood::reference(problem, inputs)?);
     let plain = as_attention(neighborhood::plain(problem, inputs)?);
     Ok(expected(&problem.tensors, exact, plain))
+}
+
+/// Every output of a mixture of experts; integers are exact.
+pub(super) fn expected_moe(
+    problem: &MoeProblem,
+    inputs: &Inputs,
+) -> Result<Vec<Expected>, SpecError> {
+    let (exact, mut plain) = (moe::reference(problem, inputs)?, moe::plain(problem, inputs)?);
+    let row_scale = |name: &str, dtype: Dtype| match name {
+        "out" => exact.row_scale.clone(),
+        _ if dtype == Dtype::I32 => vec![0.0],
+        _ => vec![1.0],
+    };
+    let expected = |(name, values): (&&'static str, &Vec<f64>)| {
+        let desc = problem.tensors[*name].clone();
+        Expected {
+            name,
+            exact: values.clone(),
+            plain: plain.outputs.remove(name).unwrap_or_default(),
+            row_scale: row_scale(name, desc.dtype),
+            desc,
+        }
+    };
+    Ok(exact.outputs.iter().map(expected).collect())
 }
 
 /// Out and lse of a merge; rounding is all the error that a plain one has.

@@ -101,6 +101,20 @@ impl Case {
         )
     }
 
+    /// A case of an f32 mixture of experts: tokens, model_dim, experts, expert_dim.
+    pub(super) fn moe(
+        name: impl Into<String>,
+        [tokens, model_dim, experts, expert_dim]: [u32; 4],
+    ) -> Self {
+        Self::new(
+            name,
+            json!({
+                "op": "moe", "tokens": tokens, "model_dim": model_dim, "experts": experts,
+                "expert_dim": expert_dim,
+            }),
+        )
+    }
+
     /// A merge of outs `[parts, batch, heads, seq, dim]`.
     pub(super) fn merge(name: impl Into<String>, dtype: Dtype, outs: [u64; 5]) -> Self {
         Self::new(name, json!({"op": "attention_merge", "dtype": dtype}))

@@ -1,6 +1,7 @@
 //! The suite's cases, by group.
 
 mod masks;
+mod moe;
 mod neighborhoods;
 mod scores;
 mod shapes;
@@ -10,8 +11,15 @@ use super::case::Case;
 
 /// All cases, in the order of their groups.
 pub fn cases() -> Vec<Case> {
-    [shapes::cases(), masks::cases(), scores::cases(), splits::cases(), neighborhoods::cases()]
-        .concat()
+    [
+        shapes::cases(),
+        masks::cases(),
+        scores::cases(),
+        splits::cases(),
+        neighborhoods::cases(),
+        moe::cases(),
+    ]
+    .concat()
 }
 
 /// The cases whose name fits a pattern, in which `*` stands for anything.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::case::{Case, Fill, Style};
 use crate::attention::{AttentionProblem, MergeProblem, SideRole};
+use crate::moe::MoeProblem;
 use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
 use crate::problems::random::Random;
@@ -42,6 +43,36 @@ pub(super) fn neighborhood_inputs(case: &Case, problem: &NeighborhoodProblem) ->
         let values = match name {
             "q" | "k" | "v" | "extra_k" | "extra_v" => core_values(case, name, &desc),
             _ => aux_values(&mut Random::of(case.seed, name), &desc),
+        };
+        inputs.insert(name.to_owned(), filled(case, name, &desc, values));
+    }
+    inputs
+}
+
+/// The inputs of a mixture of experts. Weights shrink with what they sum, so that results are about as large as x.
+pub(super) fn moe_inputs(case: &Case, problem: &MoeProblem) -> Inputs {
+    let mut inputs = Inputs::new();
+    let outputs = problem.outputs();
+    for (name, desc) in problem.tensors() {
+        if outputs.contains(&name) {
+            continue;
+        }
+        let mut noise = Random::of(case.seed, name);
+        let inner = desc.shape().last().map_or(1.0, |&dim| (dim.max(1) as f64).sqrt());
+        let top_k = i64::from(problem.extents.top_k);
+        let values: Vec<f64> = match name {
+            "x" => core_values(case, name, &desc),
+            _ => (0..desc.layout.len())
+                .map(|_| match name {
+                    "topk_ids" => noise.whole(-1, i64::from(problem.extents.choices())),
+                    "token_top_k" => noise.whole(-1, top_k),
+                    "logit_mask" => f64::from(u8::from(noise.unit() < 0.7)),
+                    "router_w" | "phi" => 2.0 * noise.normal() / inner,
+                    _ if desc.shape().len() == 1 || name.starts_with("b_") => 0.5 * noise.normal(),
+                    "router_logits" | "topk_weights" => noise.normal(),
+                    _ => noise.normal() / inner,
+                })
+                .collect(),
         };
         inputs.insert(name.to_owned(), filled(case, name, &desc, values));
     }

@@ -14,7 +14,18 @@ pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout 
     let dense = Layout::contiguous(shape);
     let core = matches!(
         name,
-        "q" | "k" | "v" | "out" | "lse" | "prefix_k" | "prefix_v" | "extra_k" | "extra_v"
+        "q" | "k"
+            | "v"
+            | "out"
+            | "lse"
+            | "prefix_k"
+            | "prefix_v"
+            | "extra_k"
+            | "extra_v"
+            | "x"
+            | "w_gate"
+            | "w_up"
+            | "w_down"
     );
     match placement {
         Placement::Dense | Placement::Exact | Placement::Packed => dense,

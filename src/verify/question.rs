@@ -7,6 +7,7 @@ use super::case::{Case, Placement};
 use super::place;
 use crate::attention::{AttentionProblem, AttentionSpec, MergeProblem, TensorDescs};
 use crate::error::{Error, SpecError};
+use crate::moe::{MoeProblem, MoeSpec};
 use crate::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
@@ -18,6 +19,8 @@ pub enum Question {
     Attention(Box<AttentionProblem>),
     /// A neighborhood attention.
     Neighborhood(Box<NeighborhoodProblem>),
+    /// A mixture of experts.
+    Moe(Box<MoeProblem>),
     /// A merge of partial results.
     Merge(MergeProblem),
 }
@@ -39,6 +42,15 @@ impl Question {
                 // Outputs that the problem laid out are placed too.
                 let tensors = placed(case, whole.tensors);
                 Self::Neighborhood(Box::new(NeighborhoodProblem::new(&spec, &tensors)?))
+            }
+            Some("moe") => {
+                let spec = spec_of::<MoeSpec>(case)?;
+                let tensors = placed(case, spec.assumed_tensors()?);
+                let mut whole = MoeProblem::new(&spec, &tensors)?;
+                // Of the outputs only out may have gaps.
+                whole.tensors.retain(|name, _| name == "out" || tensors.contains_key(name));
+                let tensors = placed(case, whole.tensors);
+                Self::Moe(Box::new(MoeProblem::new(&spec, &tensors)?))
             }
             _ => Self::Attention(Box::new(attention_problem(case)?)),
         })

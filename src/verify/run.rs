@@ -4,9 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Expected, expected_attention, expected_merge, expected_neighborhood};
+use super::answer::{
+    Expected, expected_attention, expected_merge, expected_moe, expected_neighborhood,
+};
 use super::case::{Case, Placement};
-use super::inputs::{Inputs, attention_inputs, merge_inputs, neighborhood_inputs};
+use super::inputs::{Inputs, attention_inputs, merge_inputs, moe_inputs, neighborhood_inputs};
 use super::judge::{Budget, JudgeReport, judge};
 use super::place;
 use super::question::Question;
@@ -16,6 +18,7 @@ use crate::engine::Engine;
 use crate::error::{Error, PlanError};
 use crate::fused::FusedTiles;
 use crate::gpu::limits::GpuLimits;
+use crate::matmul::MatmulTiles;
 use crate::neighborhood::NeighborhoodTiles;
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
@@ -29,6 +32,8 @@ pub enum CaseTiles {
     Attention(FusedTiles),
     /// Of neighborhoods.
     Neighborhood(NeighborhoodTiles),
+    /// Of mixtures of experts.
+    Moe(MatmulTiles),
 }
 
 impl fmt::Display for CaseTiles {
@@ -36,6 +41,7 @@ impl fmt::Display for CaseTiles {
         match self {
             Self::Attention(tiles) => tiles.fmt(f),
             Self::Neighborhood(tiles) => tiles.fmt(f),
+            Self::Moe(tiles) => tiles.fmt(f),
         }
     }
 }
@@ -91,6 +97,11 @@ impl Trial {
                 let expected = expected_neighborhood(problem, &inputs)?;
                 (inputs, expected)
             }
+            Question::Moe(problem) => {
+                let inputs = moe_inputs(case, problem);
+                let expected = expected_moe(problem, &inputs)?;
+                (inputs, expected)
+            }
             Question::Attention(problem) => {
                 let inputs = attention_inputs(case, problem);
                 let expected = expected_attention(problem, &inputs)?;
@@ -111,6 +122,9 @@ impl Trial {
             }
             Question::Neighborhood(problem) => {
                 problem.candidates(limits)?.into_iter().map(CaseTiles::Neighborhood).collect()
+            }
+            Question::Moe(problem) => {
+                problem.candidates(limits)?.into_iter().map(CaseTiles::Moe).collect()
             }
             Question::Merge(_) => Vec::new(),
         })
@@ -146,6 +160,7 @@ impl Trial {
                 question: match &self.question {
                     Question::Attention(problem) => problem.to_string(),
                     Question::Neighborhood(problem) => problem.to_string(),
+                    Question::Moe(problem) => problem.to_string(),
                     Question::Merge(problem) => problem.to_string(),
                 },
                 adapter: engine.adapter().name.clone(),
@@ -167,6 +182,13 @@ impl Trial {
             Question::Neighborhood(problem) => {
                 let tiles = match tiles {
                     Some(CaseTiles::Neighborhood(tiles)) => Some(tiles),
+                    _ => None,
+                };
+                self.call(engine, problem.as_ref(), tiles)
+            }
+            Question::Moe(problem) => {
+                let tiles = match tiles {
+                    Some(CaseTiles::Moe(tiles)) => Some(tiles),
                     _ => None,
                 };
                 self.call(engine, problem.as_ref(), tiles)

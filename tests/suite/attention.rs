@@ -41,6 +41,7 @@ fn every_group_has_its_test() {
         "prefix",
         "merge",
         "neighborhood",
+        "moe",
     ];
     groups.iter().for_each(|group| assert!(tested.contains(&group.as_str()), "{group}"));
 }
@@ -118,6 +119,11 @@ fn every_merge_is_right() {
 #[test]
 fn every_neighborhood_is_right() {
     group("neighborhood");
+}
+
+#[test]
+fn every_mixture_of_experts_is_right() {
+    group("moe");
 }
 
 /// Runs every tile set that a device takes for these cases.

@@ -51,6 +51,10 @@ fn steps(case: &Case, limits: &GpuLimits, most: usize) -> Vec<Step> {
             let tiles = problem.candidates(limits).unwrap();
             tiles.iter().take(most).map(|tiles| problem.plan(limits, tiles)).collect()
         }
+        Question::Moe(problem) => {
+            let tiles = problem.candidates(limits).unwrap();
+            tiles.iter().take(most).map(|tiles| problem.plan(limits, tiles)).collect()
+        }
         Question::Merge(problem) => {
             let tiles = problem.candidates(limits).unwrap();
             vec![problem.plan(limits, &tiles[0])]
