@@ -56,7 +56,17 @@ fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
             available: u64::from(context.limits.storage_buffers),
         });
     }
-    let bytes = 4 * (3 * e.choices() + groups + e.top_k + workgroup_size);
+    // Where every expert sees every token, tokens choose none.
+    let chosen = if context.problem.token_choice().is_some() { e.top_k } else { 1 };
+    let bytes = 4 * (3 * e.choices() + groups + chosen + workgroup_size);
+    if bytes > context.limits.workgroup_bytes {
+        return Err(PlanError::Limit {
+            what: "the routing of a token with all its experts and groups".to_owned(),
+            limit: "bytes of workgroup memory (max_compute_workgroup_storage_size)",
+            needed: u64::from(bytes),
+            available: u64::from(context.limits.workgroup_bytes),
+        });
+    }
     Ok(close(source, "moe_route", workgroup_size, bytes, grid))
 }
 

@@ -56,10 +56,11 @@ pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs
         _ if logits_given => want("router_logits", &[tokens, choices], side),
         _ => want("router_w", &[choices, model_dim], side),
     }
-    if matches!(spec.router, Router::TokenChoice(_) | Router::ExpertChoice { .. }) {
-        if has("router_b") && !logits_given {
-            want("router_b", &[choices], side);
-        }
+    let computes_logits =
+        matches!(spec.router, Router::TokenChoice(_) | Router::ExpertChoice { .. })
+            && !logits_given;
+    if computes_logits && has("router_b") {
+        want("router_b", &[choices], side);
     }
     if spec.router != Router::External && has("logit_mask") {
         want("logit_mask", &[tokens, choices], Kind::Exactly(Dtype::Bool));
