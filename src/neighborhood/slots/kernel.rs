@@ -40,7 +40,7 @@ pub(super) fn scores_step(
     source.accessor("fn scores_store(at: u32, value: f32, empty: bool) { scores[at] = select(bitcast<u32>(value), 0xff800000u, empty); }\n");
     let text = include_str!("../../../shaders/neighborhood/scores.wgsl");
     source.fragment("neighborhood/scores.wgsl", text);
-    let bytes = WORKGROUP_SIZE * (LANES + 1) * 4;
+    let bytes = WORKGROUP_SIZE * ((LANES + 1) * 4 + 8);
     launch(context, source, ("neighborhood_scores", bytes), count)
 }
 
