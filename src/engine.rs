@@ -1,15 +1,19 @@
 //! The door: a device, its compiled kernels, and the calls prepared for it.
 
+mod tune;
+
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
+use self::tune::Tuner;
 use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
+use crate::cache::CachePlace;
 use crate::error::{Error, GpuError, PlanError, SpecError};
 use crate::fused::matrix::MatrixCheck;
 pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
-use crate::gpu::context::{Gpu, lock};
+use crate::gpu::context::{Gpu, Waiting, lock};
 use crate::gpu::device::{AdapterChoice, AdapterDescription, offered_matrix, open};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
@@ -18,6 +22,7 @@ use crate::gpu::shader::Shader;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
 use crate::tensor::{HostTensor, TensorView};
+use crate::tune::{TilesFrom, TunePolicy};
 
 /// How to open an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +35,10 @@ pub struct EngineOptions {
     pub floor: bool,
     /// Whether kernels may use cooperative matrices, which are experimental in wgpu.
     pub matrices: Matrices,
+    /// Whether measured tiles are used.
+    pub tuning: TunePolicy,
+    /// Where measured tiles and compiled pipelines are kept between runs.
+    pub cache: CachePlace,
 }
 
 /// Whether kernels may use a device's cooperative matrices.
@@ -59,6 +68,20 @@ struct Calls {
     prepared: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
     /// Questions as apps ask them, which need not be checked again.
     asked: Mutex<HashMap<AskedAttention, Arc<Prepared<AttentionProblem>>>>,
+    tuner: Tuner,
+}
+
+impl Calls {
+    fn new(policy: TunePolicy, place: &CachePlace) -> Self {
+        Self { tuner: Tuner::open(policy, place), ..Self::default() }
+    }
+
+    /// Forgets the calls that have the engine's choice of tiles, which may be another now. Forced ones come back at the
+    /// cost of a plan.
+    fn forget_unforced(&self) {
+        lock(&self.prepared).clear();
+        lock(&self.asked).clear();
+    }
 }
 
 type PreparedOf<O> = HashMap<(O, Option<<O as Operator>::Tiles>), Arc<Prepared<O>>>;
@@ -122,12 +145,14 @@ impl Engine {
             (_, offered) => offered,
         };
         let gpu = Gpu::new(device, queue, options.checked, matrix);
+        gpu.keep_pipelines(&options.cache);
         gpu.watch();
-        Ok(Self { gpu: Arc::new(gpu), calls: Arc::default() })
+        let calls = Calls::new(options.tuning, &options.cache);
+        Ok(Self { gpu: Arc::new(gpu), calls: Arc::new(calls) })
     }
 
     /// An engine in an app's own device. Kernels use what the device was opened with (`Features::SUBGROUP` serves
-    /// them best). The app's error and loss handlers stay its own.
+    /// them best). The app's error and loss handlers stay its own. Nothing is read from disk or written there.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         Self { gpu: Arc::new(Gpu::new(device, queue, false, None)), calls: Arc::default() }
     }
@@ -144,6 +169,15 @@ impl Engine {
         let offered = if opened { offered_matrix(adapter) } else { None };
         let matrix = offered.and_then(|size| working_matrix(&device, &queue, size));
         Self { gpu: Arc::new(Gpu::new(device, queue, false, matrix)), calls: Arc::default() }
+    }
+
+    /// This engine, new, that uses measured tiles as `tuning` says and keeps in `cache` what it measures and, on Vulkan
+    /// devices that were opened with `Features::PIPELINE_CACHE`, what it compiles. For engines in an app's own device;
+    /// others say so in [`EngineOptions`].
+    #[must_use]
+    pub fn with_cache(self, tuning: TunePolicy, cache: &CachePlace) -> Self {
+        self.gpu.keep_pipelines(cache);
+        Self { gpu: self.gpu, calls: Arc::new(Calls::new(tuning, cache)) }
     }
 
     /// The device.
@@ -207,8 +241,8 @@ impl Engine {
         Ok(self.gpu.healthy()?)
     }
 
-    /// Makes a question ready: plans it and compiles its kernels, in parallel, once. `None` takes the heuristic's
-    /// tiles. Blocks.
+    /// Makes a question ready: plans it and compiles its kernels, in parallel, once. `None` takes stored tiles, where
+    /// the engine's policy and cache have some, else the heuristic's. Blocks.
     ///
     /// # Errors
     /// [`PlanError`] when tiles or tensors do not fit the device, [`GpuError`] when it fails.
@@ -274,24 +308,37 @@ impl Engine {
         prepared
     }
 
-    /// The tiles asked for, or the heuristic's, and their plan.
+    /// The tiles asked for, or stored ones, or the heuristic's, and their plan.
     fn choose<O: Operator>(
         &self,
         operator: &O,
         tiles: Option<O::Tiles>,
-    ) -> Result<(O::Tiles, Plan), PlanError> {
+    ) -> Result<((O::Tiles, TilesFrom), Plan), PlanError> {
         let limits = self.limits();
-        let tiles = match tiles {
-            Some(tiles) => tiles,
-            None => operator.candidates(limits)?[0],
-        };
-        Ok((tiles, operator.plan(limits, &tiles)?))
+        if let Some(tiles) = tiles {
+            return Ok(((tiles, TilesFrom::Forced), operator.plan(limits, &tiles)?));
+        }
+        if let Some((tiles, plan)) = self.calls.tuner.stored(operator, self.adapter()) {
+            return Ok(((tiles, TilesFrom::Stored), plan));
+        }
+        self.calls.tuner.note(operator);
+        let tiles = operator.candidates(limits)?[0];
+        Ok(((tiles, TilesFrom::Heuristic), operator.plan(limits, &tiles)?))
     }
 
     /// Compiles one kernel and runs nothing: for drivers that report on what they compile.
     #[cfg(feature = "cli")]
     pub(crate) fn compile(&self, shader: &Arc<Shader>) -> Result<(), GpuError> {
         pollster::block_on(self.gpu.pipeline(shader)).map(drop)
+    }
+
+    /// Writes what was compiled so far to the engine's cache folder, if it has one; so does dropping the engine and all
+    /// that was prepared by it. The next process compiles less, where the driver keeps pipelines.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save_pipelines(&self) -> std::io::Result<()> {
+        self.gpu.save_pipelines()
     }
 
     /// What the engine holds beside the caller's tensors. Scratch comes from a pool that all calls share and that keeps
@@ -335,10 +382,10 @@ impl Engine {
     /// # Errors
     /// [`GpuError::Map`], [`GpuError::OutOfMemory`], [`GpuError::Lost`].
     pub fn download(&self, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8>, GpuError> {
-        pollster::block_on(self.gpu.download(buffer, size))
+        pollster::block_on(self.gpu.download(buffer, size, Waiting::Block))
     }
 
-    /// Reads the first `size` bytes of a buffer back.
+    /// Reads the first `size` bytes of a buffer back without waiting: each poll looks once whether they are there.
     ///
     /// # Errors
     /// As [`Engine::download`].
@@ -347,7 +394,7 @@ impl Engine {
         buffer: &wgpu::Buffer,
         size: u64,
     ) -> Result<Vec<u8>, GpuError> {
-        self.gpu.download(buffer, size).await
+        self.gpu.download(buffer, size, Waiting::Yield).await
     }
 
     /// Uploads, runs and downloads in one go, outputs starting as NaN; for programs and tests, not for apps that

@@ -30,8 +30,8 @@
 //! 1. The caller has buffers and a wish: [`tensor::TensorView`]s by name, an [`attention::AttentionSpec`].
 //! 2. [`attention::AttentionProblem::new`] checks one against the other, once; [`SpecError`] says what is wrong. The
 //!    f64 reference starts from here too.
-//! 3. Tiles are chosen, the first of [`operator::Operator::candidates`] or the caller's own: a value,
-//!    [`fused::FusedTiles`].
+//! 3. Tiles are chosen: the caller's own, or those that [`Engine::tune`] measured to be the fastest here, or the first
+//!    of [`operator::Operator::candidates`]; a value, [`fused::FusedTiles`].
 //! 4. [`operator::Operator::plan`] computes the launches from question, [`gpu::limits::GpuLimits`] and tiles, without a
 //!    device; [`PlanError`] says what does not fit.
 //! 5. The [`gpu::recording::Plan`] is an inert list of kernels, params, bindings and grids.
@@ -46,6 +46,7 @@
 //! - [`attention`]: the question: formula, masks, score modifiers, normalisers.
 //! - [`neighborhood`], [`moe`]: the other operators, asked through [`Engine::prepare`].
 //! - [`Engine`]: the door: a device, its kernels, recording.
+//! - [`tune`]: tiles by measurement, in an app that draws frames too.
 //! - [`tensor`]: element types, strides, views, safetensors files.
 //! - [`fused`]: what tiles there are; [`gpu`]: limits, plans, shader text.
 //! - [`error`]: whose turn it is when something fails.
@@ -56,6 +57,7 @@
 #![deny(unsafe_code)]
 
 pub mod attention;
+mod cache;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod engine;
@@ -70,8 +72,10 @@ mod prepared;
 pub mod problems;
 mod snippet;
 pub mod tensor;
+pub mod tune;
 pub mod verify;
 
+pub use cache::CachePlace;
 pub use engine::{Engine, EngineMemory, EngineOptions, KEPT_SCRATCH_BYTES, Matrices, Tensors};
 pub use error::{Error, GpuError, PlanError, SpecError};
 pub use prepared::Prepared;

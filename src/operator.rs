@@ -1,5 +1,6 @@
 //! What every operator is to the engine: a checked question that plans itself.
 
+use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 
@@ -9,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
-use crate::tensor::TensorDesc;
+use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 
 /// A checked question. Displayed, it is a command line that reproduces it.
 pub trait Operator: Clone + Debug + Display + Eq + Hash + Send + Sync + 'static {
@@ -33,4 +34,36 @@ pub trait Operator: Clone + Debug + Display + Eq + Hash + Send + Sync + 'static 
 
     /// Names of the tensors that it writes.
     fn outputs(&self) -> Vec<&'static str>;
+
+    /// The question that stands for all of its size: extents that change from call to call are [`rounded`], tensors
+    /// lie without gaps. Questions with the same bucket take the same tuned tiles. By default each stands for itself.
+    #[must_use]
+    fn bucket(&self) -> Self {
+        self.clone()
+    }
+
+    /// Inputs to measure with, by name, axes in the caller's order, without gaps: the same for the same seed. By default
+    /// floats have mean 0 and variance 1, integers are 0 and booleans true; an operator whose tensors mean more, such
+    /// as lengths or ids, says so here.
+    fn sample(&self, seed: u64) -> BTreeMap<String, HostTensor> {
+        let outputs = self.outputs();
+        let inputs = self.tensors().into_iter().filter(|(name, _)| !outputs.contains(name));
+        inputs.map(|(name, desc)| (name.to_owned(), noise(name, &desc, seed, 1.0))).collect()
+    }
+}
+
+/// An extent as [`Operator::bucket`] takes it: the next power of two.
+pub fn rounded(extent: u32) -> u32 {
+    extent.checked_next_power_of_two().unwrap_or(extent)
+}
+
+/// A tensor without gaps whose floats have mean 0 and standard deviation `scale`; integers are 0, booleans true.
+pub(crate) fn noise(name: &str, desc: &TensorDesc, seed: u64, scale: f64) -> HostTensor {
+    let count = desc.layout.len() as usize;
+    let values = match desc.dtype {
+        Dtype::I32 => vec![0.0; count],
+        Dtype::Bool => vec![1.0; count],
+        _ => Random::of(seed, name).normals(count).into_iter().map(|x| x * scale).collect(),
+    };
+    HostTensor::from_f64(desc.dtype, desc.shape(), &values)
 }

@@ -8,6 +8,7 @@ use crate::gpu::pipeline::Pipeline;
 use crate::gpu::recording::{Bound, Grid, Plan, Slot};
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
+use crate::tune::TilesFrom;
 
 /// A question made ready for one device: plan, pipelines, params. Recording it again costs microseconds.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Prepared<O: Operator> {
     pub operator: O,
     /// The tiles it runs with.
     pub tiles: O::Tiles,
+    /// Where the tiles come from.
+    pub tiles_from: TilesFrom,
     /// Its launches.
     pub plan: Plan,
     gpu: Arc<Gpu>,
@@ -29,7 +32,7 @@ impl<O: Operator> Prepared<O> {
     pub(crate) fn new(
         gpu: &Arc<Gpu>,
         operator: &O,
-        tiles: O::Tiles,
+        (tiles, tiles_from): (O::Tiles, TilesFrom),
         plan: Plan,
         pipelines: Vec<Arc<Pipeline>>,
     ) -> Result<Self, crate::GpuError> {
@@ -44,6 +47,7 @@ impl<O: Operator> Prepared<O> {
         Ok(Self {
             operator: operator.clone(),
             tiles,
+            tiles_from,
             plan,
             gpu: Arc::clone(gpu),
             pipelines,
@@ -64,11 +68,24 @@ impl<O: Operator> Prepared<O> {
         encoder: &mut wgpu::CommandEncoder,
         buffers: &[(&str, &wgpu::Buffer)],
     ) -> Result<(), Error> {
+        self.record_timed(encoder, buffers, None)
+    }
+
+    /// [`Prepared::record`] that writes the device's time when the call begins and ends.
+    pub(crate) fn record_timed(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[(&str, &wgpu::Buffer)],
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) -> Result<(), Error> {
         self.check_buffers(buffers)?;
         let scratch = self.gpu.scratch(&self.plan.scratch)?;
         let device = &self.gpu.device;
         let stand_in = &self.gpu.stand_in;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("tilewise"),
+            timestamp_writes,
+        });
         for (index, step) in self.plan.steps.iter().enumerate() {
             let pipeline = &self.pipelines[index];
             let params = wgpu::BufferBinding {

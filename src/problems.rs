@@ -4,13 +4,10 @@
 //! that is a processor, would need more than seconds.
 
 mod check;
-mod inputs;
-pub(crate) mod random;
 mod resident;
 mod work;
 
 pub use check::Expected;
-pub use inputs::inputs;
 pub use resident::Resident;
 pub use work::{Counted, Work, work};
 
@@ -69,6 +66,14 @@ pub fn find(name: &str) -> Result<&'static NamedProblem, SpecError> {
         let names: Vec<&str> = ATTENTION.iter().map(|problem| problem.name).collect();
         SpecError::value("problem", format!("one of {}", names.join(", ")), name)
     })
+}
+
+/// Every input of a question, under its name: what [`crate::operator::Operator::sample`] makes.
+pub fn inputs<O: crate::operator::Operator>(
+    operator: &O,
+    seed: u64,
+) -> std::collections::BTreeMap<String, crate::tensor::HostTensor> {
+    operator.sample(seed)
 }
 
 /// Extents of a problem, the rest by default.

@@ -1,6 +1,7 @@
 //! Attention: `out = softmax(score_mod(softmax_scale · q kᵀ) where mask keeps) v`, fused.
 
 mod bind;
+mod bucket;
 mod json;
 mod kernel;
 mod mask;
@@ -10,6 +11,7 @@ mod modifiers;
 mod plan;
 mod problem;
 mod reference;
+mod sample;
 mod score;
 mod side;
 mod snippets;

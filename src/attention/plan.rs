@@ -4,6 +4,8 @@
 //! prefix, the keys of k and v), a pass into a classification of its tiles, where the mask needs one, and forward
 //! dispatches of bounded work. Where a row's keys are split over passes or workgroups, a merge ends the slice.
 
+use std::collections::BTreeMap;
+
 use super::bind::sides;
 use super::kernel::{Pass, classify_step, forward_step, partial_merge_step};
 use super::mask::Mask;
@@ -16,7 +18,7 @@ use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Scratch, Step};
 use crate::operator::Operator;
-use crate::tensor::TensorDesc;
+use crate::tensor::{HostTensor, TensorDesc};
 
 /// Key tiles below which a row's keys are not split further.
 const LEAST_TILES_A_SPLIT: u64 = 4;
@@ -123,6 +125,15 @@ impl Operator for AttentionProblem {
 
     fn outputs(&self) -> Vec<&'static str> {
         ["out", "lse"].into_iter().filter(|name| self.tensors.contains_key(*name)).collect()
+    }
+
+    fn bucket(&self) -> Self {
+        // What cannot be rounded stands for itself.
+        super::bucket::bucket(self).unwrap_or_else(|_| self.clone())
+    }
+
+    fn sample(&self, seed: u64) -> BTreeMap<String, HostTensor> {
+        super::sample::sample(self, seed)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::fused::FusedTiles;
 use crate::operator::Operator;
 use crate::problems::{ATTENTION, Expected, NamedProblem, Resident, find, inputs, work};
+use crate::tune::TilesFrom;
 use crate::verify::judge::JudgeReport;
 
 #[derive(Args)]
@@ -93,10 +94,10 @@ impl Run<'_> {
     fn figures(&self, forced: Option<FusedTiles>) -> Result<Vec<Figures>, CliError> {
         let problem = self.named.problem()?;
         let candidates = problem.candidates(self.engine.limits())?;
-        let tiles = match forced {
-            Some(tiles) => vec![tiles],
-            None if self.args.all_tiles => candidates,
-            None => candidates.into_iter().take(1).collect(),
+        let heuristic = candidates[0];
+        let tiles: Vec<Option<FusedTiles>> = match forced {
+            None if self.args.all_tiles => candidates.into_iter().map(Some).collect(),
+            forced => vec![forced],
         };
         self.say("the f64 reference");
         let inputs = inputs(&problem, self.args.seed);
@@ -104,11 +105,16 @@ impl Run<'_> {
         let work = work(&problem, &inputs);
         let (mut candidates, mut figures, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         for tiles in tiles {
+            let call = Resident::new(self.engine, &problem, tiles, &inputs)?;
+            let tiles = call.prepared.tiles;
             self.say(&format!("checking {}", label(&tiles)));
-            let call = Resident::new(self.engine, &problem, Some(tiles), &inputs)?;
+            let from = match call.prepared.tiles_from {
+                TilesFrom::Forced if forced.is_none() && tiles == heuristic => TilesFrom::Heuristic,
+                from => from,
+            };
             call.run(1)?; // also compiles
             let checked = self.checked(&expected, &call)?;
-            let of = Figures::new(self.named, &problem, tiles, work, checked);
+            let of = Figures::new(self.named, &problem, (tiles, from), work, checked);
             if of.checked.is_some() {
                 candidates.push(Candidate::new(call)?);
                 figures.push(of);

@@ -3,9 +3,11 @@
 use clap::Args;
 use serde::de::DeserializeOwned;
 
+use crate::cache::CachePlace;
 use crate::engine::{Engine, EngineOptions, Matrices};
 use crate::gpu::device::{AdapterChoice, AdapterDescription};
 use crate::tensor::TensorFileError;
+use crate::tune::TunePolicy;
 use crate::{Error, GpuError, PlanError, SpecError};
 
 /// What every command takes.
@@ -31,7 +33,14 @@ impl Common {
     /// The same, with matrices as the caller takes them.
     pub fn open_with(&self, matrices: Matrices) -> Result<Engine, CliError> {
         let adapter = self.adapter.clone().unwrap_or_default();
-        let options = EngineOptions { adapter, floor: self.floor, matrices, checked: false };
+        let options = EngineOptions {
+            adapter,
+            floor: self.floor,
+            matrices,
+            tuning: TunePolicy::Stored,
+            cache: CachePlace::User,
+            ..EngineOptions::default()
+        };
         Ok(Engine::open(&options)?)
     }
 

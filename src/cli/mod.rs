@@ -9,6 +9,7 @@ mod measure;
 mod output;
 mod run;
 mod spec;
+mod tune;
 mod verify;
 
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Check and time named problems.
     Bench(bench::BenchArgs),
+    /// Measure which tiles this device likes best, and store them.
+    Tune(tune::TuneArgs),
     /// Do a real job and show the result.
     Demo(demo::DemoArgs),
 }
@@ -46,12 +49,17 @@ enum Command {
 /// Runs the program; 0 done, 1 the run or a check failed, 2 the request was wrong.
 pub fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
+    // Another logger is there already only where this is not the program.
+    if log::set_logger(&Warnings).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
     let result = match command {
         Command::Run(args) => run::run(&common, &args),
         Command::Explain(args) => explain::explain(&common, &args),
         Command::Info(args) => info::info(&common, &args),
         Command::Verify(args) => verify::verify(&common, &args),
         Command::Bench(args) => bench::bench(&common, &args),
+        Command::Tune(args) => tune::tune(&common, &args),
         Command::Demo(args) => demo::demo(&common, &args),
     };
     match result {
@@ -64,4 +72,21 @@ pub fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// Warnings of this crate, on stderr.
+struct Warnings;
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn && metadata.target().starts_with("tilewise")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            eprintln!("warning: {}", record.args());
+        }
+    }
+
+    fn flush(&self) {}
 }

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::device::{AdapterDescription, describe};
+use super::kept::KeptPipelines;
 use super::limits::GpuLimits;
 use super::pipeline::{Pipeline, compile};
 use super::recording::{Plan, Scratch};
 use super::shader::Shader;
+use crate::cache::CachePlace;
 use crate::error::GpuError;
 
 /// Scratch memory that an engine keeps between calls.
@@ -24,6 +26,8 @@ pub(crate) struct Gpu {
     /// The first error that nobody waited for, of a device that is the engine's own.
     fault: Arc<Mutex<Option<GpuError>>>,
     pipelines: Mutex<HashMap<Arc<Shader>, Arc<Pipeline>>>,
+    /// Pipelines between runs, where there is a place for them.
+    kept: OnceLock<KeptPipelines>,
     /// The pool of scratch buffers, by their index in plans.
     scratch: Mutex<Vec<wgpu::Buffer>>,
     buffers_made: AtomicU64,
@@ -54,10 +58,24 @@ impl Gpu {
             checked,
             fault: Arc::default(),
             pipelines: Mutex::default(),
+            kept: OnceLock::new(),
             scratch: Mutex::default(),
             buffers_made: AtomicU64::new(0),
             stand_in,
         }
+    }
+
+    /// Keeps pipelines between runs, where the place has a folder and the device can.
+    pub fn keep_pipelines(&self, place: &CachePlace) {
+        let opened = place.folder().and_then(|folder| KeptPipelines::open(&self.device, &folder));
+        if let Some(opened) = opened {
+            self.kept.get_or_init(|| opened);
+        }
+    }
+
+    /// Writes what was compiled to the place of [`Gpu::keep_pipelines`].
+    pub fn save_pipelines(&self) -> std::io::Result<()> {
+        self.kept.get().map_or(Ok(()), KeptPipelines::save)
     }
 
     /// Takes loss and uncaught errors of a device that is the engine's own, to give them back as errors.
@@ -83,10 +101,9 @@ impl Gpu {
     pub fn pipelines(&self, plan: &Plan) -> Result<Vec<Arc<Pipeline>>, GpuError> {
         #[cfg(not(target_arch = "wasm32"))]
         std::thread::scope(|scope| {
-            let known = lock(&self.pipelines).clone();
             let mut wanted: Vec<&Arc<Shader>> = Vec::new();
             for step in &plan.steps {
-                if !known.contains_key(&step.shader) && !wanted.contains(&&step.shader) {
+                if !wanted.contains(&&step.shader) && !self.knows(&step.shader) {
                     wanted.push(&step.shader);
                 }
             }
@@ -105,9 +122,23 @@ impl Gpu {
         if let Some(known) = lock(&self.pipelines).get(shader) {
             return Ok(Arc::clone(known));
         }
-        let pipeline = Arc::new(compile(&self.device, shader, self.checked).await?);
+        let cache = self.kept.get().map(|kept| &kept.cache);
+        let pipeline = Arc::new(compile(&self.device, shader, self.checked, cache).await?);
         lock(&self.pipelines).insert(Arc::clone(shader), Arc::clone(&pipeline));
         Ok(pipeline)
+    }
+
+    /// Whether a kernel is compiled already.
+    pub fn knows(&self, shader: &Arc<Shader>) -> bool {
+        lock(&self.pipelines).contains_key(shader)
+    }
+
+    /// Lets kernels go that nobody asks for again.
+    pub fn forget(&self, shaders: &[Arc<Shader>]) {
+        let mut pipelines = lock(&self.pipelines);
+        for shader in shaders {
+            pipelines.remove(shader);
+        }
     }
 
     /// A buffer, or the error of having no memory for it.
@@ -199,24 +230,92 @@ impl Gpu {
         waited.map(drop).map_err(|error| GpuError::Lost { message: error.to_string() })
     }
 
+    /// Until the device has done all that was submitted.
+    pub async fn finished(&self, waiting: Waiting) -> Result<(), GpuError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if waiting == Waiting::Block {
+            return self.wait();
+        }
+        let signal = Signal::default();
+        let done = signal.clone();
+        self.queue.on_submitted_work_done(move || done.set(()));
+        self.signalled(signal, waiting).await?;
+        self.healthy()
+    }
+
     /// Reads the first `size` bytes of a buffer back.
-    pub async fn download(&self, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8>, GpuError> {
+    pub async fn download(
+        &self,
+        buffer: &wgpu::Buffer,
+        size: u64,
+        waiting: Waiting,
+    ) -> Result<Vec<u8>, GpuError> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.buffer("a readback", size, usage)?;
         let mut encoder = self.encoder();
         encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, size.next_multiple_of(4));
         self.queue.submit([encoder.finish()]);
         let map = |message: String| GpuError::Map { what: "a tensor".to_owned(), message };
-        let mapped = Mapped::default();
-        let signal = mapped.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.set(result));
-        // The browser drives its own queue; elsewhere somebody has to.
-        #[cfg(not(target_arch = "wasm32"))]
-        self.wait()?;
-        mapped.await.map_err(|error| map(error.to_string()))?;
+        let signal = Signal::default();
+        let mapped = signal.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| mapped.set(result));
+        let mapped = self.signalled(signal, waiting).await?;
+        mapped.map_err(|error| map(error.to_string()))?;
         let range = staging.get_mapped_range(..).map_err(|error| map(error.to_string()))?;
         Ok(range[..size as usize].to_vec())
     }
+
+    /// What the device reports. The browser drives its own queue; elsewhere somebody has to.
+    async fn signalled<T>(&self, signal: Signal<T>, waiting: Waiting) -> Result<T, GpuError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        match waiting {
+            Waiting::Block => self.wait()?,
+            Waiting::Yield => {
+                while !signal.is_set() {
+                    let looked = self.device.poll(wgpu::PollType::Poll);
+                    self.healthy()?;
+                    looked.map_err(|error| GpuError::Lost { message: error.to_string() })?;
+                    if !signal.is_set() {
+                        yielded().await;
+                    }
+                }
+            }
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = waiting;
+        Ok(signal.await)
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if let (Some(kept), Err(error)) = (self.kept.get(), self.save_pipelines()) {
+            log::warn!("{} was not written: {error}", kept.path().display());
+        }
+    }
+}
+
+/// How a future waits for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// It blocks its thread, which costs nothing; not in a browser.
+    Block,
+    /// It looks once each time that it is polled, and asks to be polled again.
+    Yield,
+}
+
+/// Gives the executor a turn.
+#[cfg(not(target_arch = "wasm32"))]
+async fn yielded() {
+    let mut given = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut given, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -230,25 +329,42 @@ fn from_wgpu(what: &str, bytes: u64, error: &wgpu::Error) -> GpuError {
     }
 }
 
-/// The result of a mapping, awaited.
-#[derive(Clone, Debug, Default)]
-struct Mapped(Arc<Mutex<MapState>>);
+/// Something that a callback reports, awaited.
+#[derive(Debug)]
+struct Signal<T>(Arc<Mutex<SignalState<T>>>);
 
-/// The result, once there, and who waits for it.
-type MapState = (Option<Result<(), wgpu::BufferAsyncError>>, Option<std::task::Waker>);
+/// What is reported, once it is, and who waits for it.
+type SignalState<T> = (Option<T>, Option<std::task::Waker>);
 
-impl Mapped {
-    fn set(&self, result: Result<(), wgpu::BufferAsyncError>) {
+impl<T> Default for Signal<T> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new((None, None))))
+    }
+}
+
+impl<T> Clone for Signal<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Signal<T> {
+    fn set(&self, reported: T) {
         let mut state = lock(&self.0);
-        state.0 = Some(result);
+        state.0 = Some(reported);
         if let Some(waker) = state.1.take() {
             waker.wake();
         }
     }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn is_set(&self) -> bool {
+        lock(&self.0).0.is_some()
+    }
 }
 
-impl Future for Mapped {
-    type Output = Result<(), wgpu::BufferAsyncError>;
+impl<T> Future for Signal<T> {
+    type Output = T;
 
     fn poll(
         self: std::pin::Pin<&mut Self>,
@@ -256,7 +372,7 @@ impl Future for Mapped {
     ) -> std::task::Poll<Self::Output> {
         let mut state = lock(&self.0);
         match state.0.take() {
-            Some(result) => std::task::Poll::Ready(result),
+            Some(reported) => std::task::Poll::Ready(reported),
             None => {
                 state.1 = Some(context.waker().clone());
                 std::task::Poll::Pending

@@ -2,6 +2,7 @@
 
 pub(crate) mod context;
 pub mod device;
+pub(crate) mod kept;
 pub mod limits;
 pub(crate) mod pipeline;
 pub mod recording;

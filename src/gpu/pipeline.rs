@@ -15,12 +15,13 @@ pub(crate) async fn compile(
     device: &wgpu::Device,
     shader: &Shader,
     checked: bool,
+    cache: Option<&wgpu::PipelineCache>,
 ) -> Result<Pipeline, GpuError> {
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
     let module = create_module(device, shader, checked || shader.checked);
-    let pipeline = create_pipeline(device, shader, &module);
+    let pipeline = create_pipeline(device, shader, &module, cache);
     // Scopes are popped at once, in reverse, before any of them is waited for.
     let (internal, memory, scope) = (internal.pop(), memory.pop(), scope.pop());
     if memory.await.is_some() {
@@ -36,6 +37,7 @@ fn create_pipeline(
     device: &wgpu::Device,
     shader: &Shader,
     module: &wgpu::ShaderModule,
+    cache: Option<&wgpu::PipelineCache>,
 ) -> Pipeline {
     let entry = |binding: usize, ty| wgpu::BindGroupLayoutEntry {
         binding: binding as u32,
@@ -66,7 +68,7 @@ fn create_pipeline(
             zero_initialize_workgroup_memory: false,
             ..wgpu::PipelineCompilationOptions::default()
         },
-        cache: None,
+        cache,
     });
     Pipeline { pipeline, layout }
 }

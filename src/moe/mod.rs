@@ -38,6 +38,7 @@ mod problem;
 mod reference;
 mod route;
 mod routing;
+mod sample;
 mod spec;
 mod tensors;
 

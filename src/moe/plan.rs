@@ -1,5 +1,7 @@
 //! From question, limits and tiles to dispatches. Pure: needs no device.
 
+use std::collections::BTreeMap;
+
 use super::context::{Context, Sections, scratch_buffers, scratch_bytes};
 use super::cuts::Cuts;
 use super::problem::MoeProblem;
@@ -11,7 +13,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Step};
 use crate::matmul::MatmulTiles;
 use crate::operator::Operator;
-use crate::tensor::TensorDesc;
+use crate::tensor::{HostTensor, TensorDesc};
 
 impl Operator for MoeProblem {
     type Tiles = MatmulTiles;
@@ -41,6 +43,15 @@ impl Operator for MoeProblem {
 
     fn outputs(&self) -> Vec<&'static str> {
         self.spec.outputs.iter().map(|output| output.name()).collect()
+    }
+
+    fn bucket(&self) -> Self {
+        // What cannot be rounded stands for itself.
+        super::sample::bucket(self).unwrap_or_else(|_| self.clone())
+    }
+
+    fn sample(&self, seed: u64) -> BTreeMap<String, HostTensor> {
+        super::sample::sample(self, seed)
     }
 }
 

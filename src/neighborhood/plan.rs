@@ -10,13 +10,13 @@ use super::simulate::{candidate_tiles, simulate};
 use super::snippets;
 use super::tiles::{NeighborhoodTiles, Packing};
 use super::window::Axis;
-use crate::error::PlanError;
+use crate::error::{PlanError, SpecError};
 use crate::fused::FusedShape;
 use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Scratch};
-use crate::operator::Operator;
+use crate::operator::{Operator, rounded};
 use crate::tensor::TensorDesc;
 
 /// Everything that a slice's kernels depend on.
@@ -86,6 +86,33 @@ impl Operator for NeighborhoodProblem {
 
     fn outputs(&self) -> Vec<&'static str> {
         ["out", "lse"].into_iter().filter(|name| self.tensors.contains_key(*name)).collect()
+    }
+
+    fn bucket(&self) -> Self {
+        // What cannot be rounded stands for itself.
+        self.rounded().unwrap_or_else(|_| self.clone())
+    }
+}
+
+impl NeighborhoodProblem {
+    /// The same question with batch, axes and extra tokens rounded, without gaps.
+    fn rounded(&self) -> Result<Self, SpecError> {
+        let mut spec = self.spec.clone();
+        spec.batch = spec.batch.map(rounded);
+        spec.spatial = spec.spatial.map(|axes| axes.into_iter().map(rounded).collect());
+        let mut tensors = spec.assumed_tensors()?;
+        let outputs = self.outputs();
+        for (name, desc) in &self.tensors {
+            // What is left are extra tokens and the caller's aux tensors.
+            if !tensors.contains_key(name) && !outputs.contains(&name.as_str()) {
+                let mut shape = desc.shape().to_vec();
+                if name.starts_with("extra_") {
+                    shape[..2].iter_mut().for_each(|extent| *extent = extent.next_power_of_two());
+                }
+                tensors.insert(name.clone(), TensorDesc::contiguous(desc.dtype, &shape));
+            }
+        }
+        Self::new(&spec, &tensors)
     }
 }
 

@@ -52,6 +52,19 @@ impl Layout {
         last.checked_add(1)
     }
 
+    /// Where each element lies, in row-major order.
+    pub fn places(&self) -> impl Iterator<Item = u64> + use<> {
+        let Self { shape, strides, offset } = self.clone();
+        (0..self.len()).map(move |mut index| {
+            let mut place = offset;
+            for (&extent, &stride) in shape.iter().zip(&strides).rev() {
+                place += index % extent * stride;
+                index /= extent;
+            }
+            place
+        })
+    }
+
     /// Whether the elements lie without gaps in row-major order.
     pub fn is_contiguous(&self) -> bool {
         let dense = Self::contiguous(&self.shape);

@@ -4,6 +4,7 @@ pub(crate) mod check;
 mod dtype;
 mod host;
 mod layout;
+mod random;
 mod view;
 
 pub use dtype::Dtype;
@@ -11,6 +12,7 @@ pub use host::{
     HostTensor, TensorFileError, parse_safetensors, read_safetensors, write_safetensors,
 };
 pub use layout::Layout;
+pub(crate) use random::Random;
 pub use view::TensorView;
 
 use std::collections::BTreeMap;

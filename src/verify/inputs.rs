@@ -7,8 +7,7 @@ use crate::attention::{AttentionProblem, MergeProblem, SideRole};
 use crate::moe::MoeProblem;
 use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
-use crate::problems::random::Random;
-use crate::tensor::{Dtype, HostTensor, TensorDesc};
+use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 
 /// Tensors by name, without gaps, axes in the caller's order.
 pub(super) type Inputs = BTreeMap<String, HostTensor>;

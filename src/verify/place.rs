@@ -64,7 +64,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, desc: &TensorDesc, tensor: &HostTensor, e
     let end = desc.layout.end().unwrap_or(0) as usize * size;
     let whole = if exact { end.next_multiple_of(4) } else { end.next_multiple_of(4) + TAIL };
     bytes.resize(bytes.len().max(whole), POISON);
-    for (source, place) in places(&desc.layout).enumerate() {
+    for (source, place) in desc.layout.places().enumerate() {
         let (from, to) = (source * size, place as usize * size);
         bytes[to..to + size].copy_from_slice(&tensor.bytes[from..from + size]);
     }
@@ -84,26 +84,13 @@ pub(super) fn take(bytes: &[u8], desc: &TensorDesc) -> (HostTensor, Option<usize
     let size = desc.dtype.bytes() as usize;
     let mut rest = bytes.to_vec();
     let mut taken = Vec::with_capacity(desc.layout.len() as usize * size);
-    for place in places(&desc.layout) {
+    for place in desc.layout.places() {
         let at = place as usize * size;
         taken.extend_from_slice(&bytes[at..at + size]);
         rest[at..at + size].fill(POISON);
     }
     let tensor = HostTensor { dtype: desc.dtype, shape: desc.layout.shape.clone(), bytes: taken };
     (tensor, rest.iter().position(|byte| *byte != POISON))
-}
-
-/// Where each element lies, in row-major order.
-fn places(layout: &Layout) -> impl Iterator<Item = u64> {
-    let layout = layout.clone();
-    (0..layout.len()).map(move |mut index| {
-        let mut place = layout.offset;
-        for (&extent, &stride) in layout.shape.iter().zip(&layout.strides).rev() {
-            place += index % extent * stride;
-            index /= extent;
-        }
-        place
-    })
 }
 
 #[cfg(test)]
@@ -129,7 +116,7 @@ mod tests {
     #[test]
     fn packed_views_keep_apart() {
         let [q, k, v] = packed(&[2, 5, 4, 8], &[2, 5, 2, 8], &[2, 5, 2, 8]);
-        let mut seen: Vec<u64> = [&q, &k, &v].into_iter().flat_map(places).collect();
+        let mut seen: Vec<u64> = [&q, &k, &v].into_iter().flat_map(Layout::places).collect();
         let count = seen.len();
         seen.sort_unstable();
         seen.dedup();

@@ -10,7 +10,13 @@ use crate::golden_cases::{compare, folders};
 use crate::support::{Tensors, inputs, tensor};
 
 fn tilewise(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tilewise")).args(arguments).output().unwrap()
+    tilewise_caching("", arguments)
+}
+
+/// With a cache folder of its own; none where its name is empty.
+fn tilewise_caching(cache: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tilewise"));
+    command.env("TILEWISE_CACHE", cache).args(arguments).output().unwrap()
 }
 
 fn run(spec: &Path, input: &Path, output: &Path, more: &[&str]) -> Output {
@@ -266,4 +272,44 @@ fn verify_runs_the_cases_that_are_named() {
     assert!(String::from_utf8_lossy(&table.stdout).contains("1 of 1 cases are right"));
     let none = tilewise(&["verify", "--only", "no/such"]);
     assert_eq!(none.status.code(), Some(2));
+}
+
+#[test]
+fn tunings_are_stored_told_exported_and_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, other) = (folder.path().join("cache"), folder.path().join("other"));
+    let file = folder.path().join("tunings.json").display().to_string();
+    let [cache, other] = [&cache, &other].map(|path| path.display().to_string());
+    let spec = r#"{"op": "neighborhood", "window": [3], "batch": 1, "spatial": [40], "q_heads": 2, "head_dim": 8}"#;
+    let tuned = tilewise_caching(
+        &cache,
+        &["tune", "gqa_odd_tails", spec, "--json", "--budget", "10", "--export", &file],
+    );
+    assert!(tuned.status.success(), "{}", String::from_utf8_lossy(&tuned.stderr));
+    let report: Value = serde_json::from_slice(&tuned.stdout).unwrap();
+    assert_eq!(report["results"].as_array().unwrap().len(), 2);
+    assert!(report["results"][0]["heuristic_ratio"].as_f64().unwrap() >= 1.0);
+    let from = |cache: &str, more: &[&str]| {
+        let command = [&["bench", "gqa_odd_tails", "--json", "--runs", "1"], more].concat();
+        let told = tilewise_caching(cache, &command);
+        let report: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let figures = &report["results"][0];
+        (figures["tiles_from"].as_str().unwrap().to_owned(), figures["tiles"].clone())
+    };
+    let best = report["results"][0]["tiles"].clone();
+    assert_eq!(from(&cache, &[]), ("stored".to_owned(), best.clone()));
+    assert_eq!(from(&other, &[]).0, "heuristic");
+    assert_eq!(from(&cache, &["--tiles", &best.to_string()]).0, "forced");
+    let imported = tilewise_caching(&other, &["tune", "--import", &file]);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    assert_eq!(from(&other, &[]), ("stored".to_owned(), best));
+    let again = folder.path().join("again.json").display().to_string();
+    assert!(tilewise_caching(&other, &["tune", "--export", &again]).status.success());
+    let [first, second] = [&file, &again].map(|path| std::fs::read_to_string(path).unwrap());
+    assert!(first == second, "{second}");
+    std::fs::write(&file, "{}").unwrap();
+    let refused = tilewise_caching(&other, &["tune", "--import", &file]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not tunings"));
+    assert_eq!(tilewise(&["tune", "--import", &again]).status.code(), Some(2));
 }

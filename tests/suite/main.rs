@@ -11,3 +11,4 @@ mod laws;
 mod plans;
 mod shaders;
 mod support;
+mod tune;

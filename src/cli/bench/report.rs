@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::fused::FusedTiles;
 use crate::gpu::device::AdapterDescription;
 use crate::problems::{Counted, NamedProblem, Work};
+use crate::tune::TilesFrom;
 use crate::verify::judge::JudgeReport;
 
 /// All figures of a run, with what they were measured on.
@@ -33,6 +34,7 @@ pub(super) struct Figures {
     origin: &'static str,
     dtype: String,
     tiles: FusedTiles,
+    tiles_from: TilesFrom,
     gflop: f64,
     counted: Counted,
     /// `None` where the output is wrong: such a call is not timed.
@@ -62,7 +64,7 @@ impl Figures {
     pub fn new(
         named: &NamedProblem,
         problem: &AttentionProblem,
-        tiles: FusedTiles,
+        (tiles, tiles_from): (FusedTiles, TilesFrom),
         work: Work,
         checked: Option<JudgeReport>,
     ) -> Self {
@@ -71,6 +73,7 @@ impl Figures {
             origin: named.origin,
             dtype: problem.spec.dtype.to_string(),
             tiles,
+            tiles_from,
             gflop: work.flops / 1e9,
             counted: work.counted,
             checked,
@@ -81,7 +84,12 @@ impl Figures {
 
     fn row(&self, ceilings: &Ceilings) -> [String; 8] {
         let name = self.problem.to_owned();
-        let tiles = label(&self.tiles);
+        let from = match self.tiles_from {
+            TilesFrom::Heuristic => "heuristic",
+            TilesFrom::Stored => "stored",
+            TilesFrom::Forced => "forced",
+        };
+        let tiles = format!("{} ({from})", label(&self.tiles));
         let mark = if self.counted == Counted::AllPairs { " *" } else { "" };
         let gflop = format!("{}{mark}", digits(self.gflop));
         let (Some(wall), Some(cpu), Some(checked)) = (self.wall, self.cpu, &self.checked) else {

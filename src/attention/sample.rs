@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::random::Random;
-use crate::attention::{AttentionProblem, SideRole};
+use super::problem::AttentionProblem;
+use super::side::SideRole;
 use crate::operator::Operator;
-use crate::tensor::{Dtype, HostTensor, TensorDesc};
+use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 
 /// Every input of a problem, under its name, as the problem has its shape and type.
 ///
@@ -13,7 +13,7 @@ use crate::tensor::{Dtype, HostTensor, TensorDesc};
 /// counts are within range, the first of the lengths full; document ids rise along the keys, and a query has the id
 /// of the key it stands on; dense and block masks have a diagonal, a few columns that all see, and a few rows that
 /// see nothing. A tensor's numbers depend on the seed and its name alone.
-pub fn inputs(problem: &AttentionProblem, seed: u64) -> BTreeMap<String, HostTensor> {
+pub(super) fn sample(problem: &AttentionProblem, seed: u64) -> BTreeMap<String, HostTensor> {
     let outputs = problem.outputs();
     let roles: BTreeMap<String, SideRole> =
         problem.side_tensors().into_iter().map(|side| (side.name, side.role)).collect();
@@ -115,15 +115,15 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_inputs_and_another_seed_others() {
         let problem = find("bert_padded").unwrap().problem().unwrap();
-        assert_eq!(inputs(&problem, 7), inputs(&problem, 7));
-        assert_ne!(inputs(&problem, 7)["q"], inputs(&problem, 8)["q"]);
-        assert_ne!(inputs(&problem, 7)["q"].bytes, inputs(&problem, 7)["k"].bytes);
+        assert_eq!(sample(&problem, 7), sample(&problem, 7));
+        assert_ne!(sample(&problem, 7)["q"], sample(&problem, 8)["q"]);
+        assert_ne!(sample(&problem, 7)["q"].bytes, sample(&problem, 7)["k"].bytes);
     }
 
     #[test]
     fn queries_have_mean_0_and_variance_1() {
         let problem = find("prefill_64").unwrap().problem().unwrap();
-        let q = inputs(&problem, 1)["q"].to_f64();
+        let q = sample(&problem, 1)["q"].to_f64();
         let mean = q.iter().sum::<f64>() / q.len() as f64;
         let variance = q.iter().map(|x| x * x).sum::<f64>() / q.len() as f64;
         assert!(mean.abs() < 0.01 && (variance - 1.0).abs() < 0.01, "{mean} {variance}");
@@ -132,10 +132,10 @@ mod tests {
     #[test]
     fn lengths_are_within_range_and_documents_rise() {
         let problem = find("bert_padded").unwrap().problem().unwrap();
-        let lens = inputs(&problem, 3)["kv_lens"].to_f64();
+        let lens = sample(&problem, 3)["kv_lens"].to_f64();
         assert!(lens[0] == 128.0 && lens.iter().all(|len| (32.0..=128.0).contains(len)));
         let problem = find("packed_documents").unwrap().problem().unwrap();
-        let ids = inputs(&problem, 3)["documents"].to_f64();
+        let ids = sample(&problem, 3)["documents"].to_f64();
         assert!(ids.is_sorted() && ids[0] == 0.0 && ids[1023] >= 1.0, "{:?}", ids.last());
     }
 }

@@ -1,0 +1,332 @@
+//! `tilewise tune`: which tiles this device likes best, measured and stored.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::common::{CliError, Common, device_line};
+use super::output::{digits, print, print_json, table};
+use super::spec::{OperatorSpec, neighborhood_problem, problem, read_inputs, read_spec};
+use crate::cache::CachePlace;
+use crate::engine::Engine;
+use crate::gpu::context::Waiting;
+use crate::gpu::device::AdapterDescription;
+use crate::moe::MoeProblem;
+use crate::operator::Operator;
+use crate::problems::{ATTENTION, find};
+use crate::tune::{Progress, Store, Timing, Tuned, Tunings, Verdict};
+
+#[derive(Args)]
+pub(super) struct TuneArgs {
+    /// Problems by name, or specs: JSON files, or JSON. All named problems without one.
+    #[arg(value_name = "PROBLEM|SPEC")]
+    problems: Vec<String>,
+    /// Tensors to take a spec's extents from; without them the spec must say all.
+    #[arg(long, value_name = "SAFETENSORS")]
+    input: Option<PathBuf>,
+    /// Seconds for each problem.
+    #[arg(long, default_value_t = 20.0, value_parser = seconds)]
+    budget: f64,
+    /// Write all stored tunings to a file, for an app to ship. Measures nothing where no problem is named.
+    #[arg(long, value_name = "JSON")]
+    export: Option<PathBuf>,
+    /// Add the tunings of a file to the stored ones. Measures nothing where no problem is named.
+    #[arg(long, value_name = "JSON")]
+    import: Option<PathBuf>,
+    /// JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected a number of seconds up to a day".to_owned()),
+    }
+}
+
+pub(super) fn tune(common: &Common, args: &TuneArgs) -> Result<(), CliError> {
+    if common.tiles.is_some() {
+        return Err(CliError::Request(
+            "--tiles does not apply: tune compares all tiles".to_owned(),
+        ));
+    }
+    let store = Store::of(&CachePlace::User);
+    if let Some(path) = &args.import {
+        import(store.as_ref(), path)?;
+    }
+    let copies_only = args.import.is_some() || args.export.is_some();
+    let tunings = if args.problems.is_empty() && copies_only {
+        None
+    } else {
+        Some(measure(common, args)?.tunings())
+    };
+    match (&args.export, tunings) {
+        (None, _) => Ok(()),
+        (Some(path), tunings) => {
+            let stored = || store.as_ref().map(Store::load).unwrap_or_default();
+            let all = tunings.unwrap_or_else(stored);
+            std::fs::write(path, all.to_json())
+                .map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))?;
+            eprintln!("{} tunings written to {}", all.len(), path.display());
+            Ok(())
+        }
+    }
+}
+
+fn import(store: Option<&Store>, path: &Path) -> Result<(), CliError> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| CliError::Request(named(&error)))?;
+    let tunings = Tunings::from_json(&text).map_err(|error| CliError::Request(named(&error)))?;
+    let Some(store) = store else {
+        let message = "there is no cache folder to import to (TILEWISE_CACHE is empty)";
+        return Err(CliError::Request(message.to_owned()));
+    };
+    let count = tunings.len();
+    store.add(tunings)?;
+    eprintln!("{count} tunings added to {}", store.path().display());
+    Ok(())
+}
+
+/// Measures what was named and prints the results.
+fn measure(common: &Common, args: &TuneArgs) -> Result<Engine, CliError> {
+    let engine = common.open()?;
+    let names: Vec<&str> = match args.problems.is_empty() {
+        true => ATTENTION.iter().map(|named| named.name).collect(),
+        false => args.problems.iter().map(String::as_str).collect(),
+    };
+    // A wrong name is told before anything is measured.
+    let questions = names.iter().map(|name| Question::new(name, args.input.as_deref()));
+    let questions = questions.collect::<Result<Vec<_>, _>>()?;
+    let bar = ProgressBar::new(questions.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    let budget = Duration::from_secs_f64(args.budget);
+    let mut results = Vec::new();
+    for question in &questions {
+        results.push(question.tune(&engine, budget, &bar)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let report = Report { adapter: engine.adapter().clone(), floor: common.floor, results };
+    if args.json {
+        print_json(&report)?
+    } else {
+        print(&report.text())?
+    }
+    match report.wrong() {
+        0 => Ok(engine),
+        wrong => Err(CliError::Failed(format!("{wrong} candidates gave wrong results"))),
+    }
+}
+
+/// What is to be measured.
+struct Question {
+    name: String,
+    problem: Problem,
+}
+
+enum Problem {
+    Attention(Box<crate::attention::AttentionProblem>),
+    Neighborhood(Box<crate::neighborhood::NeighborhoodProblem>),
+    Moe(Box<MoeProblem>),
+}
+
+impl Question {
+    fn new(name: &str, input: Option<&Path>) -> Result<Self, CliError> {
+        let is_spec = name.trim_start().starts_with('{') || name.ends_with(".json");
+        if !is_spec {
+            let problem = Problem::Attention(Box::new(find(name)?.problem()?));
+            return Ok(Self { name: name.to_owned(), problem });
+        }
+        let problem = match read_spec(name)? {
+            OperatorSpec::Attention(spec) => Problem::Attention(Box::new(problem(&spec, input)?)),
+            OperatorSpec::Neighborhood(spec) => {
+                Problem::Neighborhood(Box::new(neighborhood_problem(&spec, input)?))
+            }
+            OperatorSpec::Moe(spec) => match input {
+                Some(input) => {
+                    Problem::Moe(Box::new(MoeProblem::new(&spec, &read_inputs(input)?.1)?))
+                }
+                None => {
+                    let message = "a moe spec needs --input, for the shapes of its tensors";
+                    return Err(CliError::Request(message.to_owned()));
+                }
+            },
+            OperatorSpec::AttentionMerge(_)
+            | OperatorSpec::NeighborhoodScores(_)
+            | OperatorSpec::NeighborhoodAggregate(_) => {
+                let message = "this operator's kernels have one form: there is nothing to tune";
+                return Err(CliError::Request(message.to_owned()));
+            }
+        };
+        Ok(Self { name: name.to_owned(), problem })
+    }
+
+    fn tune(
+        &self,
+        engine: &Engine,
+        budget: Duration,
+        bar: &ProgressBar,
+    ) -> Result<Outcome, CliError> {
+        match &self.problem {
+            Problem::Attention(problem) => self.race(engine, problem.as_ref(), budget, bar),
+            Problem::Neighborhood(problem) => self.race(engine, problem.as_ref(), budget, bar),
+            Problem::Moe(problem) => self.race(engine, problem.as_ref(), budget, bar),
+        }
+    }
+
+    fn race<O: Operator>(
+        &self,
+        engine: &Engine,
+        problem: &O,
+        budget: Duration,
+        bar: &ProgressBar,
+    ) -> Result<Outcome, CliError> {
+        let progress = |Progress { verified: [done, all], rounds: [round, rounds] }: Progress| {
+            let doing = match done < all {
+                true => format!("checking tiles {} of {all}", done + 1),
+                false => format!("timing, round {} of {rounds}", round + 1),
+            };
+            bar.set_message(format!("{}: {doing}", self.name));
+            bar.tick();
+        };
+        let tuning = engine.tune_with(problem, budget, Waiting::Block, &progress);
+        let tuned = pollster::block_on(tuning)?;
+        Ok(Outcome::new(&self.name, &tuned))
+    }
+}
+
+/// What tuning a problem gave.
+#[derive(Serialize)]
+struct Outcome {
+    problem: String,
+    /// The tiles that are stored.
+    tiles: Value,
+    /// How many times the fastest candidate's time the heuristic's choice takes.
+    heuristic_ratio: Option<f64>,
+    seconds: f64,
+    /// The heuristic's choice first.
+    candidates: Vec<Timing<Value>>,
+}
+
+impl Outcome {
+    fn new<T: Serialize + PartialEq>(name: &str, tuned: &Tuned<T>) -> Self {
+        let value = |tiles: &T| serde_json::to_value(tiles).unwrap_or_default();
+        let candidate = |timing: &Timing<T>| Timing {
+            tiles: value(&timing.tiles),
+            verdict: timing.verdict.clone(),
+        };
+        Self {
+            problem: name.to_owned(),
+            tiles: value(&tuned.tiles),
+            heuristic_ratio: tuned.heuristic_ratio(),
+            seconds: tuned.took.as_secs_f64(),
+            candidates: tuned.timings.iter().map(candidate).collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut rows = table(&["tiles", "", "ms", "runs", "of the fastest"], 2);
+        let ms = |timing: &Timing<Value>| match timing.verdict {
+            Verdict::Timed { ms, .. } => ms,
+            _ => f64::INFINITY,
+        };
+        let best = self.candidates.iter().map(ms).fold(f64::INFINITY, f64::min);
+        let mut order: Vec<usize> = (0..self.candidates.len()).collect();
+        order.sort_by(|&a, &b| ms(&self.candidates[a]).total_cmp(&ms(&self.candidates[b])));
+        for index in order {
+            let timing = &self.candidates[index];
+            let marks = [(index == 0, "heuristic"), (timing.tiles == self.tiles, "chosen")];
+            let marks: Vec<&str> =
+                marks.into_iter().filter(|(holds, _)| *holds).map(|(_, mark)| mark).collect();
+            let [first, second, third] = match &timing.verdict {
+                Verdict::Timed { ms, runs } => {
+                    [digits(*ms), runs.to_string(), format!("{:.2} x", ms / best)]
+                }
+                Verdict::Wrong(message) => {
+                    [format!("WRONG: {message}"), String::new(), String::new()]
+                }
+                Verdict::Failed(message) => [message.clone(), String::new(), String::new()],
+                Verdict::Untried => ["not tried".to_owned(), String::new(), String::new()],
+            };
+            rows.add_row([short(&timing.tiles), marks.join(", "), first, second, third]);
+        }
+        let ratio = self.heuristic_ratio.map_or_else(
+            || "too little was timed to choose".to_owned(),
+            |ratio| format!("the heuristic's tiles take {ratio:.2} x the fastest's time"),
+        );
+        format!("{} ({:.1} s): {ratio}\n\n{rows}\n\n", self.problem, self.seconds)
+    }
+}
+
+/// Tiles in a line: the family first, then numbers with their names, then what is on.
+fn short(tiles: &Value) -> String {
+    match tiles {
+        Value::Object(fields) => {
+            let part = |(name, value): (&String, &Value)| match value {
+                Value::Bool(false) | Value::Null => None,
+                Value::Bool(true) => Some((2, name.clone())),
+                Value::String(word) => Some((0, word.clone())),
+                Value::Object(_) => Some((0, short(value))),
+                _ => Some((1, format!("{name} {value}"))),
+            };
+            let mut parts: Vec<(u8, String)> = fields.iter().filter_map(part).collect();
+            parts.sort_by_key(|(rank, _)| *rank);
+            parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>().join(" ")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    adapter: AdapterDescription,
+    floor: bool,
+    results: Vec<Outcome>,
+}
+
+impl Report {
+    fn wrong(&self) -> usize {
+        let all = self.results.iter().flat_map(|outcome| &outcome.candidates);
+        all.filter(|timing| matches!(timing.verdict, Verdict::Wrong(_))).count()
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{}\n\n", device_line(&self.adapter));
+        self.results.iter().for_each(|outcome| text += &outcome.text());
+        let ratios: Vec<f64> =
+            self.results.iter().filter_map(|outcome| outcome.heuristic_ratio).collect();
+        if !ratios.is_empty() {
+            let mean =
+                (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
+            let worst = ratios.iter().copied().fold(1.0, f64::max);
+            text += &format!(
+                "heuristic's time / fastest's: geometric mean {mean:.3} over {} problems, at most {worst:.2}\n",
+                ratios.len()
+            );
+        }
+        text + "Each result was held against that of the heuristic's tiles before it was timed; ms: median of the runs,\n\
+                slow ones left early. The chosen tiles are stored and used from now on.\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tiles_are_told_in_a_line() {
+        let tiles = json!({"family": "stream", "rows": 2, "hold_q": false, "subgroup": true});
+        assert_eq!(short(&tiles), "stream rows 2 subgroup");
+        let tiles = json!({"fused": {"family": "stream", "rows": 2}, "key_box": [1, 8]});
+        assert_eq!(short(&tiles), "stream rows 2 key_box [1,8]");
+    }
+}

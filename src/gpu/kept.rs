@@ -1,0 +1,84 @@
+//! Compiled pipelines between runs: wgpu's pipeline cache in a file, where the backend has one (Vulkan).
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::context::lock;
+use crate::cache::{VERSION, write_atomically};
+
+/// A device's pipeline cache and its file.
+#[derive(Debug)]
+pub(crate) struct KeptPipelines {
+    pub cache: wgpu::PipelineCache,
+    path: PathBuf,
+    /// Hash of what the file holds.
+    written: Mutex<u64>,
+}
+
+/// How a file begins: these bytes, then the hash of all that follows.
+const MAGIC: &[u8; 8] = b"tilewise";
+const HEADER: usize = 16;
+
+impl KeptPipelines {
+    /// The pipelines that a folder holds for a device, empty where it holds none; `None` where the device cannot.
+    pub fn open(device: &wgpu::Device, folder: &Path) -> Option<Self> {
+        if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
+            return None;
+        }
+        let key = wgpu::util::pipeline_cache_key(&device.adapter_info())?;
+        let path = folder.join(format!("{key}-{VERSION}.bin"));
+        let data = read(&path);
+        let written = Mutex::new(data.as_deref().map_or(0, xxh3_64));
+        let cache = create(device, data.as_deref());
+        Some(Self { cache, path, written })
+    }
+
+    /// Writes the file where there is something new.
+    pub fn save(&self) -> std::io::Result<()> {
+        let Some(data) = self.cache.get_data() else { return Ok(()) };
+        let hash = xxh3_64(&data);
+        let mut written = lock(&self.written);
+        if *written == hash {
+            return Ok(());
+        }
+        let bytes = [&MAGIC[..], &hash.to_le_bytes(), &data].concat();
+        write_atomically(&self.path, &bytes)?;
+        *written = hash;
+        Ok(())
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// What a file holds, if it is whole and ours.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            log::warn!("{} is ignored: {error}", path.display());
+            return None;
+        }
+    };
+    let whole = bytes.len() > HEADER && bytes[..8] == MAGIC[..];
+    if !whole || bytes[8..HEADER] != xxh3_64(&bytes[HEADER..]).to_le_bytes() {
+        log::warn!("{} is ignored: it is damaged", path.display());
+        return None;
+    }
+    Some(bytes.split_off(HEADER))
+}
+
+#[allow(unsafe_code, reason = "wgpu asks for a promise about the data, see SAFETY")]
+fn create(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
+    let descriptor =
+        wgpu::PipelineCacheDescriptor { label: Some("tilewise"), data, fallback: true };
+    // SAFETY: the data must be what `get_data` gave. It is read from a file of ours that is replaced whole and carries
+    // a hash of its content, so that damage does not get here; wgpu's own header refuses the data of other adapters,
+    // drivers and versions of wgpu. Who forges both can write the user's files already.
+    unsafe { device.create_pipeline_cache(&descriptor) }
+}

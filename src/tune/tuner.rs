@@ -1,0 +1,301 @@
+//! The race: candidates are verified one after the other, then timed in interleaved rounds; the slower half leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::measure::{Output, Stand};
+use super::tuned::{TilesFrom, Timing, Tuned, Verdict};
+use crate::error::{Error, GpuError};
+use crate::gpu::context::{Gpu, Waiting};
+use crate::gpu::shader::Shader;
+use crate::operator::Operator;
+use crate::prepared::Prepared;
+
+/// How a question is to be tuned.
+#[derive(Clone, Copy)]
+pub(crate) struct Race<'a> {
+    /// Nothing is started after this time.
+    pub budget: Duration,
+    /// How the device is waited for.
+    pub waiting: Waiting,
+    /// Told what is done next.
+    pub progress: &'a dyn Fn(Progress),
+}
+
+/// Where a race stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// Candidates verified, of all of them.
+    pub verified: [usize; 2],
+    /// Rounds timed, of the most there will be.
+    pub rounds: [usize; 2],
+}
+
+/// Part of the budget after which no further candidate is tried: the rest is for timing.
+const TRYING: f64 = 0.7;
+
+/// Candidates that take more than this many times the fastest one's time are not timed again.
+const HOPELESS: f64 = 3.0;
+
+/// Rounds in which every candidate left is timed once; the slower half leaves after the first ones named.
+const ROUNDS: usize = 9;
+const HALVED_AFTER: [usize; 3] = [1, 3, 5];
+
+/// Milliseconds that a timed run lasts about: long enough for the clock, short enough between an app's frames.
+const RUN_MS: f64 = 3.0;
+const MOST_CALLS: f64 = 64.0;
+
+/// A candidate as fast as the fastest within this share is not worth leaving the heuristic's choice for.
+const TIE: f64 = 1.02;
+
+/// A candidate that gave the right result.
+struct Runner<O: Operator> {
+    /// Its place in the list.
+    index: usize,
+    prepared: Prepared<O>,
+    /// Calls of a timed run.
+    calls: u32,
+    ms: Vec<f64>,
+}
+
+impl<O: Operator> Runner<O> {
+    fn median(&self) -> f64 {
+        let mut ms = self.ms.clone();
+        ms.sort_by(f64::total_cmp);
+        let middle = ms.len().saturating_sub(1);
+        (ms[middle / 2] + ms[middle.div_ceil(2)]) / 2.0
+    }
+
+    fn verdict(&self) -> Verdict {
+        Verdict::Timed { ms: self.median(), runs: self.ms.len() as u32 }
+    }
+}
+
+/// Finds a question's fastest tiles on a device.
+///
+/// # Errors
+/// Those of running it with the heuristic's tiles, and a lost device.
+pub(crate) async fn race<O: Operator>(
+    gpu: &Arc<Gpu>,
+    operator: &O,
+    options: Race<'_>,
+) -> Result<Tuned<O::Tiles>, Error> {
+    let start = Instant::now();
+    let candidates = operator.candidates(gpu.limits())?;
+    let untried = |&tiles| Timing { tiles, verdict: Verdict::Untried };
+    let mut timings: Vec<Timing<O::Tiles>> = candidates.iter().map(untried).collect();
+    let mut winner = 0;
+    if candidates.len() > 1 {
+        let mut fresh = Fresh { gpu, made: Vec::new() };
+        let mut track = Track {
+            stand: Stand::new(gpu, operator, options.waiting)?,
+            gpu,
+            operator,
+            options,
+            start,
+        };
+        let runners = track.verify(&mut timings, &mut fresh).await?;
+        let runners = track.time(runners, &mut timings).await?;
+        winner = choose(&runners);
+        let kept = runners.iter().filter(|runner| [0, winner].contains(&runner.index));
+        fresh.keep(kept.flat_map(|runner| &runner.prepared.plan.steps).map(|step| &step.shader));
+    }
+    Ok(Tuned { tiles: candidates[winner], timings, took: start.elapsed() })
+}
+
+/// The fastest of those that are left; the heuristic's choice where that is about as fast.
+fn choose<O: Operator>(runners: &[Runner<O>]) -> usize {
+    let fastest = runners.iter().min_by(|a, b| a.median().total_cmp(&b.median()));
+    let heuristic = runners.iter().find(|runner| runner.index == 0);
+    match (fastest, heuristic) {
+        (Some(fastest), Some(first)) if first.median() > fastest.median() * TIE => fastest.index,
+        _ => 0,
+    }
+}
+
+/// Pipelines that were made for the race alone; dropped, it forgets those that nobody keeps.
+struct Fresh<'a> {
+    gpu: &'a Gpu,
+    made: Vec<Arc<Shader>>,
+}
+
+impl Fresh<'_> {
+    fn note(&mut self, shader: &Arc<Shader>) {
+        if !self.gpu.knows(shader) {
+            self.made.push(Arc::clone(shader));
+        }
+    }
+
+    fn keep<'b>(&mut self, shaders: impl Iterator<Item = &'b Arc<Shader>>) {
+        let kept: Vec<&Arc<Shader>> = shaders.collect();
+        self.made.retain(|made| !kept.contains(&made));
+    }
+}
+
+impl Drop for Fresh<'_> {
+    fn drop(&mut self) {
+        self.gpu.forget(&self.made);
+    }
+}
+
+/// Where candidates run.
+struct Track<'a, O: Operator> {
+    stand: Stand<'a, O>,
+    gpu: &'a Arc<Gpu>,
+    operator: &'a O,
+    options: Race<'a>,
+    start: Instant,
+}
+
+impl<O: Operator> Track<'_, O> {
+    fn past(&self, share: f64) -> bool {
+        self.start.elapsed() > self.options.budget.mul_f64(share)
+    }
+
+    /// Runs each candidate once, in the heuristic's order, and keeps those that are right and not hopelessly slow.
+    async fn verify(
+        &mut self,
+        timings: &mut [Timing<O::Tiles>],
+        fresh: &mut Fresh<'_>,
+    ) -> Result<Vec<Runner<O>>, Error> {
+        let all = timings.len();
+        let mut expected: Option<Vec<Output>> = None;
+        let mut runners: Vec<Runner<O>> = Vec::new();
+        for (index, timing) in timings.iter_mut().enumerate() {
+            if index > 0 && self.past(TRYING) {
+                break;
+            }
+            (self.options.progress)(Progress { verified: [index, all], rounds: [0, ROUNDS] });
+            let tried = self.try_out(index, timing.tiles, &mut expected, fresh).await;
+            match tried {
+                Ok(Ok(runner)) => {
+                    timing.verdict = runner.verdict();
+                    runners.push(runner);
+                }
+                Ok(Err(wrong)) => timing.verdict = Verdict::Wrong(wrong),
+                Err(error) if index == 0 || matches!(error, Error::Gpu(GpuError::Lost { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => timing.verdict = Verdict::Failed(error.to_string()),
+            }
+        }
+        let best = runners.iter().map(Runner::median).fold(f64::INFINITY, f64::min);
+        runners.retain(|runner| runner.index == 0 || runner.median() <= best * HOPELESS);
+        Ok(runners)
+    }
+
+    /// Compiles a candidate, holds its result against the first one's, and times it once; the inner error says how the
+    /// result is wrong.
+    async fn try_out(
+        &mut self,
+        index: usize,
+        tiles: O::Tiles,
+        expected: &mut Option<Vec<Output>>,
+        fresh: &mut Fresh<'_>,
+    ) -> Result<Result<Runner<O>, String>, Error> {
+        let plan = self.operator.plan(self.gpu.limits(), &tiles)?;
+        let mut pipelines = Vec::new();
+        for step in &plan.steps {
+            fresh.note(&step.shader);
+            pipelines.push(self.gpu.pipeline(&step.shader).await?);
+        }
+        let chosen = (tiles, TilesFrom::Forced);
+        let prepared = Prepared::new(self.gpu, self.operator, chosen, plan, pipelines)?;
+        self.stand.poison();
+        self.stand.run(&prepared, 1).await?; // some drivers compile only now
+        let results = self.stand.results().await?;
+        match expected {
+            None => *expected = Some(results),
+            Some(expected) => {
+                for (got, expected) in results.iter().zip(expected) {
+                    if let Some(wrong) = difference(got, expected) {
+                        return Ok(Err(wrong));
+                    }
+                }
+            }
+        }
+        let first = self.stand.run(&prepared, 1).await?;
+        let calls = (RUN_MS / first.max(1e-6)).ceil().clamp(1.0, MOST_CALLS) as u32;
+        Ok(Ok(Runner { index, prepared, calls, ms: vec![first] }))
+    }
+
+    /// Times those that are right, each once a round, while the slower half leaves; the heuristic's choice stays.
+    async fn time(
+        &mut self,
+        mut runners: Vec<Runner<O>>,
+        timings: &mut [Timing<O::Tiles>],
+    ) -> Result<Vec<Runner<O>>, Error> {
+        let verified = [timings.len(), timings.len()];
+        'rounds: for round in 0..ROUNDS {
+            (self.options.progress)(Progress { verified, rounds: [round, ROUNDS] });
+            for runner in &mut runners {
+                if self.past(1.0) {
+                    break 'rounds;
+                }
+                let ms = self.stand.run(&runner.prepared, runner.calls).await?;
+                if round == 0 && runner.calls > 1 {
+                    runner.ms.clear(); // a single short call
+                }
+                runner.ms.push(ms);
+            }
+            runners.iter().for_each(|runner| timings[runner.index].verdict = runner.verdict());
+            if HALVED_AFTER.contains(&(round + 1)) && runners.len() > 2 {
+                runners.sort_by(|a, b| a.median().total_cmp(&b.median()));
+                let half = runners.len().div_ceil(2).max(2);
+                let mut place = 0;
+                runners.retain(|runner| {
+                    place += 1;
+                    place <= half || runner.index == 0
+                });
+            }
+        }
+        runners.iter().for_each(|runner| timings[runner.index].verdict = runner.verdict());
+        Ok(runners)
+    }
+}
+
+/// How an output differs from the one of the heuristic's tiles by more than two right results can: each is within the
+/// judge's kind of budget of the truth, a few units of the storage type beside what devices' exp and the order of
+/// sums make. Whole numbers are equal.
+fn difference(got: &Output, expected: &Output) -> Option<String> {
+    let dtype = expected.values.dtype;
+    let (name, got, expected) = (&got.name, got.values.to_f64(), expected.values.to_f64());
+    let finite = expected.iter().map(|e| e.abs()).filter(|e| e.is_finite());
+    let most = finite.fold(0.0, f64::max);
+    let allowed = if dtype.is_float() { most * (8.0 * dtype.epsilon() + 2e-5) } else { 0.0 };
+    let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= allowed;
+    let differs = |(_, (a, b)): &(usize, (&f64, &f64))| !same(**a, **b);
+    let wrong: Vec<_> = got.iter().zip(&expected).enumerate().filter(differs).collect();
+    let (index, (a, b)) = wrong.first()?;
+    let (count, all) = (wrong.len(), expected.len());
+    Some(format!(
+        "{name}: {count} of {all} elements differ from the heuristic's, the first [{index}]: {a:e}, not {b:e} within {allowed:.1e}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{Dtype, HostTensor};
+
+    fn output(dtype: Dtype, values: &[f64]) -> Output {
+        let values = HostTensor::from_f64(dtype, &[values.len() as u64], values);
+        Output { name: "out".to_owned(), values }
+    }
+
+    #[test]
+    fn results_may_differ_by_rounding_alone() {
+        let expected = || output(Dtype::F32, &[1.0, -4.0, f64::NEG_INFINITY, 0.0]);
+        let against = |values: &[f64]| difference(&output(Dtype::F32, values), &expected());
+        assert_eq!(against(&[1.0 + 5e-5, -4.0, f64::NEG_INFINITY, 1e-5]), None);
+        assert!(against(&[1.001, -4.0, f64::NEG_INFINITY, 0.0]).unwrap().contains("1 of 4"));
+        assert!(against(&[f64::NAN; 4]).unwrap().contains("4 of 4"));
+        assert!(against(&[1.0, -4.0, 0.0, 0.0]).is_some());
+        assert!(against(&[1.0, f64::INFINITY, f64::NEG_INFINITY, 0.0]).is_some());
+        let whole = |values: &[f64]| output(Dtype::I32, values);
+        assert_eq!(difference(&whole(&[3.0, 9.0]), &whole(&[3.0, 9.0])), None);
+        assert!(difference(&whole(&[3.0, 8.0]), &whole(&[3.0, 9.0])).is_some());
+    }
+}
