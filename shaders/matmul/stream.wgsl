@@ -29,17 +29,19 @@ fn matmul_stream(
     }
     let inner = select(0u, params.inner, tile.row_first < tile.row_end);
     var acc: array<array<array<f32, ROWS>, LANE_COLUMNS>, PARTS>;
-    for (var d = 0u; d < inner; d += 4u) {
-        var w: array<array<vec4<f32>, LANE_COLUMNS>, PARTS>;
+    for (var d = 0u; d < inner; d += 4u * UNIT_VECS) {
+        var w: array<array<array<vec4<f32>, UNIT_VECS>, LANE_COLUMNS>, PARTS>;
         for (var part = 0u; part < PARTS; part++) {
-            for (var c = 0u; c < LANE_COLUMNS; c++) { w[part][c] = w_load4(part, w_offset[part][c], d); }
+            for (var c = 0u; c < LANE_COLUMNS; c++) { w[part][c] = w_unit(part, w_offset[part][c], d / (4u * UNIT_VECS)); }
         }
-        var a: array<vec4<f32>, A_LOADS>;
-        for (var i = 0u; i < A_LOADS; i++) { a[i] = a_load4(a_offset[i], d); }
-        for (var r = 0u; r < ROWS; r++) {
-            let row = row_of(&a, r);
-            for (var part = 0u; part < PARTS; part++) {
-                for (var c = 0u; c < LANE_COLUMNS; c++) { acc[part][c][r] = dot_add(acc[part][c][r], row, w[part][c]); }
+        for (var v = 0u; v < UNIT_VECS; v++) {
+            var a: array<vec4<f32>, A_LOADS>;
+            for (var i = 0u; i < A_LOADS; i++) { a[i] = a_load4(a_offset[i], d + 4u * v); }
+            for (var r = 0u; r < ROWS; r++) {
+                let row = row_of(&a, r);
+                for (var part = 0u; part < PARTS; part++) {
+                    for (var c = 0u; c < LANE_COLUMNS; c++) { acc[part][c][r] = dot_add(acc[part][c][r], row, w[part][c][v]); }
+                }
             }
         }
     }

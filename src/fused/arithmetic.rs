@@ -58,6 +58,6 @@ fn round_to(value: f64, dtype: Dtype) -> f64 {
         Dtype::F16 => f16::from_f64(value).to_f64(),
         Dtype::Bf16 => bf16::from_f64(value).to_f64(),
         Dtype::F32 => f64::from(value as f32),
-        Dtype::I32 | Dtype::Bool => value,
+        Dtype::I32 | Dtype::Bool | Dtype::U8 => value,
     }
 }

@@ -287,6 +287,7 @@ pub(crate) fn element_at(name: &str, dtype: Dtype, index: &str) -> String {
         Dtype::Bool => {
             format!("(({name}[{index} >> 2u] >> (8u * ({index} & 3u))) & 0xffu) != 0u")
         }
+        Dtype::U8 => format!("f32(({name}[{index} >> 2u] >> (8u * ({index} & 3u))) & 0xffu)"),
     }
 }
 

@@ -1,23 +1,11 @@
 //! A matmul as a dispatch: its constants, its operands' readers, its body.
 
+use super::operand::{Operand, Reads};
 use super::tiles::MatmulTiles;
 use crate::error::PlanError;
-use crate::fused::source::{Access, KernelSource, Launch};
+use crate::fused::source::{KernelSource, Launch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Grid, Step};
-use crate::tensor::Dtype;
-
-/// A matrix, or one a expert, with unit stride along the inner dims.
-pub(crate) struct Operand {
-    pub bound: Bound,
-    /// Where element 0 lies.
-    pub first: u32,
-    pub dtype: Dtype,
-    pub access: Access,
-    pub row_stride: u32,
-    /// From one expert's matrix to the next.
-    pub expert_stride: u32,
-}
 
 /// How many row tiles there are.
 pub(crate) enum Workgroups {
@@ -53,20 +41,25 @@ impl Matmul {
         params.u32("inner", self.inner);
         params.u32("columns", self.columns);
         params.u32("column_tile_first", 0);
-        params.u32("a_first", self.a.first);
-        params.u32("a_stride", self.a.row_stride);
         params.u32("result_first", self.result_first);
         params.u32("result_stride", self.result_stride);
-        source.bind("a", element(&self.a), false, self.a.bound.clone());
-        source.accessor(&reader("a", &self.a));
+        self.a.bind(&mut source, "a", Reads::Vectors);
         self.weight_readers(&mut source);
         source.bind("result", "f32", true, self.result.clone());
+        if source.binding_count() > limits.storage_buffers {
+            return Err(PlanError::Limit {
+                what: "a matmul with its weights' scales and biases".to_owned(),
+                limit: "storage buffers (max_storage_buffers_per_shader_stage)",
+                needed: u64::from(source.binding_count()),
+                available: u64::from(limits.storage_buffers),
+            });
+        }
         let entry = self.body(&mut source, limits);
         let (grid, indirect) = self.grid(limits)?;
         let mut step = source.step(Launch {
             entry,
             workgroup_size: self.tiles.workgroup_size(),
-            workgroup_bytes: self.tiles.workgroup_bytes(),
+            workgroup_bytes: self.tiles.workgroup_bytes(limits),
             checked: false,
             grid,
         });
@@ -96,34 +89,49 @@ impl Matmul {
             MatmulTiles::Stream { rows, columns, .. } => {
                 source.const_u32("ROWS", rows);
                 source.const_u32("COLUMNS", columns);
+                source.const_u32("UNIT_VECS", self.unit_vectors());
+            }
+            MatmulTiles::Reduce { rows, columns, lanes, .. } => {
+                source.const_u32("ROWS", rows);
+                source.const_u32("COLUMNS", columns);
+                source.const_u32("LANES", lanes);
+                source.const_u32("UNIT_VECS", self.unit_vectors());
             }
         }
     }
 
-    /// `w_row(part, expert, column)` and `w_load4(part, offset, d)`.
+    /// Vectors that all matrices are read by.
+    fn unit_vectors(&self) -> u32 {
+        self.weights.iter().map(|w| w.unit_vectors(self.inner)).min().unwrap_or(1)
+    }
+
+    /// `w_row(part, expert, column)` and `w_load4(part, offset, d)` or `w_unit(part, offset, unit)`.
     fn weight_readers(&self, source: &mut KernelSource) {
+        let (reads, load, place, kind) = match self.tiles {
+            MatmulTiles::Workgroup { .. } => (Reads::Vectors, "load4", "d", "vec4<f32>"),
+            MatmulTiles::Stream { .. } | MatmulTiles::Reduce { .. } => {
+                let vectors = self.unit_vectors();
+                (Reads::Units { vectors }, "unit", "unit", "array<vec4<f32>, UNIT_VECS>")
+            }
+        };
         let (mut rows, mut loads) = (String::new(), String::new());
         for (part, weights) in self.weights.iter().enumerate() {
             let name = format!("w{part}");
-            source.bind(&name, element(weights), false, weights.bound.clone());
-            source.accessor(&reader(&name, weights));
-            source.params.u32(format!("{name}_first"), weights.first);
-            source.params.u32(format!("{name}_stride"), weights.row_stride);
+            weights.bind(source, &name, reads);
             source.params.u32(format!("{name}_expert_stride"), weights.expert_stride);
-            let (row, load) = (
-                format!(
-                    "params.{name}_first + expert * params.{name}_expert_stride + column * params.{name}_stride"
-                ),
-                format!("{name}_load4(offset, d)"),
+            let row = format!(
+                "params.{name}_first + expert * params.{name}_expert_stride + column * params.{name}_stride"
             );
-            let test = if part == 0 && self.weights.len() > 1 { "if (part == 0u) " } else { "" };
+            let test = if part + 1 < self.weights.len() { "if (part == 0u) " } else { "" };
             let (open, close) = if test.is_empty() { ("", "") } else { ("{ ", " }") };
             rows.push_str(&format!("    {test}{open}return {row};{close}\n"));
-            loads.push_str(&format!("    {test}{open}return {load};{close}\n"));
+            loads.push_str(&format!(
+                "    {test}{open}return {name}_{load}(offset, {place});{close}\n"
+            ));
         }
         source.accessor(&format!(
             "fn w_row(part: u32, expert: u32, column: u32) -> u32 {{\n{rows}}}\n\
-             fn w_load4(part: u32, offset: u32, d: u32) -> vec4<f32> {{\n{loads}}}\n"
+             fn w_{load}(part: u32, offset: u32, {place}: u32) -> {kind} {{\n{loads}}}\n"
         ));
     }
 
@@ -148,6 +156,18 @@ impl Matmul {
                 let text = include_str!("../../shaders/matmul/stream.wgsl");
                 source.fragment("matmul/stream.wgsl", text);
                 "matmul_stream"
+            }
+            MatmulTiles::Reduce { .. } => {
+                if self.tiles.sums_by_subgroup(limits) {
+                    let text = include_str!("../../shaders/matmul/sum_subgroup.wgsl");
+                    source.fragment("matmul/sum_subgroup.wgsl", text);
+                } else {
+                    let text = include_str!("../../shaders/matmul/sum_workgroup.wgsl");
+                    source.fragment("matmul/sum_workgroup.wgsl", text);
+                }
+                let text = include_str!("../../shaders/matmul/reduce.wgsl");
+                source.fragment("matmul/reduce.wgsl", text);
+                "matmul_reduce"
             }
         }
     }
@@ -176,29 +196,4 @@ impl Matmul {
             }
         })
     }
-}
-
-fn element(operand: &Operand) -> &'static str {
-    KernelSource::row_element(operand.dtype, operand.access)
-}
-
-/// `NAME_load4(offset, d)`: elements d to d + 3 of the row at `offset`, zero from `params.inner` on.
-fn reader(name: &str, operand: &Operand) -> String {
-    if operand.access == Access::Vec4 {
-        let value = match operand.dtype {
-            Dtype::F16 => "vec4(unpack2x16float(word.x), unpack2x16float(word.y))",
-            Dtype::Bf16 => {
-                "bitcast<vec4<f32>>(vec4(word.x << 16u, word.x & 0xffff0000u, word.y << 16u, word.y & 0xffff0000u))"
-            }
-            _ => "word",
-        };
-        return format!(
-            "fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let word = {name}[(offset + min(d, params.inner - 4u)) / 4u];\n    return select(vec4(0.0), {value}, d < params.inner);\n}}\n"
-        );
-    }
-    let at = crate::fused::source::element_at(name, operand.dtype, "i");
-    format!(
-        "fn {name}_at(offset: u32, d: u32) -> f32 {{\n    let i = offset + min(d, params.inner - 1u);\n    return select(0.0, {at}, d < params.inner);\n}}\n\
-         fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    return vec4({name}_at(offset, d), {name}_at(offset, d + 1u), {name}_at(offset, d + 2u), {name}_at(offset, d + 3u));\n}}\n"
-    )
 }

@@ -33,6 +33,18 @@ pub enum MatmulTiles {
         /// Invocations a workgroup.
         workgroup_size: u32,
     },
+    /// Operands straight from memory, the inner dims of a column split over lanes that add up at the end: for a few
+    /// rows, where reading the weights takes the time.
+    Reduce {
+        /// Rows a workgroup owns.
+        rows: u32,
+        /// Columns a group of lanes owns; of a gated pair of matrices, half as many of each.
+        columns: u32,
+        /// Lanes of a group, a power of two.
+        lanes: u32,
+        /// Invocations a workgroup.
+        workgroup_size: u32,
+    },
 }
 
 /// `tile_rows, tile_columns, rows, columns, chunk`, best first where there are rows enough.
@@ -49,6 +61,12 @@ const WORKGROUP_SETS: [[u32; 5]; 7] = [
 /// `rows, columns`, best first where there are rows enough.
 const STREAM_SETS: [[u32; 2]; 6] = [[16, 2], [8, 4], [8, 2], [4, 2], [2, 2], [1, 2]];
 
+/// `rows, columns`, best first where there are rows enough.
+const REDUCE_SETS: [[u32; 2]; 4] = [[4, 4], [2, 4], [1, 4], [1, 8]];
+
+/// Rows up to which reading weights takes longer than multiplying them.
+const FEW_ROWS: u64 = 4;
+
 /// Results a lane may hold: more spills.
 const MOST_RESULTS: u32 = 64;
 
@@ -57,7 +75,7 @@ impl MatmulTiles {
     pub const fn tile_rows(&self) -> u32 {
         match *self {
             Self::Workgroup { tile_rows, .. } => tile_rows,
-            Self::Stream { rows, .. } => rows,
+            Self::Stream { rows, .. } | Self::Reduce { rows, .. } => rows,
         }
     }
 
@@ -66,6 +84,9 @@ impl MatmulTiles {
         match *self {
             Self::Workgroup { tile_columns, .. } => tile_columns / parts,
             Self::Stream { columns, workgroup_size, .. } => workgroup_size * columns / parts,
+            Self::Reduce { columns, lanes, workgroup_size, .. } => {
+                workgroup_size / lanes * columns / parts
+            }
         }
     }
 
@@ -75,17 +96,31 @@ impl MatmulTiles {
             Self::Workgroup { tile_rows, tile_columns, rows, columns, .. } => {
                 (tile_rows / rows) * (tile_columns / columns)
             }
-            Self::Stream { workgroup_size, .. } => workgroup_size,
+            Self::Stream { workgroup_size, .. } | Self::Reduce { workgroup_size, .. } => {
+                workgroup_size
+            }
         }
     }
 
     /// Workgroup memory that the kernel takes.
-    pub const fn workgroup_bytes(&self) -> u32 {
+    pub fn workgroup_bytes(&self, limits: &GpuLimits) -> u32 {
         match *self {
             Self::Workgroup { tile_rows, tile_columns, chunk, .. } => {
                 (tile_rows + tile_columns) * (chunk / 4 + 1) * 16
             }
             Self::Stream { .. } => 0,
+            Self::Reduce { .. } if self.sums_by_subgroup(limits) => 0,
+            Self::Reduce { rows, columns, workgroup_size, .. } => {
+                4 * rows * columns * workgroup_size
+            }
+        }
+    }
+
+    /// Whether the lanes that add up always lie in one subgroup.
+    pub(super) fn sums_by_subgroup(&self, limits: &GpuLimits) -> bool {
+        match *self {
+            Self::Reduce { lanes, .. } => limits.subgroup.is_some_and(|sizes| sizes.least >= lanes),
+            _ => false,
         }
     }
 
@@ -125,6 +160,20 @@ impl MatmulTiles {
                 }
                 rows.saturating_mul(columns)
             }
+            Self::Reduce { rows, columns, lanes, workgroup_size } => {
+                let groups = lanes.is_power_of_two() && workgroup_size.is_multiple_of(lanes);
+                if rows == 0
+                    || columns == 0
+                    || !columns.is_multiple_of(2)
+                    || !groups
+                    || workgroup_size == 0
+                {
+                    return Some(format!(
+                        "rows {rows}, columns {columns}, lanes {lanes}, workgroup_size {workgroup_size}: expected at least 1, columns even, lanes a power of two that divides workgroup_size"
+                    ));
+                }
+                rows.saturating_mul(columns)
+            }
         };
         if results > MOST_RESULTS {
             return Some(format!("{results} results a lane, at most {MOST_RESULTS}"));
@@ -133,8 +182,8 @@ impl MatmulTiles {
             let most = limits.workgroup_invocations;
             return Some(format!("{} invocations, the device has {most}", self.workgroup_size()));
         }
-        if self.workgroup_bytes() > limits.workgroup_bytes {
-            let (bytes, most) = (self.workgroup_bytes(), limits.workgroup_bytes);
+        if self.workgroup_bytes(limits) > limits.workgroup_bytes {
+            let (bytes, most) = (self.workgroup_bytes(limits), limits.workgroup_bytes);
             return Some(format!("{bytes} bytes of workgroup memory, the device has {most}"));
         }
         None
@@ -148,12 +197,25 @@ impl MatmulTiles {
         });
         let streams =
             STREAM_SETS.map(|[rows, columns]| Self::Stream { rows, columns, workgroup_size });
-        let mut all: Vec<Self> = tiles.into_iter().chain(streams).collect();
+        // A whole subgroup adds up, and a workgroup of several hides more of the memory's latency.
+        let lanes = limits.subgroup.map_or(32, |sizes| sizes.least.clamp(4, 32));
+        let group = if limits.is_cpu { lanes } else { 128 };
+        let reduces = REDUCE_SETS.map(|[rows, columns]| Self::Reduce {
+            rows,
+            columns,
+            lanes,
+            workgroup_size: group,
+        });
+        let mut all: Vec<Self> = tiles.into_iter().chain(streams).chain(reduces).collect();
         all.retain(|tiles| tiles.check(limits).is_ok());
         all.sort_by_key(|tiles| {
-            let streams = matches!(tiles, Self::Stream { .. });
+            let suits = match tiles {
+                Self::Reduce { .. } => rows <= FEW_ROWS,
+                Self::Stream { .. } => limits.is_cpu && rows > FEW_ROWS,
+                Self::Workgroup { .. } => !limits.is_cpu && rows > FEW_ROWS,
+            };
             let idle = u64::from(tiles.tile_rows()).saturating_sub(rows.next_power_of_two());
-            (streams != limits.is_cpu, idle)
+            (!suits, matches!(tiles, Self::Stream { .. }) != limits.is_cpu, idle)
         });
         all
     }
@@ -173,7 +235,11 @@ mod tests {
     fn the_floor_has_tiles_for_many_rows_and_for_few() {
         let floor = GpuLimits::floor();
         let many = MatmulTiles::candidates(1000, &floor);
-        assert!(many[0].tile_rows() >= 64 && many[0].workgroup_bytes() <= 16 << 10, "{}", many[0]);
+        assert!(
+            many[0].tile_rows() >= 64 && many[0].workgroup_bytes(&floor) <= 16 << 10,
+            "{}",
+            many[0]
+        );
         let few = MatmulTiles::candidates(1, &floor);
         assert!(few[0].tile_rows() <= 8, "{}", few[0]);
     }

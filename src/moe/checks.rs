@@ -4,7 +4,8 @@ use super::problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, TensorDescs};
 use super::routing::{Router, TokenChoice};
 use super::spec::{Activation, MoeOutput, MoeSpec};
 use crate::error::SpecError;
-use crate::tensor::{Dtype, TensorDesc};
+use crate::matmul::weights::{check_inner, scales_name};
+use crate::tensor::{Dtype, TensorDesc, WeightFormat};
 
 /// Most elements of an extent.
 const MOST: u32 = u32::MAX >> 3;
@@ -48,7 +49,7 @@ impl<'a> Given<'a> {
                 self.shape("phi", "the soft router", ["experts", "slots", "model_dim"])?[0]
             }
             Router::External => {
-                return Ok(self.shape("w_up", "moe", ["experts", "expert_dim", "model_dim"])?[0]);
+                return Ok(self.weights::<2>("w_up", spec)?[0]);
             }
             _ if has("router_logits") && !has("router_w") => {
                 self.shape("router_logits", "the router", ["tokens", "experts"])?[1]
@@ -61,6 +62,22 @@ impl<'a> Given<'a> {
             SpecError::value("null_experts", expected, null)
         })
     }
+
+    /// The outer extents of weights: without the axis, or the two, that hold a row.
+    fn weights<const N: usize>(self, name: &str, spec: &MoeSpec) -> Result<[u64; N], SpecError> {
+        let shape = self.find(name, "moe")?.shape();
+        let pair = self.tensors.contains_key(&scales_name(name))
+            && spec.weight_format() == WeightFormat::Mxfp4;
+        let axes = if pair { N + 2 } else { N + 1 };
+        match shape.first_chunk::<N>() {
+            Some(outer) if shape.len() == axes => Ok(*outer),
+            _ => {
+                let what = if pair { "rows of blocks of 16 bytes" } else { "rows" };
+                let expected = format!("{axes} axes ({what})");
+                Err(SpecError::value(name, expected, format!("shape {shape:?}")))
+            }
+        }
+    }
 }
 
 pub(super) fn check_numbers(spec: &MoeSpec) -> Result<(), SpecError> {
@@ -69,7 +86,6 @@ pub(super) fn check_numbers(spec: &MoeSpec) -> Result<(), SpecError> {
         false => Err(SpecError::value(field, "f32, f16 or bf16", dtype)),
     };
     floats("dtype", spec.dtype)?;
-    floats("weights", spec.weights.unwrap_or(spec.dtype))?;
     if let Some(out) = spec.out_dtype
         && out != spec.dtype
         && out != Dtype::F32
@@ -139,10 +155,18 @@ pub(super) fn extents_of(spec: &MoeSpec, given: Given<'_>) -> Result<MoeExtents,
         }
     };
     let shared_dim = match computes && given.tensors.contains_key("shared_w_up") {
-        true => given.shape("shared_w_up", "moe", ["shared_dim", "model_dim"])?[0],
+        true => given.weights::<1>("shared_w_up", spec)?[0],
         false => 0,
     };
     let [expert_start, expert_end] = spec.expert_range.unwrap_or([0, experts]);
+    if computes {
+        let [expert, shared] = [u64::from(expert_dim), shared_dim];
+        for (field, extent) in
+            [("model_dim", model_dim), ("expert_dim", expert), ("shared_dim", shared)]
+        {
+            check_inner(spec.weight_format(), field, extent)?;
+        }
+    }
     Ok(MoeExtents {
         tokens,
         model_dim: agreed("model_dim", spec.model_dim, model_dim, [1, MOST])?,
@@ -166,7 +190,7 @@ fn experts_of(spec: &MoeSpec, given: Given<'_>) -> Result<(u32, u32), SpecError>
         return Err(SpecError::value("null_experts", expected, null));
     }
     let weights = match spec.outputs.contains(&MoeOutput::Out) {
-        true => Some(given.shape("w_up", "moe", ["experts", "expert_dim", "model_dim"])?),
+        true => Some(given.weights::<2>("w_up", spec)?),
         false => None,
     };
     let found = match (spec.expert_range, weights) {
@@ -184,12 +208,12 @@ fn experts_of(spec: &MoeSpec, given: Given<'_>) -> Result<(u32, u32), SpecError>
             }
             u64::from(experts)
         }
-        (None, Some([experts, ..])) => experts,
+        (None, Some([experts, _])) => experts,
         (None, None) => given.routed_experts(spec)?,
     };
     let experts = agreed("experts", spec.experts, found, [1, most])?;
     let expert_dim = match weights {
-        Some([_, expert_dim, _]) => agreed("expert_dim", spec.expert_dim, expert_dim, [1, MOST])?,
+        Some([_, expert_dim]) => agreed("expert_dim", spec.expert_dim, expert_dim, [1, MOST])?,
         None => spec.expert_dim.unwrap_or(0),
     };
     Ok((experts, expert_dim))

@@ -12,8 +12,8 @@ use crate::error::PlanError;
 use crate::fused::slices::workgroups_a_dispatch;
 use crate::fused::source::{Access, KernelSource};
 use crate::gpu::recording::{Bound, Step};
-use crate::matmul::{Matmul, Operand, Workgroups};
-use crate::tensor::Dtype;
+use crate::matmul::{Matmul, Operand, Workgroups, weights};
+use crate::tensor::WeightFormat;
 
 /// x · router_wᵀ + router_b, or x · phi.
 pub(super) fn logits(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
@@ -262,43 +262,42 @@ fn expert_operand(
     name: &str,
     experts: &Range<u32>,
 ) -> Result<Operand, PlanError> {
-    let desc = &context.problem.tensors[name];
-    let (bound, first) = context.expert_tensor(name, experts)?;
-    let [expert_stride, row_stride] = [desc.layout.strides[0], desc.layout.strides[1]];
-    Ok(Operand {
-        bound,
-        first,
-        dtype: desc.dtype,
-        access: Access::of(desc),
-        row_stride: row_stride as u32,
-        expert_stride: expert_stride as u32,
-    })
+    let problem = context.problem;
+    let bind = |name: &str| context.expert_tensor(name, experts);
+    weights::operand(problem.format_of(name), name, &problem.tensors, bind)
 }
 
 /// A tensor `[rows, inner]`, or phi.
 fn operand(context: &Context<'_>, name: &str) -> Result<Operand, PlanError> {
-    let desc = &context.problem.tensors[name];
-    let (bound, first) = context.tensor(name)?;
-    let (shape, strides) = (desc.shape(), &desc.layout.strides);
-    let mut row_stride = strides[strides.len() - 2];
+    let problem = context.problem;
+    let bind = |name: &str| context.tensor(name);
+    let mut operand = weights::operand(problem.format_of(name), name, &problem.tensors, bind)?;
     if name == "phi" {
         // A matrix for one set of weights: its slots follow each other.
+        let (shape, strides) =
+            (problem.tensors[name].shape(), &problem.tensors[name].layout.strides);
         if shape[0] > 1 && shape[1] > 1 && strides[0] != strides[1] * shape[1] {
             return Err(PlanError::Unsupported {
                 what: format!("phi with strides {strides:?}"),
                 reason: "the slots of neighbouring experts must follow each other".to_owned(),
             });
         }
-        row_stride = if shape[1] > 1 { strides[1] } else { strides[0] };
+        operand.row_stride = if shape[1] > 1 { strides[1] } else { strides[0] } as u32;
+        operand.expert_stride = 0;
     }
-    let access = Access::of(desc);
-    let row_stride = row_stride as u32;
-    Ok(Operand { bound, first, dtype: desc.dtype, access, row_stride, expert_stride: 0 })
+    Ok(operand)
 }
 
 /// A scratch matrix of f32.
 fn rows_of(bound: Bound, dim: u32) -> Operand {
     let access = if dim.is_multiple_of(4) { Access::Vec4 } else { Access::Scalar };
-    let row_stride = padded(dim);
-    Operand { bound, first: 0, dtype: Dtype::F32, access, row_stride, expert_stride: 0 }
+    Operand {
+        bound,
+        first: 0,
+        format: WeightFormat::F32,
+        access,
+        row_stride: padded(dim),
+        expert_stride: 0,
+        scales: None,
+    }
 }

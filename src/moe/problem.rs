@@ -8,7 +8,8 @@ use super::routing::{NullExperts, Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use super::tensors::{Kind, Wanted, check_tensor, output_desc, wanted};
 use crate::error::SpecError;
-use crate::tensor::{Dtype, TensorDesc};
+use crate::matmul::weights::{check_blocks, scales_name};
+use crate::tensor::{Dtype, TensorDesc, WeightFormat};
 
 /// Most experts that the kernels take.
 pub const MAX_EXPERTS: u32 = 1024;
@@ -102,6 +103,11 @@ impl MoeProblem {
             check_tensor(&name, desc, &shape, kind)?;
             checked.insert(name, desc.clone());
         }
+        for (name, desc) in checked.iter().filter(|(name, _)| is_expert_weights(name)) {
+            let matrices = if name.starts_with("shared_") { 1 } else { extents.experts };
+            let scales = checked.get(&scales_name(name));
+            check_blocks(spec.weight_format(), name, desc, scales, matrices)?;
+        }
         for output in &spec.outputs {
             if checked.contains_key(output.name()) {
                 let expected = format!("{} to be no input of the same call", output.name());
@@ -142,6 +148,14 @@ impl MoeProblem {
         }
     }
 
+    /// How a matrix of weights is stored.
+    pub(super) fn format_of(&self, name: &str) -> WeightFormat {
+        match is_expert_weights(name) {
+            true => self.spec.weight_format(),
+            false => WeightFormat::plain(self.tensors[name].dtype),
+        }
+    }
+
     /// Element type of out.
     pub fn out_dtype(&self) -> Dtype {
         self.spec.out_dtype.unwrap_or(self.spec.dtype)
@@ -157,6 +171,11 @@ impl MoeProblem {
         let matmuls = if self.spec.activation.is_gated() { 3.0 } else { 2.0 };
         2.0 * matmuls * rows * f64::from(e.model_dim) * f64::from(e.expert_dim)
     }
+}
+
+/// Whether these are weights that the spec's format is that of.
+pub(super) fn is_expert_weights(name: &str) -> bool {
+    matches!(name.strip_prefix("shared_").unwrap_or(name), "w_gate" | "w_up" | "w_down")
 }
 
 /// A command line that reproduces the question.

@@ -4,7 +4,7 @@ use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
 use super::routing::{Capacity, NullExperts, Router};
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, WeightFormat};
 
 /// What a mixture-of-experts layer computes. What is `None` is taken from the tensors, or is the default said there.
 ///
@@ -27,9 +27,14 @@ pub struct MoeSpec {
     pub router: Router,
     /// What stands between an expert's two matmuls.
     pub activation: Activation,
-    /// Element type of the experts' weights, shared ones included. `None` is `dtype`.
+    /// How the experts' weights are stored, shared ones included. `None` is as numbers of `dtype`.
+    ///
+    /// Weights in blocks are tensors of bytes, a row of `inner` numbers `inner / 32` blocks: `w_up` of q4_0 is u8
+    /// `[experts, expert_dim, model_dim / 32 · 18]`. Of mxfp4, `w_up` may also be u8
+    /// `[experts, expert_dim, model_dim / 32, 16]` beside `w_up_scales` `[experts, expert_dim, model_dim / 32]`, as
+    /// gpt-oss checkpoints hold it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<Dtype>,
+    pub weights: Option<WeightFormat>,
     /// Where a token's weight for an expert is applied.
     pub weight_on: WeightOn,
     /// Most rows an expert takes; `None` takes all.
@@ -131,6 +136,13 @@ pub enum WeightOn {
     Output,
     /// To what it takes (Llama 4).
     Input,
+}
+
+impl MoeSpec {
+    /// How the experts' weights are stored.
+    pub fn weight_format(&self) -> WeightFormat {
+        self.weights.unwrap_or(WeightFormat::plain(self.dtype))
+    }
 }
 
 /// What a mixture of experts can give.

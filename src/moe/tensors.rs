@@ -4,6 +4,7 @@ use super::problem::{MoeExtents, TensorDescs};
 use super::routing::{Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use crate::error::SpecError;
+use crate::matmul::weights::{scales_name, stored};
 use crate::tensor::{Dtype, TensorDesc};
 
 /// Which element types a tensor may have.
@@ -38,7 +39,7 @@ pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs
     let [tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots] =
         [tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots].map(u64::from);
     let [choices, local] = [extents.choices(), extents.local_experts()].map(u64::from);
-    let weights = Kind::Exactly(spec.weights.unwrap_or(spec.dtype));
+    let format = spec.weight_format();
     let side = Kind::Side(spec.dtype);
     let mut all = Vec::new();
     let mut want = |name: &str, shape: &[u64], kind: Kind| {
@@ -74,26 +75,31 @@ pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs
     if !spec.outputs.contains(&MoeOutput::Out) {
         return all;
     }
-    want("w_up", &[local, expert_dim, model_dim], weights);
-    want("w_down", &[local, model_dim, expert_dim], weights);
     let gated = spec.activation.is_gated();
+    let mut matrices = vec![("w_up", vec![local, expert_dim, model_dim])];
+    matrices.push(("w_down", vec![local, model_dim, expert_dim]));
     if gated {
-        want("w_gate", &[local, expert_dim, model_dim], weights);
+        matrices.push(("w_gate", vec![local, expert_dim, model_dim]));
+    }
+    if shared_dim > 0 {
+        matrices.push(("shared_w_up", vec![shared_dim, model_dim]));
+        matrices.push(("shared_w_down", vec![model_dim, shared_dim]));
+        if gated {
+            matrices.push(("shared_w_gate", vec![shared_dim, model_dim]));
+        }
+    }
+    for (name, shape) in matrices {
+        for (name, shape) in stored(format, name, &shape, has(&scales_name(name))) {
+            want(&name, &shape, Kind::Exactly(format.dtype()));
+        }
     }
     for (name, extent) in [("b_gate", expert_dim), ("b_up", expert_dim), ("b_down", model_dim)] {
         if has(name) && (gated || name != "b_gate") {
             want(name, &[local, extent], side);
         }
     }
-    if shared_dim > 0 {
-        want("shared_w_up", &[shared_dim, model_dim], weights);
-        want("shared_w_down", &[model_dim, shared_dim], weights);
-        if gated {
-            want("shared_w_gate", &[shared_dim, model_dim], weights);
-        }
-        if has("shared_gate_w") {
-            want("shared_gate_w", &[1, model_dim], side);
-        }
+    if shared_dim > 0 && has("shared_gate_w") {
+        want("shared_gate_w", &[1, model_dim], side);
     }
     all
 }

@@ -22,6 +22,8 @@ pub enum Dtype {
     I32,
     /// One byte an element, 0 is false.
     Bool,
+    /// A byte: of blocks of weights ([`WeightFormat`](super::WeightFormat)).
+    U8,
 }
 
 impl Dtype {
@@ -30,7 +32,7 @@ impl Dtype {
         match self {
             Self::F32 | Self::I32 => 4,
             Self::F16 | Self::Bf16 => 2,
-            Self::Bool => 1,
+            Self::Bool | Self::U8 => 1,
         }
     }
 
@@ -45,7 +47,7 @@ impl Dtype {
             Self::F32 => 1.0 / 16_777_216.0,
             Self::F16 => 1.0 / 2_048.0,
             Self::Bf16 => 1.0 / 256.0,
-            Self::I32 | Self::Bool => 0.0,
+            Self::I32 | Self::Bool | Self::U8 => 0.0,
         }
     }
 }
@@ -58,6 +60,7 @@ impl fmt::Display for Dtype {
             Self::Bf16 => "bf16",
             Self::I32 => "i32",
             Self::Bool => "bool",
+            Self::U8 => "u8",
         })
     }
 }

@@ -40,7 +40,7 @@ pub enum TensorFileError {
         message: String,
     },
     /// An element type that tilewise does not know.
-    #[error("{path}: tensor {tensor} has dtype {dtype}; known are f32, f16, bf16, i32, bool")]
+    #[error("{path}: tensor {tensor} has dtype {dtype}; known are f32, f16, bf16, i32, bool, u8")]
     Dtype {
         /// The file.
         path: String,
@@ -52,7 +52,7 @@ pub enum TensorFileError {
 }
 
 impl HostTensor {
-    /// Rounds numbers to `dtype`; bool stores `value != 0`, i32 the nearest integer.
+    /// Rounds numbers to `dtype`; bool stores `value != 0`, i32 and u8 the nearest integer.
     pub fn from_f64(dtype: Dtype, shape: &[u64], values: &[f64]) -> Self {
         debug_assert_eq!(shape.iter().product::<u64>() as usize, values.len());
         let mut bytes = Vec::with_capacity(values.len() * dtype.bytes() as usize);
@@ -63,6 +63,7 @@ impl HostTensor {
                 Dtype::Bf16 => bytes.extend(bf16::from_f64(value).to_le_bytes()),
                 Dtype::I32 => bytes.extend((value.round() as i32).to_le_bytes()),
                 Dtype::Bool => bytes.push(u8::from(value != 0.0)),
+                Dtype::U8 => bytes.push(value.round() as u8),
             }
         }
         Self { dtype, shape: shape.to_vec(), bytes }
@@ -79,6 +80,7 @@ impl HostTensor {
                 Dtype::F16 => f16::from_le_bytes([b[0], b[1]]).to_f64(),
                 Dtype::Bf16 => bf16::from_le_bytes([b[0], b[1]]).to_f64(),
                 Dtype::Bool => f64::from(u8::from(b[0] != 0)),
+                Dtype::U8 => f64::from(b[0]),
             })
             .collect()
     }
@@ -120,6 +122,7 @@ pub fn parse_safetensors(
             FileDtype::BF16 => Dtype::Bf16,
             FileDtype::I32 => Dtype::I32,
             FileDtype::BOOL => Dtype::Bool,
+            FileDtype::U8 => Dtype::U8,
             other => {
                 return Err(TensorFileError::Dtype {
                     path: name(),
@@ -156,6 +159,7 @@ pub fn write_safetensors(
             Dtype::Bf16 => FileDtype::BF16,
             Dtype::I32 => FileDtype::I32,
             Dtype::Bool => FileDtype::BOOL,
+            Dtype::U8 => FileDtype::U8,
         };
         let shape = host.shape.iter().map(|&extent| extent as usize).collect();
         let view = FileView::new(dtype, shape, &host.bytes).map_err(format)?;
@@ -175,7 +179,7 @@ mod tests {
         let path = folder.path().join("tensors.safetensors");
         let values = [0.5, -2.0, 1.0, 0.0];
         let mut tensors = BTreeMap::new();
-        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I32, Dtype::Bool] {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I32, Dtype::Bool, Dtype::U8] {
             tensors.insert(dtype.to_string(), HostTensor::from_f64(dtype, &[2, 2], &values));
         }
         write_safetensors(&path, &tensors).unwrap();

@@ -1,5 +1,6 @@
-//! Tensors: element types, layouts, views of device buffers, tensors in host memory.
+//! Tensors: element types, layouts, views of device buffers, tensors in host memory, weights in blocks.
 
+mod blocks;
 pub(crate) mod check;
 mod dtype;
 mod host;
@@ -7,6 +8,7 @@ mod layout;
 mod random;
 mod view;
 
+pub use blocks::{BLOCK, BlockFormat, WeightFormat, dequantise_mxfp4_pair};
 pub use dtype::Dtype;
 pub use host::{
     HostTensor, TensorFileError, parse_safetensors, read_safetensors, write_safetensors,

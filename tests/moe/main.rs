@@ -8,6 +8,7 @@ mod laws;
 mod measure;
 mod null_experts;
 mod parallel;
+mod quantised;
 mod routers;
 mod scale;
 mod support;

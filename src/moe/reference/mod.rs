@@ -14,6 +14,7 @@ use super::problem::MoeProblem;
 use super::routing::Router;
 use super::spec::MoeOutput;
 use crate::error::SpecError;
+use crate::matmul::weights;
 use crate::tensor::{Dtype, HostTensor};
 
 /// What a mixture of experts gives, on the CPU.
@@ -83,7 +84,10 @@ impl Numbers {
                 let got = format!("{} {:?}", input.dtype, input.shape);
                 return Err(SpecError::value(name, expected, got));
             }
-            numbers.insert(name.clone(), input.to_f64());
+            let scales = weights::scales_name(name);
+            let scales = inputs.get(&scales).filter(|_| problem.has(&scales));
+            let values = weights::numbers(problem.format_of(name), input, scales)?;
+            numbers.insert(name.clone(), values);
         }
         Ok(Self(numbers))
     }

@@ -1,0 +1,68 @@
+// The matmul for few rows: LANES lanes side by side walk the inner dims of the same columns, so that every row of weights is read
+// once and in order, and add up at the end. A group of lanes owns COLUMNS columns of the ROWS rows of its tile.
+
+const PARTS: u32 = select(1u, 2u, GATED);
+const LANE_COLUMNS: u32 = COLUMNS / PARTS;
+const GROUPS: u32 = WORKGROUP_SIZE / LANES;
+
+fn dot_add(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn matmul_reduce(
+    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace,
+) {
+    let lane = lane_of(place);
+    let x = lane % LANES;
+    let tile = tile_at(workgroup.y + workgroup.z * workgroups.y);
+    let column_first = (params.column_tile_first + workgroup.x) * (GROUPS * LANE_COLUMNS) + lane / LANES;
+    let row_last = max(tile.row_end, 1u) - 1u;
+    var a_offset: array<u32, ROWS>;
+    for (var r = 0u; r < ROWS; r++) { a_offset[r] = params.a_first + a_row(min(tile.row_first + r, row_last)) * params.a_stride; }
+    var w_offset: array<array<u32, LANE_COLUMNS>, PARTS>;
+    for (var c = 0u; c < LANE_COLUMNS; c++) {
+        let column = min(column_first + c * GROUPS, params.columns - 1u);
+        for (var part = 0u; part < PARTS; part++) { w_offset[part][c] = w_row(part, tile.expert, column); }
+    }
+    // A tile beyond the last has no rows and no units.
+    let units = select(0u, (params.inner + 4u * UNIT_VECS - 1u) / (4u * UNIT_VECS), tile.row_first < tile.row_end);
+    var acc: array<f32, ROWS * COLUMNS>;
+    for (var first = 0u; first < units; first += LANES) {
+        let unit = first + x;
+        if (unit < units) {
+            var w: array<array<array<vec4<f32>, UNIT_VECS>, LANE_COLUMNS>, PARTS>;
+            for (var part = 0u; part < PARTS; part++) {
+                for (var c = 0u; c < LANE_COLUMNS; c++) { w[part][c] = w_unit(part, w_offset[part][c], unit); }
+            }
+            for (var v = 0u; v < UNIT_VECS; v++) {
+                for (var r = 0u; r < ROWS; r++) {
+                    let a = a_load4(a_offset[r], (unit * UNIT_VECS + v) * 4u);
+                    for (var part = 0u; part < PARTS; part++) {
+                        for (var c = 0u; c < LANE_COLUMNS; c++) {
+                            let i = r * COLUMNS + part * LANE_COLUMNS + c;
+                            acc[i] = dot_add(acc[i], a, w[part][c][v]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    lanes_sum(lane, &acc);
+    if (x == 0u) {
+        for (var r = 0u; r < ROWS; r++) {
+            let row = tile.row_first + r;
+            if (row < tile.row_end) {
+                let scale = a_scale(row);
+                for (var c = 0u; c < LANE_COLUMNS; c++) {
+                    let column = column_first + c * GROUPS;
+                    if (column < params.columns) {
+                        let first = acc[r * COLUMNS + c] * scale;
+                        let second = acc[r * COLUMNS + c + COLUMNS - LANE_COLUMNS] * scale;
+                        result[params.result_first + row * params.result_stride + column] = finish(tile.expert, column, first, second);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+// Sums over LANES lanes, by workgroup memory; only the first of the lanes gets them.
+
+struct LanePlace { @builtin(local_invocation_index) lane: u32 }
+fn lane_of(place: LanePlace) -> u32 { return place.lane; }
+
+var<workgroup> wg_sum: array<f32, WORKGROUP_SIZE * ROWS * COLUMNS>;
+
+fn lanes_sum(lane: u32, values: ptr<function, array<f32, ROWS * COLUMNS>>) {
+    for (var i = 0u; i < ROWS * COLUMNS; i++) { wg_sum[i * WORKGROUP_SIZE + lane] = (*values)[i]; }
+    for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier(); // the last sums are written
+        if (lane % LANES < half) {
+            for (var i = 0u; i < ROWS * COLUMNS; i++) {
+                (*values)[i] += wg_sum[i * WORKGROUP_SIZE + lane + half];
+                wg_sum[i * WORKGROUP_SIZE + lane] = (*values)[i];
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What a matmul multiplies: matrices as they lie in memory, and the text that reads them.
+
+use crate::fused::source::{Access, KernelSource, element_at};
+use crate::gpu::recording::Bound;
+use crate::tensor::{BlockFormat, Dtype, WeightFormat};
+
+/// A matrix, or one an expert, with unit stride along the inner dims. Strides and offsets are in elements, in bytes
+/// where it is in blocks.
+pub(crate) struct Operand {
+    pub bound: Bound,
+    /// Where element 0 lies.
+    pub first: u32,
+    pub format: WeightFormat,
+    pub access: Access,
+    pub row_stride: u32,
+    /// From one expert's matrix to the next.
+    pub expert_stride: u32,
+    /// The scales of mxfp4 where they are a tensor of their own, and where the first lies.
+    pub scales: Option<(Bound, u32)>,
+}
+
+/// How a kernel reads weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// `NAME_load4(offset, d)`: elements d to d + 3 of a row, zero from `params.inner` on.
+    Vectors,
+    /// `NAME_unit(offset, unit)`: so many vectors of a row at once, from element `4 · vectors · unit` on.
+    Units { vectors: u32 },
+}
+
+impl Operand {
+    /// Vectors that are best read at once: a block, 16 bytes, or as much as alignment allows.
+    pub fn unit_vectors(&self, inner: u32) -> u32 {
+        let whole = |n: u32| n.is_multiple_of(8);
+        let even = whole(inner)
+            && whole(self.first)
+            && whole(self.row_stride)
+            && whole(self.expert_stride);
+        match self.format {
+            WeightFormat::Q8_0 | WeightFormat::Q4_0 | WeightFormat::Mxfp4 => 8,
+            WeightFormat::F16 | WeightFormat::Bf16 if even => 2,
+            _ => 1,
+        }
+    }
+
+    fn element(&self, reads: Reads) -> &'static str {
+        match (self.format.blocks(), reads) {
+            (Some(_), Reads::Units { .. }) if self.scales.is_some() => "vec4<u32>",
+            (Some(_), _) => "u32",
+            (None, Reads::Units { vectors: 2 }) => "vec4<u32>",
+            (None, _) => KernelSource::row_element(self.format.dtype(), self.access),
+        }
+    }
+
+    /// Binds it as `name`, with its readers.
+    pub fn bind(&self, source: &mut KernelSource, name: &str, reads: Reads) {
+        source.bind(name, self.element(reads), false, self.bound.clone());
+        source.params.u32(format!("{name}_first"), self.first);
+        source.params.u32(format!("{name}_stride"), self.row_stride);
+        let text = match (self.format.blocks(), reads) {
+            (Some(format), reads) => {
+                let text = include_str!("../../shaders/matmul/blocks.wgsl");
+                source.fragment("matmul/blocks.wgsl", text);
+                if let Some((bound, first)) = &self.scales {
+                    source.bind(&format!("{name}_scales"), "u32", false, bound.clone());
+                    source.params.u32(format!("{name}_scales_first"), *first);
+                    pair_reader(name, reads)
+                } else {
+                    block_reader(name, format, reads)
+                }
+            }
+            (None, Reads::Vectors) => plain_reader(name, self.format.dtype(), self.access),
+            (None, Reads::Units { vectors: 2 }) => {
+                let half = |word: &str| halves(self.format.dtype(), &format!("word.{word}"));
+                format!(
+                    "fn {name}_unit(offset: u32, unit: u32) -> array<vec4<f32>, UNIT_VECS> {{\n    let word = {name}[offset / 8u + unit];\n    return array<vec4<f32>, UNIT_VECS>({}, {});\n}}\n",
+                    half("xy"),
+                    half("zw")
+                )
+            }
+            (None, Reads::Units { .. }) => {
+                let load4 = plain_reader(name, self.format.dtype(), self.access);
+                format!(
+                    "{load4}fn {name}_unit(offset: u32, unit: u32) -> array<vec4<f32>, UNIT_VECS> {{\n    return array<vec4<f32>, UNIT_VECS>({name}_load4(offset, 4u * unit));\n}}\n"
+                )
+            }
+        };
+        source.accessor(&text);
+    }
+}
+
+/// Four numbers of two words.
+fn halves(dtype: Dtype, words: &str) -> String {
+    match dtype {
+        Dtype::F16 => format!("vec4(unpack2x16float({words}.x), unpack2x16float({words}.y))"),
+        _ => format!(
+            "bitcast<vec4<f32>>(vec4({words}.x << 16u, {words}.x & 0xffff0000u, {words}.y << 16u, {words}.y & 0xffff0000u))"
+        ),
+    }
+}
+
+fn plain_reader(name: &str, dtype: Dtype, access: Access) -> String {
+    if access == Access::Vec4 {
+        let value = if dtype == Dtype::F32 { "word".to_owned() } else { halves(dtype, "word") };
+        return format!(
+            "fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let word = {name}[(offset + min(d, params.inner - 4u)) / 4u];\n    return select(vec4(0.0), {value}, d < params.inner);\n}}\n"
+        );
+    }
+    let at = element_at(name, dtype, "i");
+    format!(
+        "fn {name}_at(offset: u32, d: u32) -> f32 {{\n    let i = offset + min(d, params.inner - 1u);\n    return select(0.0, {at}, d < params.inner);\n}}\n\
+         fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    return vec4({name}_at(offset, d), {name}_at(offset, d + 1u), {name}_at(offset, d + 2u), {name}_at(offset, d + 3u));\n}}\n"
+    )
+}
+
+/// Blocks as they lie, at any byte that their header may start at: words are read whole and shifted.
+fn block_reader(name: &str, format: BlockFormat, reads: Reads) -> String {
+    let bytes = format.bytes() as u32;
+    // The header's bits and its value; a vector of the unit and of load4, from its four bytes.
+    let (head, scale) = match format {
+        BlockFormat::Q8_0 | BlockFormat::Q4_0 => (16, "unpack2x16float(head).x"),
+        BlockFormat::Mxfp4 => (8, "e8m0(head & 0xffu)"),
+    };
+    if reads == Reads::Vectors {
+        let (place, value) = match format {
+            BlockFormat::Q8_0 => ("d % 32u", "scale * q8_numbers(word)"),
+            BlockFormat::Q4_0 => ("d % 16u", "scale * q4_numbers(word >> (d / 16u % 2u * 4u))"),
+            BlockFormat::Mxfp4 => ("d % 16u", "scale * e2m1_numbers(word >> (d / 16u % 2u * 4u))"),
+        };
+        return format!(
+            "fn {name}_word(at: u32) -> u32 {{\n    let shift = 8u * (at & 3u);\n    let high = {name}[(at >> 2u) + min(shift, 1u)];\n    return ({name}[at >> 2u] >> shift) | ((high << 1u) << (31u - shift));\n}}\n\
+             fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let block = offset + min(d, params.inner - 4u) / 32u * {bytes}u;\n    let head = {name}[block >> 2u] >> (8u * (block & 3u));\n    let scale = {scale};\n    let word = {name}_word(block + {}u + {place});\n    return select(vec4(0.0), {value}, d < params.inner);\n}}\n",
+            head / 8
+        );
+    }
+    let words = bytes.div_ceil(4);
+    let store = match format {
+        BlockFormat::Q8_0 => "result[i] = scale * q8_numbers(word);",
+        BlockFormat::Q4_0 => {
+            "result[i] = scale * q4_numbers(word); result[i + 4u] = scale * q4_numbers(word >> 4u);"
+        }
+        BlockFormat::Mxfp4 => {
+            "result[i] = scale * e2m1_numbers(word); result[i + 4u] = scale * e2m1_numbers(word >> 4u);"
+        }
+    };
+    format!(
+        "fn {name}_unit(offset: u32, unit: u32) -> array<vec4<f32>, UNIT_VECS> {{\n    let at = offset + unit * {bytes}u;\n    let shift = 8u * (at & 3u);\n    var words: array<u32, {words}>;\n    for (var i = 0u; i < {words}u; i++) {{ words[i] = {name}[(at >> 2u) + i]; }}\n    let head = words[0] >> shift;\n    let scale = {scale};\n    var result: array<vec4<f32>, UNIT_VECS>;\n    for (var i = 0u; i < {}u; i++) {{\n        let word = ((words[i] >> shift) >> {head}u) | (words[i + 1u] << ({}u - shift));\n        {store}\n    }}\n    return result;\n}}\n",
+        words - 1,
+        32 - head
+    )
+}
+
+/// mxfp4 as checkpoints hold it: neighbours share a byte, a block's scale is the byte of its own number.
+fn pair_reader(name: &str, reads: Reads) -> String {
+    let scale = format!(
+        "fn {name}_scale(offset: u32, block: u32) -> f32 {{\n    let at = params.{name}_scales_first + (offset - params.{name}_first) / 16u + block;\n    return e8m0(({name}_scales[at >> 2u] >> (8u * (at & 3u))) & 0xffu);\n}}\n"
+    );
+    match reads {
+        Reads::Vectors => format!(
+            "{scale}fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let place = min(d, params.inner - 4u);\n    let word = {name}[offset / 4u + place / 8u];\n    let value = {name}_scale(offset, place / 32u) * e2m1_pairs(word >> (place / 4u % 2u * 16u));\n    return select(vec4(0.0), value, d < params.inner);\n}}\n"
+        ),
+        Reads::Units { .. } => format!(
+            "{scale}fn {name}_unit(offset: u32, unit: u32) -> array<vec4<f32>, UNIT_VECS> {{\n    let words = {name}[offset / 16u + unit];\n    let scale = {name}_scale(offset, unit);\n    var result: array<vec4<f32>, UNIT_VECS>;\n    for (var i = 0u; i < 4u; i++) {{\n        result[2u * i] = scale * e2m1_pairs(words[i]);\n        result[2u * i + 1u] = scale * e2m1_pairs(words[i] >> 16u);\n    }}\n    return result;\n}}\n"
+        ),
+    }
+}

@@ -1,0 +1,119 @@
+//! Weights as tensors: the shapes that each format has, what is wrong with others, and their numbers on the CPU.
+
+use std::collections::BTreeMap;
+
+use super::operand::Operand;
+use crate::error::SpecError;
+use crate::fused::source::Access;
+use crate::gpu::recording::Bound;
+use crate::tensor::{
+    BLOCK, BlockFormat, HostTensor, TensorDesc, WeightFormat, dequantise_mxfp4_pair,
+};
+
+/// The tensor that holds the scales of `name`, where those are a tensor of their own.
+pub(crate) fn scales_name(name: &str) -> String {
+    format!("{name}_scales")
+}
+
+/// The tensors of weights `[.., inner]` in a format, by name and shape; `pair` where blocks and scales are two.
+pub(crate) fn stored(
+    format: WeightFormat,
+    name: &str,
+    shape: &[u64],
+    pair: bool,
+) -> Vec<(String, Vec<u64>)> {
+    let (Some(blocks), Some((&inner, outer))) = (format.blocks(), shape.split_last()) else {
+        return vec![(name.to_owned(), shape.to_vec())];
+    };
+    let count = inner / BLOCK as u64;
+    if pair && blocks == BlockFormat::Mxfp4 {
+        return vec![
+            (name.to_owned(), [outer, &[count, 16]].concat()),
+            (scales_name(name), [outer, &[count]].concat()),
+        ];
+    }
+    vec![(name.to_owned(), [outer, &[count * blocks.bytes() as u64]].concat())]
+}
+
+/// Whole blocks fill a row.
+pub(crate) fn check_inner(format: WeightFormat, field: &str, inner: u64) -> Result<(), SpecError> {
+    if format.blocks().is_none() || inner.is_multiple_of(BLOCK as u64) {
+        return Ok(());
+    }
+    let expected = format!("a multiple of {BLOCK} ({format} weights come in blocks of as many)");
+    Err(SpecError::value(field, expected, inner))
+}
+
+/// Blocks lie where kernels can read them: an f16 scale at an even byte; of a pair of tensors the blocks of a row in
+/// order, at multiples of 16 bytes, and the scales spread as the blocks are.
+pub(crate) fn check_blocks(
+    format: WeightFormat,
+    name: &str,
+    desc: &TensorDesc,
+    scales: Option<&TensorDesc>,
+) -> Result<(), SpecError> {
+    let Some(blocks) = format.blocks() else { return Ok(()) };
+    let strides = &desc.layout.strides;
+    let alignment = match (blocks, scales) {
+        (BlockFormat::Q8_0 | BlockFormat::Q4_0, _) => 2,
+        (BlockFormat::Mxfp4, None) => 1,
+        (BlockFormat::Mxfp4, Some(_)) => 16,
+    };
+    let rows = strides.len().saturating_sub(1);
+    let aligned = desc.layout.offset.is_multiple_of(alignment)
+        && strides[..rows].iter().all(|stride| stride.is_multiple_of(alignment));
+    if !aligned {
+        let expected = format!("offset and strides of multiples of {alignment} bytes");
+        let got = format!("offset {}, strides {strides:?}", desc.layout.offset);
+        return Err(SpecError::value(name, expected, got));
+    }
+    let Some(scales) = scales else { return Ok(()) };
+    let sixteenth: Vec<u64> = strides[..rows].iter().map(|stride| stride / 16).collect();
+    if sixteenth != scales.layout.strides || sixteenth.last() != Some(&1) {
+        let expected = format!("strides {sixteenth:?}, the last 1, as {name} has them");
+        let got = format!("{:?}", scales.layout.strides);
+        return Err(SpecError::value(scales_name(name), expected, got));
+    }
+    Ok(())
+}
+
+/// Weights `[columns, inner]` or `[experts, columns, inner]` as a matmul takes them; `bind` finds a tensor's range
+/// and where its element 0 lies.
+pub(crate) fn operand<E>(
+    format: WeightFormat,
+    name: &str,
+    tensors: &BTreeMap<String, TensorDesc>,
+    bind: impl Fn(&str) -> Result<(Bound, u32), E>,
+) -> Result<Operand, E> {
+    let desc = &tensors[name];
+    let (bound, first) = bind(name)?;
+    let scales_name = scales_name(name);
+    let paired = format.blocks().is_some() && tensors.contains_key(&scales_name);
+    let scales = if paired { Some(bind(&scales_name)?) } else { None };
+    let inner_axes = if paired { 2 } else { 1 };
+    let outer = &desc.layout.strides[..desc.layout.strides.len() - inner_axes];
+    let (row_stride, expert_stride) = match *outer {
+        [.., experts, rows] => (rows as u32, experts as u32),
+        [rows] => (rows as u32, 0),
+        [] => (0, 0),
+    };
+    let access = if format.blocks().is_some() { Access::Vec4 } else { Access::of(desc) };
+    Ok(Operand { bound, first, format, access, row_stride, expert_stride, scales })
+}
+
+/// The numbers of weights in host memory, exactly.
+///
+/// # Errors
+/// [`SpecError`] where the bytes are no whole blocks.
+pub(crate) fn numbers(
+    format: WeightFormat,
+    host: &HostTensor,
+    scales: Option<&HostTensor>,
+) -> Result<Vec<f64>, SpecError> {
+    let values = match (format.blocks(), scales) {
+        (None, _) => return Ok(host.to_f64()),
+        (Some(_), Some(scales)) => dequantise_mxfp4_pair(&host.bytes, &scales.bytes)?,
+        (Some(blocks), None) => blocks.dequantise(&host.bytes)?,
+    };
+    Ok(values.into_iter().map(f64::from).collect())
+}
