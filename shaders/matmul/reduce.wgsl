@@ -9,6 +9,25 @@ fn dot_add(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
 
+// Vector v of a unit, of every row and column.
+fn add_vector(
+    v: u32, unit: u32, a_offset: array<u32, ROWS>, raw: ptr<function, array<array<Raw, LANE_COLUMNS>, PARTS>>,
+    acc: ptr<function, array<f32, ROWS * COLUMNS>>,
+) {
+    var offset = a_offset;
+    var a: array<vec4<f32>, ROWS>;
+    for (var r = 0u; r < ROWS; r++) { a[r] = a_load4(offset[r], (unit * UNIT_VECS + v) * 4u); }
+    for (var part = 0u; part < PARTS; part++) {
+        for (var c = 0u; c < LANE_COLUMNS; c++) {
+            let w = w_vector(part, (*raw)[part][c], v);
+            for (var r = 0u; r < ROWS; r++) {
+                let i = r * COLUMNS + part * LANE_COLUMNS + c;
+                (*acc)[i] = dot_add((*acc)[i], a[r], w);
+            }
+        }
+    }
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matmul_reduce(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace,
@@ -31,20 +50,13 @@ fn matmul_reduce(
     for (var first = 0u; first < units; first += LANES) {
         let unit = first + x;
         if (unit < units) {
-            var w: array<array<array<vec4<f32>, UNIT_VECS>, LANE_COLUMNS>, PARTS>;
+            var raw: array<array<Raw, LANE_COLUMNS>, PARTS>;
             for (var part = 0u; part < PARTS; part++) {
-                for (var c = 0u; c < LANE_COLUMNS; c++) { w[part][c] = w_unit(part, w_offset[part][c], unit); }
+                for (var c = 0u; c < LANE_COLUMNS; c++) { raw[part][c] = w_raw(part, w_offset[part][c], unit); }
             }
-            for (var v = 0u; v < UNIT_VECS; v++) {
-                for (var r = 0u; r < ROWS; r++) {
-                    let a = a_load4(a_offset[r], (unit * UNIT_VECS + v) * 4u);
-                    for (var part = 0u; part < PARTS; part++) {
-                        for (var c = 0u; c < LANE_COLUMNS; c++) {
-                            let i = r * COLUMNS + part * LANE_COLUMNS + c;
-                            acc[i] = dot_add(acc[i], a, w[part][c][v]);
-                        }
-                    }
-                }
+            // Two short loops: drivers unroll both.
+            for (var quarter = 0u; quarter < UNIT_VECS; quarter += 4u) {
+                for (var i = 0u; i < min(4u, UNIT_VECS); i++) { add_vector(quarter + i, unit, a_offset, &raw, &acc); }
             }
         }
     }

@@ -30,17 +30,21 @@ fn matmul_stream(
     let inner = select(0u, params.inner, tile.row_first < tile.row_end);
     var acc: array<array<array<f32, ROWS>, LANE_COLUMNS>, PARTS>;
     for (var d = 0u; d < inner; d += 4u * UNIT_VECS) {
-        var w: array<array<array<vec4<f32>, UNIT_VECS>, LANE_COLUMNS>, PARTS>;
+        var raw: array<array<Raw, LANE_COLUMNS>, PARTS>;
         for (var part = 0u; part < PARTS; part++) {
-            for (var c = 0u; c < LANE_COLUMNS; c++) { w[part][c] = w_unit(part, w_offset[part][c], d / (4u * UNIT_VECS)); }
+            for (var c = 0u; c < LANE_COLUMNS; c++) { raw[part][c] = w_raw(part, w_offset[part][c], d / (4u * UNIT_VECS)); }
         }
         for (var v = 0u; v < UNIT_VECS; v++) {
+            var w: array<array<vec4<f32>, LANE_COLUMNS>, PARTS>;
+            for (var part = 0u; part < PARTS; part++) {
+                for (var c = 0u; c < LANE_COLUMNS; c++) { w[part][c] = w_vector(part, raw[part][c], v); }
+            }
             var a: array<vec4<f32>, A_LOADS>;
             for (var i = 0u; i < A_LOADS; i++) { a[i] = a_load4(a_offset[i], d + 4u * v); }
             for (var r = 0u; r < ROWS; r++) {
                 let row = row_of(&a, r);
                 for (var part = 0u; part < PARTS; part++) {
-                    for (var c = 0u; c < LANE_COLUMNS; c++) { acc[part][c][r] = dot_add(acc[part][c][r], row, w[part][c][v]); }
+                    for (var c = 0u; c < LANE_COLUMNS; c++) { acc[part][c][r] = dot_add(acc[part][c][r], row, w[part][c]); }
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! `tilewise explain`: what a spec becomes, without running it.
 
+mod matmul;
 mod moe;
 mod neighborhood;
 mod report;
@@ -48,6 +49,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
         OperatorSpec::NeighborhoodScores(_) => return no_choice("neighborhood_scores"),
         OperatorSpec::NeighborhoodAggregate(_) => return no_choice("neighborhood_aggregate"),
         OperatorSpec::Moe(spec) => return moe::explain(common, args, &spec),
+        OperatorSpec::Matmul(spec) => return matmul::explain(common, args, &spec),
         OperatorSpec::Neighborhood(spec) => return neighborhood::explain(common, args, &spec),
     };
     if args.simulate {

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use super::common::{CliError, Common};
 use super::spec::{OperatorSpec, read_inputs, read_spec};
 use crate::attention::{AttentionProblem, MergeProblem, merge_reference, reference};
+use crate::matmul::{self, MatmulProblem};
 use crate::moe::{MoeProblem, reference_tensors};
 use crate::neighborhood::{
     self, NeighborhoodAggregateProblem, NeighborhoodProblem, NeighborhoodScoresProblem,
@@ -86,6 +87,18 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
             match args.backend {
                 Backend::Cpu => reference_tensors(&problem, &inputs)?,
                 Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+            }
+        }
+        OperatorSpec::Matmul(spec) => {
+            let problem = MatmulProblem::new(&spec, &descs)?;
+            match args.backend {
+                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
+                Backend::Cpu => {
+                    let desc = &problem.tensors["out"];
+                    let out = matmul::reference(&problem, &inputs)?;
+                    let out = HostTensor::from_f64(desc.dtype, desc.shape(), &out);
+                    BTreeMap::from([("out".to_owned(), out)])
+                }
             }
         }
     };

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::common::CliError;
 use crate::attention::{AttentionProblem, AttentionSpec, MergeSpec, TensorDescs};
+use crate::matmul::MatmulSpec;
 use crate::moe::{MoeProblem, MoeSpec};
 use crate::neighborhood::{
     NeighborhoodAggregateSpec, NeighborhoodProblem, NeighborhoodScoresSpec, NeighborhoodSpec,
@@ -23,6 +24,7 @@ pub(super) enum OperatorSpec {
     NeighborhoodScores(NeighborhoodScoresSpec),
     NeighborhoodAggregate(NeighborhoodAggregateSpec),
     Moe(Box<MoeSpec>),
+    Matmul(MatmulSpec),
 }
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.

@@ -1,6 +1,6 @@
 //! A matmul as a dispatch: its constants, its operands' readers, its body.
 
-use super::operand::{Operand, Reads};
+use super::operand::{Operand, Reads, raw_type};
 use super::tiles::MatmulTiles;
 use crate::error::PlanError;
 use crate::fused::source::{KernelSource, Launch};
@@ -105,34 +105,37 @@ impl Matmul {
         self.weights.iter().map(|w| w.unit_vectors(self.inner)).min().unwrap_or(1)
     }
 
-    /// `w_row(part, expert, column)` and `w_load4(part, offset, d)` or `w_unit(part, offset, unit)`.
+    /// `w_row(part, expert, column)`, and `w_load4(part, offset, d)` or `w_raw(part, offset, unit)` and
+    /// `w_vector(part, raw, v)`.
     fn weight_readers(&self, source: &mut KernelSource) {
-        let (reads, load, place, kind) = match self.tiles {
-            MatmulTiles::Workgroup { .. } => (Reads::Vectors, "load4", "d", "vec4<f32>"),
+        let vectors = self.unit_vectors();
+        let (reads, functions) = match self.tiles {
+            MatmulTiles::Workgroup { .. } => {
+                let load4 = ["load4", "offset: u32, d: u32", "offset, d", "vec4<f32>"];
+                (Reads::Vectors, vec![load4])
+            }
             MatmulTiles::Stream { .. } | MatmulTiles::Reduce { .. } => {
-                let vectors = self.unit_vectors();
-                (Reads::Units { vectors }, "unit", "unit", "array<vec4<f32>, UNIT_VECS>")
+                source.accessor(raw_type(self.weights[0].format, vectors));
+                let raw = ["raw", "offset: u32, unit: u32", "offset, unit", "Raw"];
+                let vector = ["vector", "raw: Raw, v: u32", "raw, v", "vec4<f32>"];
+                (Reads::Units { vectors }, vec![raw, vector])
             }
         };
-        let (mut rows, mut loads) = (String::new(), String::new());
+        let mut rows = Vec::new();
         for (part, weights) in self.weights.iter().enumerate() {
             let name = format!("w{part}");
             weights.bind(source, &name, reads);
             source.params.u32(format!("{name}_expert_stride"), weights.expert_stride);
-            let row = format!(
+            rows.push(format!(
                 "params.{name}_first + expert * params.{name}_expert_stride + column * params.{name}_stride"
-            );
-            let test = if part + 1 < self.weights.len() { "if (part == 0u) " } else { "" };
-            let (open, close) = if test.is_empty() { ("", "") } else { ("{ ", " }") };
-            rows.push_str(&format!("    {test}{open}return {row};{close}\n"));
-            loads.push_str(&format!(
-                "    {test}{open}return {name}_{load}(offset, {place});{close}\n"
             ));
         }
-        source.accessor(&format!(
-            "fn w_row(part: u32, expert: u32, column: u32) -> u32 {{\n{rows}}}\n\
-             fn w_{load}(part: u32, offset: u32, {place}: u32) -> {kind} {{\n{loads}}}\n"
-        ));
+        source.accessor(&by_part("w_row", "expert: u32, column: u32", "u32", &rows));
+        for [function, takes, gives, kind] in functions {
+            let call = |part: usize| format!("w{part}_{function}({gives})");
+            let calls: Vec<String> = (0..self.weights.len()).map(call).collect();
+            source.accessor(&by_part(&format!("w_{function}"), takes, kind, &calls));
+        }
     }
 
     fn body(&self, source: &mut KernelSource, limits: &GpuLimits) -> &'static str {
@@ -196,4 +199,16 @@ impl Matmul {
             }
         })
     }
+}
+
+/// A function that gives a value for each part.
+fn by_part(name: &str, takes: &str, kind: &str, values: &[String]) -> String {
+    let mut text = format!("fn {name}(part: u32, {takes}) -> {kind} {{\n");
+    for (part, value) in values.iter().enumerate() {
+        match part + 1 < values.len() {
+            true => text.push_str(&format!("    if (part == {part}u) {{ return {value}; }}\n")),
+            false => text.push_str(&format!("    return {value};\n}}\n")),
+        }
+    }
+    text
 }

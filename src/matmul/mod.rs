@@ -1,10 +1,22 @@
-//! The tile core of every matmul, host side: `result[row, column] = finish(Σ_d a[row, d] · w[column, d])`.
+//! Matmuls: `out[row, column] = Σ_d x[row, d] · w[column, d] + bias[column]`, dense as an operator of its own, and the
+//! tile core that every matmul of the other operators runs on.
+//!
+//! Shapes: `x [rows, inner]`, `w [columns, inner]`, `bias [columns]` (f32 or the spec's dtype), `out [rows, columns]`; any
+//! stride for rows. w may be numbers or blocks of q8_0, q4_0 or mxfp4 ([`WeightFormat`](crate::tensor::WeightFormat)),
+//! dequantised as they are read; sums are f32 and rounded once.
 
 mod kernel;
 mod operand;
+mod plan;
+mod problem;
+mod reference;
+mod spec;
 mod tiles;
 pub(crate) mod weights;
 
 pub(crate) use kernel::{Matmul, Workgroups};
 pub(crate) use operand::Operand;
+pub use problem::{MatmulExtents, MatmulProblem, TensorDescs};
+pub use reference::{plain, reference};
+pub use spec::MatmulSpec;
 pub use tiles::MatmulTiles;

@@ -24,8 +24,19 @@ pub(crate) struct Operand {
 pub(crate) enum Reads {
     /// `NAME_load4(offset, d)`: elements d to d + 3 of a row, zero from `params.inner` on.
     Vectors,
-    /// `NAME_unit(offset, unit)`: so many vectors of a row at once, from element `4 · vectors · unit` on.
+    /// `NAME_raw(offset, unit)`: so many vectors of a row as they are stored, from element `4 · vectors · unit` on;
+    /// `NAME_vector(raw, v)`: the numbers of one of them.
     Units { vectors: u32 },
+}
+
+/// What `NAME_raw` gives: as little as registers can hold until the numbers are needed.
+pub(super) fn raw_type(format: WeightFormat, vectors: u32) -> &'static str {
+    match format.blocks() {
+        Some(BlockFormat::Q8_0) => "struct Raw { scale: f32, words: array<u32, 8> }\n",
+        Some(_) => "struct Raw { scale: f32, words: array<u32, 4> }\n",
+        None if vectors == 2 => "alias Raw = vec4<u32>;\n",
+        None => "alias Raw = vec4<f32>;\n",
+    }
 }
 
 impl Operand {
@@ -71,9 +82,10 @@ impl Operand {
             }
             (None, Reads::Vectors) => plain_reader(name, self.format.dtype(), self.access),
             (None, Reads::Units { vectors: 2 }) => {
-                let half = |word: &str| halves(self.format.dtype(), &format!("word.{word}"));
+                let half = |word: &str| halves(self.format.dtype(), &format!("raw.{word}"));
                 format!(
-                    "fn {name}_unit(offset: u32, unit: u32) -> array<vec4<f32>, UNIT_VECS> {{\n    let word = {name}[offset / 8u + unit];\n    return array<vec4<f32>, UNIT_VECS>({}, {});\n}}\n",
+                    "fn {name}_raw(offset: u32, unit: u32) -> Raw {{ return {name}[offset / 8u + unit]; }}\n\
+                     fn {name}_vector(raw: Raw, v: u32) -> vec4<f32> {{\n    if (v == 0u) {{ return {}; }}\n    return {};\n}}\n",
                     half("xy"),
                     half("zw")
                 )
@@ -81,7 +93,8 @@ impl Operand {
             (None, Reads::Units { .. }) => {
                 let load4 = plain_reader(name, self.format.dtype(), self.access);
                 format!(
-                    "{load4}fn {name}_unit(offset: u32, unit: u32) -> array<vec4<f32>, UNIT_VECS> {{\n    return array<vec4<f32>, UNIT_VECS>({name}_load4(offset, 4u * unit));\n}}\n"
+                    "{load4}fn {name}_raw(offset: u32, unit: u32) -> Raw {{ return {name}_load4(offset, 4u * unit); }}\n\
+                     fn {name}_vector(raw: Raw, v: u32) -> vec4<f32> {{ return raw; }}\n"
                 )
             }
         };
@@ -113,20 +126,25 @@ fn plain_reader(name: &str, dtype: Dtype, access: Access) -> String {
     )
 }
 
+/// Numbers of a word of a block, from `scale` and `word`.
+fn decoded(format: BlockFormat, shifted: &str) -> String {
+    match format {
+        BlockFormat::Q8_0 => "scale * q8_numbers(word)".to_owned(),
+        BlockFormat::Q4_0 => format!("q4_numbers({shifted}, scale)"),
+        BlockFormat::Mxfp4 => format!("scale * e2m1_numbers({shifted})"),
+    }
+}
+
 /// Blocks as they lie, at any byte that their header may start at: words are read whole and shifted.
 fn block_reader(name: &str, format: BlockFormat, reads: Reads) -> String {
     let bytes = format.bytes() as u32;
-    // The header's bits and its value; a vector of the unit and of load4, from its four bytes.
     let (head, scale) = match format {
         BlockFormat::Q8_0 | BlockFormat::Q4_0 => (16, "unpack2x16float(head).x"),
         BlockFormat::Mxfp4 => (8, "e8m0(head & 0xffu)"),
     };
     if reads == Reads::Vectors {
-        let (place, value) = match format {
-            BlockFormat::Q8_0 => ("d % 32u", "scale * q8_numbers(word)"),
-            BlockFormat::Q4_0 => ("d % 16u", "scale * q4_numbers(word >> (d / 16u % 2u * 4u))"),
-            BlockFormat::Mxfp4 => ("d % 16u", "scale * e2m1_numbers(word >> (d / 16u % 2u * 4u))"),
-        };
+        let place = if format == BlockFormat::Q8_0 { "d % 32u" } else { "d % 16u" };
+        let value = decoded(format, "word >> (d / 16u % 2u * 4u)");
         return format!(
             "fn {name}_word(at: u32) -> u32 {{\n    let shift = 8u * (at & 3u);\n    let high = {name}[(at >> 2u) + min(shift, 1u)];\n    return ({name}[at >> 2u] >> shift) | ((high << 1u) << (31u - shift));\n}}\n\
              fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let block = offset + min(d, params.inner - 4u) / 32u * {bytes}u;\n    let head = {name}[block >> 2u] >> (8u * (block & 3u));\n    let scale = {scale};\n    let word = {name}_word(block + {}u + {place});\n    return select(vec4(0.0), {value}, d < params.inner);\n}}\n",
@@ -134,17 +152,14 @@ fn block_reader(name: &str, format: BlockFormat, reads: Reads) -> String {
         );
     }
     let words = bytes.div_ceil(4);
-    let store = match format {
-        BlockFormat::Q8_0 => "result[i] = scale * q8_numbers(word);",
-        BlockFormat::Q4_0 => {
-            "result[i] = scale * q4_numbers(word); result[i + 4u] = scale * q4_numbers(word >> 4u);"
-        }
-        BlockFormat::Mxfp4 => {
-            "result[i] = scale * e2m1_numbers(word); result[i + 4u] = scale * e2m1_numbers(word >> 4u);"
-        }
+    let (index, shifted) = match format {
+        BlockFormat::Q8_0 => ("v", "word"),
+        _ => ("v % 4u", "word >> (v / 4u * 4u)"),
     };
+    let value = decoded(format, shifted);
     format!(
-        "fn {name}_unit(offset: u32, unit: u32) -> array<vec4<f32>, UNIT_VECS> {{\n    let at = offset + unit * {bytes}u;\n    let shift = 8u * (at & 3u);\n    var words: array<u32, {words}>;\n    for (var i = 0u; i < {words}u; i++) {{ words[i] = {name}[(at >> 2u) + i]; }}\n    let head = words[0] >> shift;\n    let scale = {scale};\n    var result: array<vec4<f32>, UNIT_VECS>;\n    for (var i = 0u; i < {}u; i++) {{\n        let word = ((words[i] >> shift) >> {head}u) | (words[i + 1u] << ({}u - shift));\n        {store}\n    }}\n    return result;\n}}\n",
+        "fn {name}_raw(offset: u32, unit: u32) -> Raw {{\n    let at = offset + unit * {bytes}u;\n    let shift = 8u * (at & 3u);\n    var words: array<u32, {words}>;\n    for (var i = 0u; i < {words}u; i++) {{ words[i] = {name}[(at >> 2u) + i]; }}\n    let head = words[0] >> shift;\n    var raw: Raw;\n    raw.scale = {scale};\n    for (var i = 0u; i < {}u; i++) {{ raw.words[i] = ((words[i] >> shift) >> {head}u) | (words[i + 1u] << ({}u - shift)); }}\n    return raw;\n}}\n\
+         fn {name}_vector(raw: Raw, v: u32) -> vec4<f32> {{\n    var words = raw.words;\n    let scale = raw.scale;\n    let word = words[{index}];\n    return {value};\n}}\n",
         words - 1,
         32 - head
     )
@@ -160,7 +175,8 @@ fn pair_reader(name: &str, reads: Reads) -> String {
             "{scale}fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let place = min(d, params.inner - 4u);\n    let word = {name}[offset / 4u + place / 8u];\n    let value = {name}_scale(offset, place / 32u) * e2m1_pairs(word >> (place / 4u % 2u * 16u));\n    return select(vec4(0.0), value, d < params.inner);\n}}\n"
         ),
         Reads::Units { .. } => format!(
-            "{scale}fn {name}_unit(offset: u32, unit: u32) -> array<vec4<f32>, UNIT_VECS> {{\n    let words = {name}[offset / 16u + unit];\n    let scale = {name}_scale(offset, unit);\n    var result: array<vec4<f32>, UNIT_VECS>;\n    for (var i = 0u; i < 4u; i++) {{\n        result[2u * i] = scale * e2m1_pairs(words[i]);\n        result[2u * i + 1u] = scale * e2m1_pairs(words[i] >> 16u);\n    }}\n    return result;\n}}\n"
+            "{scale}fn {name}_raw(offset: u32, unit: u32) -> Raw {{\n    let words = {name}[offset / 16u + unit];\n    return Raw({name}_scale(offset, unit), array<u32, 4>(words.x, words.y, words.z, words.w));\n}}\n\
+             fn {name}_vector(raw: Raw, v: u32) -> vec4<f32> {{\n    var words = raw.words;\n    return raw.scale * e2m1_pairs(words[v / 2u] >> (v % 2u * 16u));\n}}\n"
         ),
     }
 }

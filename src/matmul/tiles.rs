@@ -62,7 +62,7 @@ const WORKGROUP_SETS: [[u32; 5]; 7] = [
 const STREAM_SETS: [[u32; 2]; 6] = [[16, 2], [8, 4], [8, 2], [4, 2], [2, 2], [1, 2]];
 
 /// `rows, columns`, best first where there are rows enough.
-const REDUCE_SETS: [[u32; 2]; 4] = [[4, 4], [2, 4], [1, 4], [1, 8]];
+const REDUCE_SETS: [[u32; 2]; 5] = [[4, 4], [2, 8], [2, 4], [1, 8], [1, 4]];
 
 /// Rows up to which reading weights takes longer than multiplying them.
 const FEW_ROWS: u64 = 4;
@@ -121,6 +121,21 @@ impl MatmulTiles {
         match *self {
             Self::Reduce { lanes, .. } => limits.subgroup.is_some_and(|sizes| sizes.least >= lanes),
             _ => false,
+        }
+    }
+
+    /// A tile set in a word: `64x64.4x4.chunk32`.
+    pub fn label(&self) -> String {
+        match *self {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
+                format!("{tile_rows}x{tile_columns}.{rows}x{columns}.chunk{chunk}")
+            }
+            Self::Stream { rows, columns, workgroup_size } => {
+                format!("stream.{rows}x{columns}.of{workgroup_size}")
+            }
+            Self::Reduce { rows, columns, lanes, workgroup_size } => {
+                format!("reduce.{rows}x{columns}.lanes{lanes}.of{workgroup_size}")
+            }
         }
     }
 
@@ -187,6 +202,23 @@ impl MatmulTiles {
             return Some(format!("{bytes} bytes of workgroup memory, the device has {most}"));
         }
         None
+    }
+
+    /// [`MatmulTiles::candidates`], at least one.
+    ///
+    /// # Errors
+    /// [`PlanError::Limit`] where none fits the device.
+    pub(crate) fn some_candidates(rows: u64, limits: &GpuLimits) -> Result<Vec<Self>, PlanError> {
+        let tiles = Self::candidates(rows, limits);
+        if !tiles.is_empty() {
+            return Ok(tiles);
+        }
+        Err(PlanError::Limit {
+            what: "a matmul".to_owned(),
+            limit: "invocations of a workgroup",
+            needed: 128,
+            available: u64::from(limits.workgroup_invocations),
+        })
     }
 
     /// Every tile set worth trying where matrices have about `rows` rows, the best guess first.

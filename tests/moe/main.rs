@@ -5,7 +5,6 @@ mod cli;
 mod errors;
 mod golden;
 mod laws;
-mod measure;
 mod null_experts;
 mod parallel;
 mod quantised;

@@ -1,0 +1,50 @@
+//! `tilewise explain` of a matmul: its dispatches and the tile sets worth trying.
+
+use super::super::common::{CliError, Common};
+use super::super::output::print;
+use super::super::spec::read_inputs;
+use super::{Device, ExplainArgs, Kernel, compile};
+use crate::matmul::{MatmulProblem, MatmulSpec, MatmulTiles};
+use crate::operator::Operator;
+
+pub(super) fn explain(
+    common: &Common,
+    args: &ExplainArgs,
+    spec: &MatmulSpec,
+) -> Result<(), CliError> {
+    let tensors = match &args.input {
+        Some(path) => read_inputs(path)?.1,
+        None => spec.assumed_tensors()?,
+    };
+    let problem = MatmulProblem::new(spec, &tensors)?;
+    let device = Device::of(common, args)?;
+    let candidates = problem.candidates(&device.limits)?;
+    let forced: Option<MatmulTiles> = common.tiles()?;
+    let chosen = forced.unwrap_or(candidates[0]);
+    let mut text = format!("{problem}\ndevice {}\n\ntiles {chosen}\n", device.name);
+    for step in &problem.plan(&device.limits, &chosen)?.steps {
+        text += &format!("{} in {} workgroups\n", step.shader.entry, step.grid);
+    }
+    text += "\nworth trying here:\n";
+    for tiles in &candidates {
+        text += &format!("  {tiles}\n");
+    }
+    let wanted = if args.all_tiles { candidates } else { vec![chosen] };
+    let mut kernels: Vec<Kernel> = Vec::new();
+    for tiles in wanted {
+        for step in problem.plan(&device.limits, &tiles)?.steps {
+            if kernels.iter().all(|known| known.shader != step.shader) {
+                let name = format!("{} {}", step.shader.entry, tiles.label());
+                kernels.push(Kernel { name, shader: step.shader });
+            }
+        }
+    }
+    for Kernel { name, shader } in &kernels {
+        text += &format!("\n// ==== kernel {name}\n{}", shader.text());
+    }
+    print(text.trim_end())?;
+    match (&device.engine, args.compile) {
+        (Some(engine), true) => compile(engine, &kernels),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,245 @@
+//! From a dense matmul, limits and tiles to dispatches. Pure: needs no device.
+
+use std::ops::Range;
+
+use super::kernel::{Matmul, Workgroups};
+use super::problem::{MatmulExtents, MatmulProblem};
+use super::tiles::MatmulTiles;
+use super::weights;
+use crate::error::PlanError;
+use crate::fused::slices::workgroups_a_dispatch;
+use crate::fused::source::{Access, KernelSource, Launch, bound_range};
+use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::{Bound, Plan, Slot, Step, fold_grid};
+use crate::operator::Operator;
+use crate::tensor::{Dtype, TensorDesc, WeightFormat};
+
+/// Lanes of a workgroup that rounds sums.
+const ROUND_LANES: u32 = 64;
+
+impl Operator for MatmulProblem {
+    type Tiles = MatmulTiles;
+
+    fn candidates(&self, limits: &GpuLimits) -> Result<Vec<MatmulTiles>, PlanError> {
+        MatmulTiles::some_candidates(u64::from(self.extents.rows), limits)
+    }
+
+    fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
+        tiles.check(limits)?;
+        let dense = Dense { problem: self, limits, tiles: *tiles };
+        let MatmulExtents { rows, columns, .. } = self.extents;
+        let column_step = dense.column_step()?;
+        let row_step = dense.row_step(column_step)?;
+        let mut steps = Vec::new();
+        for columns in cut(columns, column_step) {
+            for rows in cut(rows, row_step) {
+                steps.extend(dense.part(&rows, &columns)?);
+            }
+        }
+        let scratch = dense.sum_bytes(row_step.min(rows), column_step.min(columns));
+        Ok(Plan { steps, scratch: vec![scratch] })
+    }
+
+    fn tensors(&self) -> Vec<(&str, TensorDesc)> {
+        self.tensors.iter().map(|(name, desc)| (name.as_str(), desc.clone())).collect()
+    }
+
+    fn outputs(&self) -> Vec<&'static str> {
+        vec!["out"]
+    }
+}
+
+fn cut(extent: u32, step: u32) -> impl Iterator<Item = Range<u32>> {
+    (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
+}
+
+/// What the parts of a plan share.
+struct Dense<'a> {
+    problem: &'a MatmulProblem,
+    limits: &'a GpuLimits,
+    tiles: MatmulTiles,
+}
+
+impl Dense<'_> {
+    /// Columns whose weights fit a binding: all, or whole tiles.
+    fn column_step(&self) -> Result<u32, PlanError> {
+        let columns = self.problem.extents.columns;
+        // Whole tiles that end where vectors of out do.
+        let tile = self.tiles.part_columns(1);
+        let tile = if tile.is_multiple_of(4) { tile } else { 4 * tile };
+        let bytes = |step: u32| {
+            let ends = ["w", "w_scales"].map(|name| self.end_bytes(name, step));
+            ends.into_iter().max().unwrap_or(0)
+        };
+        let most = tile.saturating_mul(self.limits.workgroups_per_dimension);
+        self.step("w", columns.min(most), tile, bytes)
+    }
+
+    /// Rows whose tensors fit a binding and whose work stays clear of a watchdog: all, or whole tiles.
+    fn row_step(&self, columns: u32) -> Result<u32, PlanError> {
+        let MatmulExtents { rows, inner, .. } = self.problem.extents;
+        let tile = self.tiles.tile_rows();
+        let bytes = |step: u32| {
+            let ends = ["x", "out"].map(|name| self.end_bytes(name, step));
+            ends.into_iter().max().unwrap_or(0).max(self.sum_bytes(step, columns))
+        };
+        let flops = || 2.0 * f64::from(tile) * f64::from(columns) * f64::from(inner);
+        let tiles = workgroups_a_dispatch(flops, self.limits).min(u64::from(u32::MAX / tile));
+        self.step("x or out", rows.min(tiles as u32 * tile), tile, bytes)
+    }
+
+    /// As much as fits, halved until it does.
+    fn step(
+        &self,
+        what: &str,
+        most: u32,
+        tile: u32,
+        bytes: impl Fn(u32) -> u64,
+    ) -> Result<u32, PlanError> {
+        let mut step = most.max(1);
+        let available = self.limits.storage_binding_bytes;
+        while bytes(step) > available {
+            if step <= tile {
+                return Err(PlanError::Limit {
+                    what: format!("a tile of {what}"),
+                    limit: "bytes of one binding (max_storage_buffer_binding_size)",
+                    needed: bytes(step),
+                    available,
+                });
+            }
+            step = (step / 2).next_multiple_of(tile).min(step - 1);
+        }
+        Ok(step)
+    }
+
+    /// Bytes of `rows` rows of a tensor, and what alignment adds; 0 where there is none.
+    fn end_bytes(&self, name: &str, rows: u32) -> u64 {
+        self.problem.tensors.get(name).map_or(0, |desc| {
+            let range = row_range(desc, &(0..rows));
+            (range.end - range.start) * desc.dtype.bytes()
+                + 2 * u64::from(self.limits.storage_alignment)
+        })
+    }
+
+    /// f32 sums that wait to be rounded.
+    fn sum_bytes(&self, rows: u32, columns: u32) -> u64 {
+        match self.problem.out_dtype() {
+            Dtype::F32 => 0,
+            _ => 4 * u64::from(rows) * u64::from(columns.next_multiple_of(4)),
+        }
+    }
+
+    /// Rows of a tensor, and where element 0 of the first lies.
+    fn bind(&self, name: &str, rows: &Range<u32>) -> (Bound, u32) {
+        let desc = &self.problem.tensors[name];
+        let range = row_range(desc, rows);
+        let alignment = self.limits.storage_alignment;
+        let (bound, origin) = bound_range(name, desc.dtype, range.start, range.end, alignment);
+        (bound, origin.wrapping_add(range.start as u32))
+    }
+
+    /// The sums of some rows and columns, and their rounding.
+    fn part(&self, rows: &Range<u32>, columns: &Range<u32>) -> Result<Vec<Step>, PlanError> {
+        let problem = self.problem;
+        let mut source = KernelSource::default();
+        source.params.u32("rows", rows.len() as u32);
+        let text = include_str!("../../shaders/matmul/rows_dense.wgsl");
+        source.fragment("matmul/rows_dense.wgsl", text);
+        self.finish(&mut source, columns);
+        let bind = |name: &str| {
+            Ok::<_, PlanError>(self.bind(name, if name == "x" { rows } else { columns }))
+        };
+        let x_format = WeightFormat::plain(problem.spec.dtype);
+        let a = weights::operand(x_format, "x", &problem.tensors, bind)?;
+        let format = problem.spec.weight_format();
+        let w = weights::operand(format, "w", &problem.tensors, bind)?;
+        let sums = self.sum_bytes(rows.len() as u32, columns.len() as u32);
+        let out_stride = problem.tensors["out"].layout.strides[0] as u32;
+        let (out, out_first) = self.bind("out", rows);
+        let out_first = out_first.wrapping_add(columns.start);
+        let padded = (columns.len() as u32).next_multiple_of(4);
+        let sums = Bound { slot: Slot::Scratch(0), offset: 0, size: sums };
+        let rounds = problem.out_dtype() != Dtype::F32;
+        let (result, result_first, result_stride) = match rounds {
+            true => (sums.clone(), 0, padded),
+            false => (out.clone(), out_first, out_stride),
+        };
+        let matmul = Matmul {
+            inner: problem.extents.inner,
+            columns: columns.len() as u32,
+            tiles: self.tiles,
+            a,
+            weights: vec![w],
+            result,
+            result_first,
+            result_stride,
+            workgroups: Workgroups::Rows(rows.len() as u32),
+        };
+        let mut steps = vec![matmul.step(source, self.limits)?];
+        if rounds {
+            let extents = [rows.len() as u32, columns.len() as u32];
+            steps.push(self.round(sums, out, [out_first, out_stride], extents)?);
+        }
+        Ok(steps)
+    }
+
+    /// Nothing, or a column's bias.
+    fn finish(&self, source: &mut KernelSource, columns: &Range<u32>) {
+        let Some(bias) = self.problem.tensors.get("bias") else {
+            let text = include_str!("../../shaders/matmul/finish_none.wgsl");
+            source.fragment("matmul/finish_none.wgsl", text);
+            return;
+        };
+        let (bound, first) = self.bind("bias", columns);
+        source.bind("bias", KernelSource::side_element(bias.dtype), false, bound);
+        source.params.u32("bias_first", first);
+        source.side_reader("bias", bias.dtype);
+        source
+            .accessor("fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(column); }\n");
+        let text = include_str!("../../shaders/matmul/finish_bias.wgsl");
+        source.fragment("matmul/finish_bias.wgsl", text);
+    }
+
+    /// Sums as out's type.
+    fn round(
+        &self,
+        sums: Bound,
+        out: Bound,
+        [out_first, out_stride]: [u32; 2],
+        [rows, columns]: [u32; 2],
+    ) -> Result<Step, PlanError> {
+        let desc = &self.problem.tensors["out"];
+        let vectors = columns.div_ceil(4);
+        let mut source = KernelSource::default();
+        source.const_u32("WORKGROUP_SIZE", ROUND_LANES);
+        source.params.u32("rows", rows);
+        source.params.u32("vectors", vectors);
+        source.params.u32("out_first", out_first);
+        source.params.u32("out_stride", out_stride);
+        source.bind("sums", "vec4<f32>", false, sums);
+        let access = Access::of(desc);
+        let element = KernelSource::written_element(desc.dtype, access);
+        source.bind("out", element, true, out);
+        source.row_writer("out", desc.dtype, access, columns);
+        let text = include_str!("../../shaders/matmul/round.wgsl");
+        source.fragment("matmul/round.wgsl", text);
+        let lanes = u64::from(rows) * u64::from(vectors);
+        Ok(source.step(Launch {
+            entry: "matmul_round",
+            workgroup_size: ROUND_LANES,
+            workgroup_bytes: 0,
+            checked: false,
+            grid: fold_grid("rounding", lanes.div_ceil(u64::from(ROUND_LANES)), self.limits)?,
+        }))
+    }
+}
+
+/// First element and end of some rows of a tensor.
+fn row_range(desc: &TensorDesc, rows: &Range<u32>) -> Range<u64> {
+    let stride = desc.layout.strides[0];
+    let mut of_rows = desc.layout.clone();
+    of_rows.shape[0] = u64::from(rows.end - rows.start);
+    of_rows.offset += u64::from(rows.start) * stride;
+    let end = of_rows.end().unwrap_or(u64::MAX).max(of_rows.offset);
+    of_rows.offset..end
+}

@@ -1,0 +1,177 @@
+//! Dense matmuls on the first adapter, against the f64 reference: odd extents, every format, every tile set.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use tilewise::gpu::limits::GpuLimits;
+use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, plain, reference};
+use tilewise::operator::Operator;
+use tilewise::tensor::{BlockFormat, Dtype, HostTensor, Layout, WeightFormat};
+use tilewise::verify::judge::{Budget, judge};
+use tilewise::{Engine, EngineOptions};
+
+type Tensors = BTreeMap<String, HostTensor>;
+
+fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::open(&EngineOptions::default()).expect("tests need an adapter"))
+}
+
+/// Numbers of one seed, from −1 to 1.
+fn noise(count: u64, seed: u64) -> Vec<f64> {
+    let mut state = seed;
+    let mut number = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as f64) / f64::from(1u32 << 30) - 1.0
+    };
+    (0..count).map(|_| number()).collect()
+}
+
+fn weights(format: WeightFormat, columns: u64, inner: u64) -> HostTensor {
+    let values = noise(columns * inner, 2);
+    let Some(blocks) = format.blocks() else {
+        return HostTensor::from_f64(format.dtype(), &[columns, inner], &values);
+    };
+    let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+    let bytes = blocks.quantise(&values).unwrap();
+    let shape = vec![columns, inner / 32 * blocks.bytes() as u64];
+    HostTensor { dtype: Dtype::U8, shape, bytes }
+}
+
+fn inputs(spec: &MatmulSpec, [rows, columns, inner]: [u64; 3]) -> Tensors {
+    let x = HostTensor::from_f64(spec.dtype, &[rows, inner], &noise(rows * inner, 1));
+    let bias = HostTensor::from_f64(Dtype::F32, &[columns], &noise(columns, 3));
+    let w = weights(spec.weight_format(), columns, inner);
+    [("x", x), ("w", w), ("bias", bias)].map(|(name, host)| (name.to_owned(), host)).into()
+}
+
+fn spec(json: &Value) -> MatmulSpec {
+    serde_json::from_value(json.clone()).unwrap()
+}
+
+fn problem(spec: &MatmulSpec, inputs: &Tensors) -> MatmulProblem {
+    let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    MatmulProblem::new(spec, &descs).unwrap()
+}
+
+fn check(engine: &Engine, problem: &MatmulProblem, inputs: &Tensors, tiles: Option<MatmulTiles>) {
+    let got = engine.run(problem, tiles, inputs).unwrap_or_else(|e| panic!("{problem}: {e}"));
+    let (exact, plain) = (reference(problem, inputs).unwrap(), plain(problem, inputs).unwrap());
+    let rows = exact.chunks(problem.extents.columns as usize);
+    let row_scale: Vec<f64> =
+        rows.map(|row| row.iter().fold(0.0_f64, |most, out| most.max(out.abs()))).collect();
+    let budget = Budget { dtype: problem.out_dtype(), plain: &plain, row_scale: &row_scale };
+    if let Err(error) = judge("out", &got["out"].to_f64(), &exact, budget) {
+        panic!("{problem} {tiles:?}: {error}");
+    }
+}
+
+#[test]
+fn every_tile_set_is_right_at_odd_extents() {
+    let spec = MatmulSpec::default();
+    let extents = [(35, 67, 41), (9, 130, 64)];
+    for (rows, columns, inner) in extents {
+        let inputs = inputs(&spec, [rows, columns, inner]);
+        let problem = problem(&spec, &inputs);
+        for tiles in problem.candidates(engine().limits()).unwrap() {
+            check(engine(), &problem, &inputs, Some(tiles));
+        }
+    }
+}
+
+#[test]
+fn types_and_formats_go_together() {
+    for (json, extents) in [
+        (json!({"dtype": "f16"}), [7, 33, 50]),
+        (json!({"dtype": "bf16", "out_dtype": "f32"}), [3, 20, 72]),
+        (json!({"dtype": "f32", "weights": "f16"}), [1, 19, 136]),
+        (json!({"dtype": "f16", "weights": "q8_0"}), [1, 37, 160]),
+        (json!({"dtype": "bf16", "weights": "q4_0"}), [5, 64, 96]),
+        (json!({"weights": "mxfp4"}), [2, 9, 32]),
+        (json!({"weights": "mxfp4"}), [0, 9, 32]),
+    ] {
+        let spec = spec(&json);
+        let inputs = inputs(&spec, extents);
+        check(engine(), &problem(&spec, &inputs), &inputs, None);
+    }
+}
+
+#[test]
+fn the_floor_needs_no_subgroups() {
+    let options = EngineOptions { floor: true, ..EngineOptions::default() };
+    let floor = Engine::open(&options).unwrap();
+    for weights in ["f16", "q4_0"] {
+        let spec = spec(&json!({"weights": weights}));
+        for rows in [2, 70] {
+            let inputs = inputs(&spec, [rows, 21, 96]);
+            check(&floor, &problem(&spec, &inputs), &inputs, None);
+        }
+    }
+}
+
+/// Rows of x and out lie apart, and out's gaps stay as they were.
+#[test]
+fn strided_rows_are_read_and_written_where_they_lie() {
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let spec = MatmulSpec { dtype, ..MatmulSpec::default() };
+        let dense = inputs(&spec, [3, 10, 12]);
+        let mut descs = problem(&spec, &dense).tensors;
+        let out = Layout { shape: vec![3, 10], strides: vec![13, 1], offset: 1 };
+        descs.get_mut("out").unwrap().layout = out.clone();
+        let strided = MatmulProblem::new(&spec, &descs).unwrap();
+        let got = engine().run(&strided, None, &dense).unwrap()["out"].to_f64();
+        let want = engine().run(&problem(&spec, &dense), None, &dense).unwrap()["out"].to_f64();
+        let mut places = vec![f64::NAN; out.end().unwrap() as usize];
+        for (index, value) in want.iter().enumerate() {
+            places[1 + index / 10 * 13 + index % 10] = *value;
+        }
+        let same = |(got, want): (&f64, &f64)| got == want || got.is_nan() && want.is_nan();
+        assert!(got.iter().zip(&places).all(same), "{dtype}: {got:?}, expected {places:?}");
+    }
+}
+
+/// A binding of a few rows cuts the call, and the parts write what the whole does.
+#[test]
+fn tensors_larger_than_a_binding_are_cut() {
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let spec = MatmulSpec { dtype, ..MatmulSpec::default() };
+        let inputs = inputs(&spec, [80, 130, 64]);
+        let problem = problem(&spec, &inputs);
+        let tiles = MatmulTiles::Stream { rows: 4, columns: 2, workgroup_size: 8 };
+        let limits = GpuLimits { storage_binding_bytes: 9000, ..engine().limits().clone() };
+        let plan = problem.plan(&limits, &tiles).unwrap();
+        assert!(plan.steps.len() > 4, "{}", plan.steps.len());
+        let sizes = plan.steps.iter().flat_map(|step| &step.bindings).map(|bound| bound.size);
+        assert!(sizes.max().unwrap() <= 9000);
+        let tight = GpuLimits { storage_binding_bytes: 600, ..limits };
+        let error = problem.plan(&tight, &tiles).unwrap_err().to_string();
+        assert!(error.contains("a tile of") && error.contains("has 600"), "{error}");
+    }
+}
+
+#[test]
+fn every_mistake_names_field_expected_and_got() {
+    let dense = inputs(&MatmulSpec::default(), [3, 10, 12]);
+    let error = |json: Value, inputs: &Tensors| {
+        let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+        MatmulProblem::new(&spec(&json), &descs).unwrap_err().to_string()
+    };
+    assert_eq!(
+        error(json!({"weights": "q4_0"}), &dense),
+        "inner: expected a multiple of 32 (q4_0 weights come in blocks of as many), got 12"
+    );
+    assert_eq!(error(json!({"rows": 4}), &dense), "rows: expected 3 as the tensors have, got 4");
+    assert_eq!(error(json!({"dtype": "f16"}), &dense), "x: expected dtype f16, got f32");
+    assert_eq!(
+        error(json!({"out_dtype": "f16"}), &dense),
+        "out_dtype: expected f32 (the dtype) or f32, got f16"
+    );
+    let mut other = dense.clone();
+    other.insert("w".to_owned(), HostTensor::from_f64(Dtype::F32, &[10, 11], &[0.0; 110]));
+    assert_eq!(error(json!({}), &other), "w: expected shape [10, 12], got [10, 11]");
+    other.remove("w");
+    assert_eq!(error(json!({}), &other), "tensor w is missing (asked for by matmul)");
+    assert!(BlockFormat::Q8_0.bytes() == 34);
+}
