@@ -10,7 +10,7 @@ use crate::error::PlanError;
 use crate::fused::slices::workgroups_a_dispatch;
 use crate::fused::source::{Access, KernelSource, Launch, bound_range};
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Bound, Plan, Slot, Step, fold_grid};
+use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, fold_grid};
 use crate::operator::Operator;
 use crate::tensor::{Dtype, TensorDesc, WeightFormat};
 
@@ -36,8 +36,8 @@ impl Operator for MatmulProblem {
                 steps.extend(dense.part(&rows, &columns)?);
             }
         }
-        let scratch = dense.sum_bytes(row_step.min(rows), column_step.min(columns));
-        Ok(Plan { steps, scratch: vec![scratch] })
+        let bytes = dense.sum_bytes(row_step.min(rows), column_step.min(columns));
+        Ok(Plan { steps, scratch: vec![Scratch { name: "sums", bytes }] })
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {

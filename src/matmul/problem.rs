@@ -59,7 +59,7 @@ impl MatmulProblem {
             check_tensor(&name, desc, &shape, &dtypes)?;
             checked.insert(name, desc.clone());
         }
-        check_blocks(format, "w", &checked["w"], checked.get(&scales_name("w")))?;
+        check_blocks(format, "w", &checked["w"], checked.get(&scales_name("w")), 1)?;
         let dtype = spec.out_dtype.unwrap_or(spec.dtype);
         let assumed = TensorDesc::contiguous(dtype, &[rows, columns]);
         let out = tensors.get("out").unwrap_or(&assumed);

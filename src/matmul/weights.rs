@@ -46,11 +46,16 @@ pub(crate) fn check_inner(format: WeightFormat, field: &str, inner: u64) -> Resu
 
 /// Blocks lie where kernels can read them: an f16 scale at an even byte; of a pair of tensors the blocks of a row in
 /// order, at multiples of 16 bytes, and the scales spread as the blocks are.
+/// `matrices` is how many are counted, with those that lie elsewhere.
+///
+/// # Errors
+/// [`SpecError::Value`] with both.
 pub(crate) fn check_blocks(
     format: WeightFormat,
     name: &str,
     desc: &TensorDesc,
     scales: Option<&TensorDesc>,
+    matrices: u32,
 ) -> Result<(), SpecError> {
     let Some(blocks) = format.blocks() else { return Ok(()) };
     let strides = &desc.layout.strides;
@@ -68,6 +73,12 @@ pub(crate) fn check_blocks(
         return Err(SpecError::value(name, expected, got));
     }
     let Some(scales) = scales else { return Ok(()) };
+    // A block's scale is found by how far the block is from the first.
+    let far = strides[0].saturating_mul(matrices.into()).max(desc.layout.end().unwrap_or(u64::MAX));
+    if far > u64::from(u32::MAX) {
+        let expected = format!("at most {} bytes where scales are a tensor of their own", u32::MAX);
+        return Err(SpecError::value(name, expected, far));
+    }
     let sixteenth: Vec<u64> = strides[..rows].iter().map(|stride| stride / 16).collect();
     if sixteenth != scales.layout.strides || sixteenth.last() != Some(&1) {
         let expected = format!("strides {sixteenth:?}, the last 1, as {name} has them");

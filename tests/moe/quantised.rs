@@ -15,6 +15,26 @@ use crate::support::{
 
 const LAYER: Layer = Layer { tokens: 21, model_dim: 64, experts: 6, expert_dim: 96 };
 
+/// Kernels read blocks of a range of experts, and slices of them, where those lie.
+#[test]
+fn a_range_of_experts_and_slices_of_them_read_their_own_blocks() {
+    for (weights, pair) in [("mxfp4", true), ("mxfp4", false)] {
+        let mut inputs = LAYER.tensors(Dtype::F32, 9);
+        in_blocks(&mut inputs, weights, pair);
+        let question =
+            json!({"top_k": 2, "weights": weights, "experts": 6, "expert_range": [2, 5]});
+        for (name, tensor) in &mut inputs {
+            if name.starts_with("w_") {
+                let expert = tensor.bytes.len() / 6;
+                tensor.bytes = tensor.bytes[2 * expert..5 * expert].to_vec();
+                tensor.shape[0] = 3;
+            }
+        }
+        let problem = problem(&question, &inputs);
+        check_with(engine(), &question, &inputs, &problem, None);
+    }
+}
+
 fn block_format(weights: &str) -> BlockFormat {
     match weights {
         "q8_0" => BlockFormat::Q8_0,

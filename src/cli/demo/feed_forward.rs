@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 use super::groups::balanced_groups;
 use crate::cli::common::CliError;
 use crate::moe::{Activation, MoeOutput, MoeProblem, MoeSpec, Router, Score, TokenChoice};
-use crate::tensor::{Dtype, HostTensor, Layout, TensorDesc, parse_safetensors};
+use crate::tensor::{Dtype, HostTensor, Layout, TensorDesc, WeightFormat, parse_safetensors};
 
 /// See `assets/README.md`.
 const FILE: &[u8] = include_bytes!("../../../assets/minilm_feed_forward.safetensors");
@@ -120,7 +120,7 @@ impl Carved {
         let spec = MoeSpec {
             router: Router::External,
             activation: Activation::Gelu,
-            weights: Some(weights),
+            weights: Some(WeightFormat::plain(weights)),
             outputs: vec![MoeOutput::Out, MoeOutput::Counts],
             ..MoeSpec::default()
         };
