@@ -16,7 +16,7 @@ pub(crate) mod weights;
 
 pub(crate) use kernel::{Matmul, Workgroups};
 pub(crate) use operand::Operand;
-pub use problem::{MatmulExtents, MatmulProblem, TensorDescs};
+pub use problem::{MatmulExtents, MatmulProblem};
 pub use reference::{plain, reference};
 pub use spec::MatmulSpec;
 pub use tiles::MatmulTiles;

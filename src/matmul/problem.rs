@@ -1,15 +1,12 @@
 //! The question, checked: every extent known, every tensor's shape and type right.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::spec::MatmulSpec;
 use super::weights::{check_blocks, check_inner, scales_name, stored};
 use crate::error::SpecError;
-use crate::tensor::{Dtype, TensorDesc, WeightFormat};
-
-/// Tensors by name: inputs and, where the caller has one, `out`.
-pub type TensorDescs = BTreeMap<String, TensorDesc>;
+use crate::tensor::check::{self, Output};
+use crate::tensor::{Dtype, TensorDescs, WeightFormat};
 
 /// A matmul with every extent, stride and type known and checked; made by [`MatmulProblem::new`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +37,7 @@ impl MatmulProblem {
     /// # Errors
     /// [`SpecError`] names what is wrong, what would be right and what was given.
     pub fn new(spec: &MatmulSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
-        check_dtypes(spec)?;
+        check::float_dtypes(spec.dtype, spec.out_dtype)?;
         let format = spec.weight_format();
         let extents = extents_of(spec, tensors)?;
         let [rows, columns, inner] = [extents.rows, extents.columns, extents.inner].map(u64::from);
@@ -55,20 +52,20 @@ impl MatmulProblem {
         }
         let mut checked = TensorDescs::new();
         for (name, shape, dtypes) in wanted {
-            let desc = find(tensors, &name)?;
-            check_tensor(&name, desc, &shape, &dtypes)?;
+            let desc = check::find(tensors, &name, "matmul")?;
+            check::shape(&name, desc, &shape)?;
+            check::element_type(&name, desc, &dtypes)?;
+            check::rows(&name, desc, desc.dtype)?;
             checked.insert(name, desc.clone());
         }
         check_blocks(format, "w", &checked["w"], checked.get(&scales_name("w")), 1)?;
+        checked.extend(tensors.get("out").map(|out| ("out".to_owned(), out.clone())));
         let dtype = spec.out_dtype.unwrap_or(spec.dtype);
-        let assumed = TensorDesc::contiguous(dtype, &[rows, columns]);
-        let out = tensors.get("out").unwrap_or(&assumed);
-        check_tensor("out", out, assumed.shape(), &[dtype])?;
-        if out.layout.overlaps_itself() {
-            let got = format!("strides {:?}", out.layout.strides);
-            return Err(SpecError::value("out", "elements of their own", got));
-        }
-        checked.insert("out".to_owned(), out.clone());
+        let shape = &[rows, columns];
+        check::output(
+            &mut checked,
+            &Output { name: "out", wanted: true, dtype, shape, by_rows: true },
+        )?;
         let mut spec = spec.clone();
         (spec.rows, spec.columns, spec.inner) =
             (Some(extents.rows), Some(extents.columns), Some(extents.inner));
@@ -96,32 +93,12 @@ impl fmt::Display for MatmulProblem {
     }
 }
 
-fn check_dtypes(spec: &MatmulSpec) -> Result<(), SpecError> {
-    if !spec.dtype.is_float() {
-        return Err(SpecError::value("dtype", "f32, f16 or bf16", spec.dtype));
-    }
-    match spec.out_dtype {
-        Some(out) if out != spec.dtype && out != Dtype::F32 => {
-            let expected = format!("{} (the dtype) or f32", spec.dtype);
-            Err(SpecError::value("out_dtype", expected, out))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn find<'a>(tensors: &'a TensorDescs, name: &str) -> Result<&'a TensorDesc, SpecError> {
-    tensors.get(name).ok_or_else(|| SpecError::MissingTensor {
-        name: name.to_owned(),
-        why: "asked for by matmul".to_owned(),
-    })
-}
-
 fn extents_of(spec: &MatmulSpec, tensors: &TensorDescs) -> Result<MatmulExtents, SpecError> {
-    let x = find(tensors, "x")?.shape();
+    let x = check::find(tensors, "x", "matmul")?.shape();
     let &[rows, inner] = x else {
         return Err(SpecError::value("x", "2 axes (rows, inner)", format!("shape {x:?}")));
     };
-    let w = find(tensors, "w")?.shape();
+    let w = check::find(tensors, "w", "matmul")?.shape();
     let pair =
         spec.weight_format() == WeightFormat::Mxfp4 && tensors.contains_key(&scales_name("w"));
     let columns = match *w {
@@ -133,51 +110,10 @@ fn extents_of(spec: &MatmulSpec, tensors: &TensorDescs) -> Result<MatmulExtents,
             return Err(SpecError::value("w", axes, format!("shape {w:?}")));
         }
     };
-    let ranged = |field: &str, asked: Option<u32>, found: u64, least: u64| {
-        let most = u64::from(u32::MAX >> 3);
-        if !(least..=most).contains(&found) {
-            return Err(SpecError::value(field, format!("{least} to {most}"), found));
-        }
-        match asked {
-            Some(asked) if u64::from(asked) != found => {
-                Err(SpecError::value(field, format!("{found} as the tensors have"), asked))
-            }
-            _ => Ok(found as u32),
-        }
-    };
+    let most = u32::MAX >> 3;
     Ok(MatmulExtents {
-        rows: ranged("rows", spec.rows, rows, 0)?,
-        columns: ranged("columns", spec.columns, columns, 1)?,
-        inner: ranged("inner", spec.inner, inner, 1)?,
+        rows: check::extent("rows", spec.rows, rows, 0..=most)?,
+        columns: check::extent("columns", spec.columns, columns, 1..=most)?,
+        inner: check::extent("inner", spec.inner, inner, 1..=most)?,
     })
-}
-
-fn check_tensor(
-    name: &str,
-    desc: &TensorDesc,
-    shape: &[u64],
-    dtypes: &[Dtype],
-) -> Result<(), SpecError> {
-    if desc.shape() != shape {
-        let got = format!("{:?}", desc.shape());
-        return Err(SpecError::value(name, format!("shape {shape:?}"), got));
-    }
-    if !dtypes.contains(&desc.dtype) {
-        let names: Vec<String> = dtypes.iter().map(Dtype::to_string).collect();
-        return Err(SpecError::Dtype {
-            tensor: name.to_owned(),
-            expected: names.join(" or "),
-            got: desc.dtype,
-        });
-    }
-    if let (Some(&stride), Some(&extent)) = (desc.layout.strides.last(), shape.last())
-        && stride != 1
-        && extent > 1
-    {
-        return Err(SpecError::value(format!("{name} stride of the last axis"), 1, stride));
-    }
-    match desc.layout.end() {
-        Some(_) => Ok(()),
-        None => Err(SpecError::value(name, "elements within u64", "strides past it")),
-    }
 }

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::problem::TensorDescs;
 use super::weights;
 use crate::error::SpecError;
-use crate::tensor::{Dtype, TensorDesc, WeightFormat};
+use crate::tensor::{Dtype, TensorDesc, TensorDescs, WeightFormat, check};
 
 /// What a matmul computes: `out = x · wᵀ + bias`. What is `None` is taken from the tensors, or is the default said there.
 ///
@@ -61,13 +60,9 @@ impl MatmulSpec {
     /// # Errors
     /// [`SpecError::Value`] for an extent that is missing.
     pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
-        let extent = |field: &str, value: Option<u32>| {
-            value
-                .map(u64::from)
-                .ok_or_else(|| SpecError::value(field, "a number (no tensor tells it)", "nothing"))
-        };
-        let inner = extent("inner", self.inner)?;
-        let (rows, columns) = (extent("rows", self.rows)?, extent("columns", self.columns)?);
+        let inner = check::stated("inner", self.inner)?;
+        let [rows, columns] =
+            [check::stated("rows", self.rows)?, check::stated("columns", self.columns)?];
         let x = TensorDesc::contiguous(self.dtype, &[rows, inner]);
         let format = self.weight_format();
         let stored = weights::stored(format, "w", &[columns, inner], false);

@@ -1,13 +1,11 @@
 //! Weights as tensors: the shapes that each format has, what is wrong with others, and their numbers on the CPU.
 
-use std::collections::BTreeMap;
-
 use super::operand::Operand;
 use crate::error::SpecError;
 use crate::fused::source::Access;
 use crate::gpu::recording::Bound;
 use crate::tensor::{
-    BLOCK, BlockFormat, HostTensor, TensorDesc, WeightFormat, dequantise_mxfp4_pair,
+    BLOCK, BlockFormat, HostTensor, TensorDesc, TensorDescs, WeightFormat, dequantise_mxfp4_pair,
 };
 
 /// The tensor that holds the scales of `name`, where those are a tensor of their own.
@@ -93,7 +91,7 @@ pub(crate) fn check_blocks(
 pub(crate) fn operand<E>(
     format: WeightFormat,
     name: &str,
-    tensors: &BTreeMap<String, TensorDesc>,
+    tensors: &TensorDescs,
     bind: impl Fn(&str) -> Result<(Bound, u32), E>,
 ) -> Result<Operand, E> {
     let desc = &tensors[name];
