@@ -54,9 +54,16 @@ fn matmul_reduce(
             for (var part = 0u; part < PARTS; part++) {
                 for (var c = 0u; c < LANE_COLUMNS; c++) { raw[part][c] = w_raw(part, w_offset[part][c], unit); }
             }
-            // Two short loops: drivers unroll both.
-            for (var quarter = 0u; quarter < UNIT_VECS; quarter += 4u) {
-                for (var i = 0u; i < min(4u, UNIT_VECS); i++) { add_vector(quarter + i, unit, a_offset, &raw, &acc); }
+            // Unrolled by hand, since not every driver would: what is indexed by a variable leaves the registers.
+            add_vector(0u, unit, a_offset, &raw, &acc);
+            if (UNIT_VECS > 1u) { add_vector(1u, unit, a_offset, &raw, &acc); }
+            if (UNIT_VECS > 2u) {
+                add_vector(2u, unit, a_offset, &raw, &acc);
+                add_vector(3u, unit, a_offset, &raw, &acc);
+                add_vector(4u, unit, a_offset, &raw, &acc);
+                add_vector(5u, unit, a_offset, &raw, &acc);
+                add_vector(6u, unit, a_offset, &raw, &acc);
+                add_vector(7u, unit, a_offset, &raw, &acc);
             }
         }
     }

@@ -143,6 +143,7 @@ impl Dense<'_> {
         let problem = self.problem;
         let mut source = KernelSource::default();
         source.params.u32("rows", rows.len() as u32);
+        source.params.u32("row_first", 0);
         let text = include_str!("../../shaders/matmul/rows_dense.wgsl");
         source.fragment("matmul/rows_dense.wgsl", text);
         self.finish(&mut source, columns);
