@@ -15,6 +15,7 @@ use crate::cache::CachePlace;
 use crate::engine::Engine;
 use crate::gpu::context::Waiting;
 use crate::gpu::device::AdapterDescription;
+use crate::matmul::MatmulProblem;
 use crate::moe::MoeProblem;
 use crate::operator::Operator;
 use crate::problems::{ATTENTION, find};
@@ -135,6 +136,7 @@ enum Problem {
     Attention(Box<crate::attention::AttentionProblem>),
     Neighborhood(Box<crate::neighborhood::NeighborhoodProblem>),
     Moe(Box<MoeProblem>),
+    Matmul(Box<MatmulProblem>),
 }
 
 impl Question {
@@ -158,6 +160,13 @@ impl Question {
                     return Err(CliError::Request(message.to_owned()));
                 }
             },
+            OperatorSpec::Matmul(spec) => {
+                let tensors = match input {
+                    Some(input) => read_inputs(input)?.1,
+                    None => spec.assumed_tensors()?,
+                };
+                Problem::Matmul(Box::new(MatmulProblem::new(&spec, &tensors)?))
+            }
             OperatorSpec::AttentionMerge(_)
             | OperatorSpec::NeighborhoodScores(_)
             | OperatorSpec::NeighborhoodAggregate(_) => {
@@ -178,6 +187,7 @@ impl Question {
             Problem::Attention(problem) => self.race(engine, problem.as_ref(), budget, bar),
             Problem::Neighborhood(problem) => self.race(engine, problem.as_ref(), budget, bar),
             Problem::Moe(problem) => self.race(engine, problem.as_ref(), budget, bar),
+            Problem::Matmul(problem) => self.race(engine, problem.as_ref(), budget, bar),
         }
     }
 

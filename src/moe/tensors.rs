@@ -190,7 +190,11 @@ impl MoeSpec {
         let choices = experts + u64::from(self.null_experts.count());
         let [start, end] = self.expert_range.map_or([0, experts], |range| range.map(u64::from));
         let local = end.saturating_sub(start);
-        let weights = self.weights.unwrap_or(self.dtype);
+        let format = self.weight_format();
+        let weights = |name: &str, shape: [u64; 3]| {
+            let stored = stored(format, name, &shape, false).into_iter().next();
+            stored.map_or(shape.to_vec(), |(_, shape)| shape)
+        };
         let mut tensors = TensorDescs::new();
         let mut add = |name: &str, dtype: Dtype, shape: &[u64]| {
             tensors.insert(name.to_owned(), TensorDesc::contiguous(dtype, shape));
@@ -214,10 +218,11 @@ impl MoeSpec {
         }
         if self.outputs.contains(&MoeOutput::Out) {
             let expert_dim = extent("expert_dim", self.expert_dim)?;
-            add("w_up", weights, &[local, expert_dim, model_dim]);
-            add("w_down", weights, &[local, model_dim, expert_dim]);
+            let up = weights("w_up", [local, expert_dim, model_dim]);
+            add("w_up", format.dtype(), &up);
+            add("w_down", format.dtype(), &weights("w_down", [local, model_dim, expert_dim]));
             if self.activation.is_gated() {
-                add("w_gate", weights, &[local, expert_dim, model_dim]);
+                add("w_gate", format.dtype(), &up);
             }
         }
         Ok(tensors)

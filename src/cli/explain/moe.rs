@@ -34,7 +34,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs, spec: &MoeSpec) -> Re
     };
     line("reproduce", &format!("{problem}{options}"));
     line("planned for", &device.name);
-    line("tiles", &format!("{} ({how})\n{:14}{chosen}", label(&chosen), ""));
+    line("tiles", &format!("{} ({how})\n{:14}{chosen}", chosen.label(), ""));
     let reads = bytes(tensor_bytes(&problem, false));
     line("reads", &format!("{reads} at most: experts without tokens are not read"));
     line("writes", &bytes(tensor_bytes(&problem, true)));
@@ -45,7 +45,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs, spec: &MoeSpec) -> Re
     line("dispatches", &dispatches(&plan));
     let _ = writeln!(text, "\n{}\n", tensor_table(&problem, &device.limits, &plan));
     let _ = writeln!(text, "{}\n", step_table(&plan));
-    let _ = writeln!(text, "{}\n", candidate_table(&problem, &candidates));
+    let _ = writeln!(text, "{}\n", candidate_table(&problem, &device.limits, &candidates));
     let wanted = if args.all_tiles { candidates } else { vec![chosen] };
     let kernels = kernels(&problem, &device.limits, &wanted)?;
     for Kernel { name, shader } in &kernels {
@@ -106,34 +106,22 @@ fn dispatches(plan: &Plan) -> String {
     format!("{}, of these {} of a size that the device counts", plan.steps.len(), indirect.count())
 }
 
-fn candidate_table(problem: &MoeProblem, candidates: &[MatmulTiles]) -> Table {
+fn candidate_table(problem: &MoeProblem, limits: &GpuLimits, candidates: &[MatmulTiles]) -> Table {
     let headings =
         ["candidate", "lanes", "workgroup memory", "rows", "columns", "row tiles expected"];
     let mut table = table(&headings, 1);
     let experts = f64::from(problem.extents.local_experts());
     for tiles in candidates {
         table.add_row([
-            label(tiles),
+            tiles.label(),
             tiles.workgroup_size().to_string(),
-            bytes(tiles.workgroup_bytes().into()),
+            bytes(tiles.workgroup_bytes(limits).into()),
             tiles.tile_rows().to_string(),
             tiles.part_columns(1).to_string(),
             digits(problem.loads(tiles.tile_rows()).tiles * experts),
         ]);
     }
     table
-}
-
-/// A tile set in a word: `64x64.4x4.chunk32`.
-fn label(tiles: &MatmulTiles) -> String {
-    match *tiles {
-        MatmulTiles::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
-            format!("{tile_rows}x{tile_columns}.{rows}x{columns}.chunk{chunk}")
-        }
-        MatmulTiles::Stream { rows, columns, workgroup_size } => {
-            format!("stream.{rows}x{columns}.of{workgroup_size}")
-        }
-    }
 }
 
 /// Each different kernel of the plans with these tiles, once; those around the matmuls have no tiles to name.
@@ -146,7 +134,7 @@ fn kernels(
     for tiles in tiles {
         for step in problem.plan(limits, tiles)?.steps {
             if kernels.iter().all(|known| known.shader != step.shader) {
-                let name = format!("{} {}", step.shader.entry, label(tiles));
+                let name = format!("{} {}", step.shader.entry, tiles.label());
                 kernels.push(Kernel { name, shader: step.shader });
             }
         }
