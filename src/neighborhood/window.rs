@@ -58,6 +58,8 @@ impl Axis {
         }
         let middle = group + self.stride / 2;
         if self.clip {
+            // Groups at an offset keep their middle where a border cuts them, as shifted windows want it.
+            let middle = if pad == 0 { middle.min(len - 1) } else { middle };
             let start = middle.saturating_sub(self.window / 2 + pad);
             return start..(middle + self.window.div_ceil(2) - pad).min(len);
         }
