@@ -82,6 +82,15 @@ fn domain_keys(block: Block) -> vec2<i32> {
     return clamp(keys, vec2(0), vec2(i32(block.kv_end)));
 }
 
+// Every row's gate is 0: whatever the block would compute comes to 0.
+fn domain_gated_off(block: Block) -> bool {
+    for (var r = 0u; r < TILE_Q; r++) {
+        let row = domain_row(block, r);
+        if (row.valid && head_gate(row.batch, row.head, row.q) != 0.0) { return false; }
+    }
+    return true;
+}
+
 fn domain_block(workgroup: u32) -> Block {
     let index = workgroup + params.workgroup_first;
     var block: Block;
@@ -107,6 +116,7 @@ fn domain_block(workgroup: u32) -> Block {
         return block;
     }
     block.kv_end = kv_len(block.batch);
+    if (GATE_SKIPS && domain_gated_off(block)) { return block; }
     let keys = domain_keys(block);
     if (keys.x >= keys.y) { return block; }
     let first = u32(keys.x) / TILE_KV;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::gate::HEAD_GATE;
 use super::kernel::Pass;
 use super::mask_wgsl::{self, side};
 use super::plan::{Context, ScratchBytes};
@@ -22,7 +23,7 @@ pub(super) fn element_range(problem: &AttentionProblem, name: &str, slice: &Slic
     let roles: &[&Range<u32>] = match name {
         "k" | "v" => &[&slice.batch, &slice.kv_heads],
         "prefix_k" | "prefix_v" => &[&slice.kv_heads],
-        "q" | "out" | "lse" => &[&slice.batch, &q_heads],
+        "q" | "out" | "lse" | HEAD_GATE => &[&slice.batch, &q_heads],
         _ if layout.shape.len() == 4 && is_indexed(problem, name) => &[&slice.batch, &q_heads],
         _ => &[],
     };
@@ -158,10 +159,11 @@ impl Context<'_> {
     }
 }
 
-/// How side tensors are bound beside q, k, v, two outputs and the map of tiles.
+/// How side tensors are bound beside q, k, v, two outputs, the map of tiles and the gate.
 pub(super) fn sides<'a>(problem: &'a AttentionProblem, limits: &'a GpuLimits) -> Sides<'a> {
     let names = problem.side_tensors().into_iter().map(|side| side.name).collect();
-    let core = 5 + u32::from(mask_wgsl::traits(&problem.spec.mask).by_map);
+    let by_map = mask_wgsl::traits(&problem.spec.mask).by_map;
+    let core = 5 + u32::from(by_map) + u32::from(problem.tensors.contains_key(HEAD_GATE));
     Sides::new(&problem.tensors, names, core, ScratchBytes::SIDES, limits)
 }
 

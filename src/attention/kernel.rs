@@ -5,7 +5,7 @@ use super::mask::Mask;
 use super::mask_wgsl::{self, side};
 use super::plan::Context;
 use crate::error::PlanError;
-use crate::fused::forward::{Forward, score_constants};
+use crate::fused::forward::{Forward, no_gate, score_constants};
 use crate::fused::merge::{Parts, merge_step};
 use crate::fused::source::{Access, KernelSource, Launch};
 use crate::gpu::recording::{Step, fold_grid};
@@ -107,6 +107,8 @@ pub(super) fn classify_step(context: &Context<'_>, pass: &Pass) -> Result<Step, 
     let row_tiles = context.row_tiles(pass);
     let work = Work { first: 0, count: row_tiles as u32, kv_splits: 1 };
     let checked = context.domain(&mut source, pass, &work)?;
+    source.const_bool("GATE_SKIPS", false);
+    no_gate(&mut source);
     for name in ["q", "k", "v"] {
         stand_in_params(&mut source, name);
     }
@@ -146,6 +148,12 @@ pub(super) fn forward_step(
     }
     let work = Work { first, count, kv_splits: context.tiles.kv_splits() };
     let mut checked = context.domain(&mut source, pass, &work)?;
+    source.const_bool("GATE_SKIPS", context.gate_skips());
+    if context.parts == 1 || context.gate_skips() {
+        context.gate(&mut source);
+    } else {
+        no_gate(&mut source);
+    }
     let raw = p.spec.score.is_empty() && p.softmax_scale() > 0.0 && !context.is_sigmoid();
     source.params.u32("q_heads", e.q_heads);
     score_constants(&mut source, p.softmax_scale(), raw, context.score_may_mask());
@@ -189,6 +197,7 @@ pub(super) fn partial_merge_step(context: &Context<'_>) -> Result<Step, PlanErro
     source.params.u32("batch_first", context.slice.batch.start);
     source.params.u32("head_first", context.slice.kv_heads.start * e.group_size());
     context.outputs(&mut source);
+    context.gate(&mut source);
     let parts = Parts {
         parts: context.parts,
         batch: context.batches(),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::{MAX_HEAD_DIM, TensorDescs};
 use crate::error::{Error, PlanError, SpecError};
+use crate::fused::forward::no_gate;
 use crate::fused::merge::{Parts, merge_step};
 use crate::fused::source::{Access, KernelSource, bound_range};
 use crate::gpu::limits::GpuLimits;
@@ -119,6 +120,7 @@ impl Operator for MergeProblem {
         source.const_f32("LOWEST", f32::MIN);
         source.const_bool("HAS_OUT", true);
         source.const_bool("HAS_LSE", true);
+        no_gate(&mut source);
         source.params.u32("batch_first", 0);
         source.params.u32("head_first", 0);
         let whole = |name: &str| {

@@ -1,7 +1,11 @@
 //! Attention: `out = softmax(score_mod(softmax_scale · q kᵀ) where mask keeps) v`, fused.
+//!
+//! Beside q, k, v and what the spec names, some tensors count by being there: `kv_lens`, `sink_logits`, `bias`,
+//! `alibi_slopes`, `prefix_k` and `prefix_v`, and `head_gate [batch, q_heads, seq_len_q]`, which `out` is multiplied by.
 
 mod bind;
 mod bucket;
+mod gate;
 mod json;
 mod kernel;
 mod mask;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use ordered_float::OrderedFloat;
 
+use super::gate::{HEAD_GATE, check_gate};
 use super::score::{Normaliser, ScoreModifier};
 use super::side::{SideTensor, check_per_head_masks, check_side, side_tensors};
 use super::snippets;
@@ -83,6 +84,10 @@ impl AttentionProblem {
         if extents.prefix_len > 0 || tensors.contains_key("prefix_k") {
             known.extend(["prefix_k", "prefix_v"]);
         }
+        if let Some(desc) = tensors.get(HEAD_GATE) {
+            check_gate(desc, &spec, &extents)?;
+            known.insert(HEAD_GATE);
+        }
         let sides = side_tensors(&spec, tensors.contains_key("kv_lens"));
         for side in &sides {
             let desc = tensors.get(&side.name).ok_or_else(|| missing(&side.name, side.field))?;
@@ -98,7 +103,7 @@ impl AttentionProblem {
         Ok(Self { spec, extents, tensors })
     }
 
-    /// The tensors beside q, k, v, the prefix and the outputs, in the order in which the spec names them.
+    /// The tensors beside q, k, v, the prefix, the gate and the outputs, in the order in which the spec names them.
     pub fn side_tensors(&self) -> Vec<SideTensor> {
         side_tensors(&self.spec, self.tensors.contains_key("kv_lens"))
     }

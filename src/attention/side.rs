@@ -1,5 +1,6 @@
 //! Tensors beside q, k and v: what for, of which shape and type.
 
+use super::gate::HEAD_GATE;
 use super::mask::{BatchCount, HeadCount, Mask};
 use super::problem::{AttentionExtents, TensorDescs};
 use super::score::{Normaliser, ScoreModifier};
@@ -159,7 +160,8 @@ pub(super) fn check_side(
     spec: &AttentionSpec,
     extents: &AttentionExtents,
 ) -> Result<(), SpecError> {
-    if ["q", "k", "v", "out", "lse", "prefix_k", "prefix_v"].contains(&side.name.as_str()) {
+    let core = ["q", "k", "v", "out", "lse", "prefix_k", "prefix_v", HEAD_GATE];
+    if core.contains(&side.name.as_str()) {
         let expected = "a name other than those of the core tensors";
         return Err(SpecError::value(side.field, expected, &side.name));
     }

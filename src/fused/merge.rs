@@ -25,7 +25,8 @@ pub(crate) struct Parts {
 
 const WORKGROUP_SIZE: u32 = 64;
 
-/// Closes a source that has its outputs (`out_store4`, `lse_store`, their params and the HAS constants) already.
+/// Closes a source that has its outputs (`out_store4`, `lse_store`, `head_gate`, their params and the HAS constants)
+/// already.
 pub(crate) fn merge_step(
     mut source: KernelSource,
     parts: Parts,

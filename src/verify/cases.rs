@@ -1,5 +1,6 @@
 //! The suite's cases, by group.
 
+mod gates;
 mod masks;
 mod moe;
 mod neighborhoods;
@@ -18,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         splits::cases(),
         neighborhoods::cases(),
         moe::cases(),
+        gates::cases(),
     ]
     .concat()
 }

@@ -113,6 +113,8 @@ pub(super) fn merge_inputs(case: &Case, problem: &MergeProblem) -> Inputs {
 fn core_values(case: &Case, name: &str, desc: &TensorDesc) -> Vec<f64> {
     let mut noise = Random::of(case.seed, name);
     let mut value = || match (case.style, name) {
+        // Half of the heads' experts are not chosen.
+        (_, "head_gate") => (2.0 * noise.unit() - 1.0).max(0.0),
         (Style::Normal, _) => noise.normal(),
         (Style::Eight, _) => 16.0 * noise.unit() - 8.0,
         (Style::Extreme, "q") => 2e4 * noise.unit() - 1e4,

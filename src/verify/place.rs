@@ -14,7 +14,8 @@ pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout 
     let dense = Layout::contiguous(shape);
     let core = matches!(
         name,
-        "q" | "k"
+        "q"
+            | "k"
             | "v"
             | "out"
             | "lse"
@@ -26,6 +27,7 @@ pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout 
             | "w_gate"
             | "w_up"
             | "w_down"
+            | "head_gate"
     );
     match placement {
         Placement::Dense | Placement::Exact | Placement::Packed => dense,

@@ -42,6 +42,7 @@ fn every_group_has_its_test() {
         "merge",
         "neighborhood",
         "moe",
+        "gate",
     ];
     groups.iter().for_each(|group| assert!(tested.contains(&group.as_str()), "{group}"));
 }
@@ -69,6 +70,11 @@ fn halves_are_right() {
 #[test]
 fn every_layout_is_right() {
     group("layout");
+}
+
+#[test]
+fn every_gate_is_right() {
+    group("gate");
 }
 
 #[test]

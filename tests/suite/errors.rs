@@ -49,6 +49,19 @@ fn a_side_tensor_must_not_have_gaps() {
 }
 
 #[test]
+fn a_head_gate_of_another_shape_or_type_is_named() {
+    let mut descs = descs();
+    descs.insert("head_gate".to_owned(), TensorDesc::contiguous(Dtype::F32, &[2, 5, 4]));
+    let error = refused(&descs).to_string();
+    assert_eq!(
+        error,
+        "head_gate: expected shape [2, 4, 5] (batch, q_heads, seq_len_q), got [2, 5, 4]"
+    );
+    descs.insert("head_gate".to_owned(), TensorDesc::contiguous(Dtype::F16, &[2, 4, 5]));
+    assert_eq!(refused(&descs).to_string(), "head_gate: expected dtype f32, got f16");
+}
+
+#[test]
 fn an_output_of_another_shape_or_type_is_named() {
     let mut descs = descs();
     descs.insert("out".to_owned(), TensorDesc::contiguous(Dtype::F32, &[2, 4, 5, 9]));

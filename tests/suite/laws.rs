@@ -181,6 +181,28 @@ fn a_prefix_and_the_rest_are_the_whole() {
 }
 
 #[test]
+fn a_gate_of_zero_gives_zero_whatever_else() {
+    for outputs in [json!(["out"]), json!(["out", "lse"])] {
+        let mut tensors = inputs(EXTENTS);
+        let spec = json!({"outputs": outputs});
+        let open = run(&spec, &tensors);
+        let mut v = tensors["v"].to_f64();
+        v[5] = f64::NAN; // of key head 0, which query heads 0 and 1 read
+        put(&mut tensors, "v", &[2, 2, 131, 40], &v);
+        let gates: Vec<f64> = (0..8).flat_map(|head| [f64::from(head % 4) - 1.0; 70]).collect();
+        let gates: Vec<f64> = gates.into_iter().map(|gate| gate.max(0.0)).collect();
+        put(&mut tensors, "head_gate", &[2, 4, 70], &gates);
+        let gated = run(&spec, &tensors);
+        for (index, out) in gated["out"].iter().enumerate() {
+            let gate = gates[index / 40];
+            let expected = if gate == 0.0 { 0.0 } else { gate * open["out"][index] };
+            assert!((out - expected).abs() <= 1e-6, "[{index}]: {out}, expected {expected}");
+        }
+        assert_eq!(gated.get("lse"), open.get("lse"));
+    }
+}
+
+#[test]
 fn two_runs_give_the_same_bits() {
     for dtype in [Dtype::F32, Dtype::F16] {
         let mut tensors = inputs([1, 3, 1, 9, 300, 7]);

@@ -20,6 +20,7 @@ pub(super) struct Question {
     k: Table,
     v: Table,
     prefix: Option<(Table, Table)>,
+    gate: Option<Table>,
     /// Keys that exist, by batch.
     kv_lens: Vec<usize>,
     /// Position of query 0, by batch.
@@ -99,6 +100,7 @@ impl Question {
             k: inputs.core("k")?,
             v: inputs.core("v")?,
             prefix: prefix(&inputs)?,
+            gate: inputs.has("head_gate").then(|| inputs.table("head_gate")).transpose()?,
             q_offsets: kv_lens.iter().map(offset).collect(),
             kv_lens,
             softmax_scale: f64::from(problem.softmax_scale()),
@@ -128,6 +130,13 @@ impl Question {
             }
         }
         out.iter_mut().for_each(|out| *out = a.store_out(*out));
+        if let Some(gate) = &self.gate {
+            let gate = gate.at(&[batch, head, q_index]);
+            let gated =
+                |out: f64| if gate == 0.0 { 0.0 } else { a.store_out(a.register(gate * out)) };
+            out.iter_mut().for_each(|out| *out = gated(*out));
+            value_max *= gate.abs();
+        }
         Ok(Row { out, lse, value_max })
     }
 

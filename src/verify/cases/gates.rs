@@ -1,0 +1,65 @@
+//! Gates for each query and head: with all that ends a row, and where they let rows be skipped.
+
+use serde_json::{Value, json};
+
+use crate::tensor::Dtype::{self, Bf16, F16, F32};
+use crate::verify::case::{Case, Fill, Placement};
+
+fn gated(name: &str, extents: [u32; 6], dtype: Dtype) -> Case {
+    let [batch, q_heads, _, seq_len_q, ..] = extents.map(u64::from);
+    let shape = [batch, q_heads, seq_len_q];
+    Case::attention(format!("gate/{name}"), extents).tensor("head_gate", dtype, &shape)
+}
+
+/// Without `lse` rows may be skipped.
+fn skips(name: &str, extents: [u32; 6], fields: &Value) -> Case {
+    let case = gated(name, extents, F32).with(&json!({"outputs": ["out"]})).with(fields);
+    // Whole tiles of gates are 0, and tiles with a last row that is not.
+    let gates = (0..97).map(|row| if row > 90 { 0.5 } else { 0.0 }).collect();
+    case.fill("head_gate", Fill::Values(gates))
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let queries = [2, 4, 2, 70, 131, 40];
+    let decode = [3, 8, 2, 1, 300, 64];
+    let prefix = |case: Case| {
+        let shape = [2, 65, 40];
+        case.tensor("prefix_k", F32, &shape).tensor("prefix_v", F32, &shape)
+    };
+    let sink = json!({"normaliser": {"softmax": {"sink": "sinks"}}});
+    let sigmoid = json!({"normaliser": "sigmoid", "outputs": ["out"]});
+    let mut cases = vec![
+        gated("causal", queries, F32).causal().core(),
+        gated("bshd_odd", queries, F32).with(&json!({"layout": "bshd"})).place(Placement::Odd),
+        gated("decode", decode, F32).core(),
+        gated("decode_splits", decode, F32).splits(3),
+        gated("splits", queries, F32).causal().splits(2),
+        gated("sink", queries, F32).with(&sink),
+        gated("sigmoid", queries, F32).with(&sigmoid),
+        gated("sigmoid_splits", decode, F32).with(&sigmoid).splits(2),
+        prefix(gated("prefix", queries, F32)).causal(),
+        gated("every_side", queries, F32)
+            .causal()
+            .with(&json!({
+                "mask": {"and": [{"band": {"right": 0}}, {"dense": "keep"}]},
+                "score": [{"alibi": "slopes"}, {"bias": "bias"}],
+                "normaliser": {"softmax": {"sink": "sinks"}},
+            }))
+            .counts("kv_lens", &[131, 70]),
+    ];
+    for (name, dtype) in [("f16", F16), ("bf16", Bf16)] {
+        let spec = json!({"dtype": dtype});
+        cases.push(gated(name, queries, dtype).with(&spec).place(Placement::Odd));
+        cases.push(gated(&format!("f32_with_{name}"), queries, F32).with(&spec));
+    }
+    let none = json!({});
+    let dense = json!({"mask": {"dense": "keep"}});
+    cases.extend([
+        skips("skips", [2, 2, 2, 200, 131, 40], &none).core(),
+        skips("skips_by_map", [2, 2, 2, 200, 131, 40], &dense),
+        skips("skips_decode", [25, 4, 4, 1, 300, 64], &none).splits(2),
+        skips("skips_groups", [25, 4, 2, 1, 300, 64], &sink),
+        prefix(skips("skips_prefix", [13, 4, 2, 1, 131, 40], &none)),
+    ]);
+    cases
+}
