@@ -1,4 +1,4 @@
-// Which rows a workgroup owns and which key tiles it visits, for q, k and v that lie in memory by strides.
+// Which rows a workgroup owns and which key tiles it visits. Where queries and keys lie is said by q_place and kv_place.
 // A tile's rows are queries; with GROUP_ROWS > 1 also the query heads that share a key head, with BATCH_ROWS also the
 // batches (that share a prefix), so that few queries still fill a tile.
 
@@ -28,7 +28,7 @@ struct Row {
 
 fn pos_q(b: u32, q: u32) -> i32 {
     if (HAS_Q_OFFSET) { return i32(q) + params.q_offset; }
-    return i32(q) + i32(own_len(b)) - i32(params.seq_len_q);
+    return i32(q) + i32(own_len(b)) - i32(q_len(b));
 }
 
 fn domain_row(block: Block, r: u32) -> Row {
@@ -46,15 +46,18 @@ fn domain_row(block: Block, r: u32) -> Row {
 }
 
 fn q_offset(row: Row) -> u32 {
-    return params.q_first + row.batch * params.q_batch_stride + row.head * params.q_head_stride + row.q * params.q_seq_stride;
+    let at = q_place(row.batch, row.q);
+    return params.q_first + at.x * params.q_batch_stride + row.head * params.q_head_stride + at.y * params.q_seq_stride;
 }
 
 fn k_offset(block: Block, key: u32) -> u32 {
-    return params.k_first + block.batch * params.k_batch_stride + block.kv_head * params.k_head_stride + key * params.k_seq_stride;
+    let at = kv_place(block.batch, key);
+    return params.k_first + at.x * params.k_batch_stride + block.kv_head * params.k_head_stride + at.y * params.k_seq_stride;
 }
 
 fn v_offset(block: Block, key: u32) -> u32 {
-    return params.v_first + block.batch * params.v_batch_stride + block.kv_head * params.v_head_stride + key * params.v_seq_stride;
+    let at = kv_place(block.batch, key);
+    return params.v_first + at.x * params.v_batch_stride + block.kv_head * params.v_head_stride + at.y * params.v_seq_stride;
 }
 
 fn domain_key(block: Block, tile: u32, c: u32) -> u32 {
@@ -86,7 +89,8 @@ fn domain_keys(block: Block) -> vec2<i32> {
 fn domain_gated_off(block: Block) -> bool {
     for (var r = 0u; r < TILE_Q; r++) {
         let row = domain_row(block, r);
-        if (row.valid && head_gate(row.batch, row.head, row.q) != 0.0) { return false; }
+        let at = q_place(row.batch, row.q);
+        if (row.valid && head_gate(at.x, row.head, at.y) != 0.0) { return false; }
     }
     return true;
 }
@@ -100,7 +104,6 @@ fn domain_block(workgroup: u32) -> Block {
     let q_tile = tile % params.q_tiles;
     let group = tile / params.q_tiles;
     let kv_group = group % params.head_groups;
-    block.batch = params.batch_first + group / params.head_groups;
     if (GROUP_ROWS > 1u) {
         block.kv_head = params.kv_head_first + kv_group;
         block.head = block.kv_head * GROUP_ROWS;
@@ -108,13 +111,14 @@ fn domain_block(workgroup: u32) -> Block {
         block.head = params.kv_head_first * GROUP_SIZE + kv_group;
         block.kv_head = block.head / GROUP_SIZE;
     }
-    block.row_first = (params.q_tiles - 1u - q_tile) * TILE_Q; // the last rows see most keys under a causal mask: they start first
-    block.row_end = params.rows;
-    block.q_tile = group * params.q_tiles + block.row_first / TILE_Q;
-    if (index >= params.workgroups) { // surplus of a folded grid: no rows, no tiles
-        block.row_first = params.rows;
-        return block;
-    }
+    let last_first = params.q_tiles - 1u - q_tile; // the last rows see most keys under a causal mask: they start first
+    let rows = row_tile(params.batch_first + group / params.head_groups, last_first);
+    block.batch = rows.batch;
+    block.row_first = rows.row_first;
+    block.row_end = rows.row_end;
+    block.q_tile = group * params.q_tiles + last_first;
+    if (index >= params.workgroups) { block.row_end = block.row_first; } // surplus of a folded grid
+    if (block.row_first >= block.row_end) { return block; } // no rows, no tiles
     block.kv_end = kv_len(block.batch);
     if (GATE_SKIPS && domain_gated_off(block)) { return block; }
     let keys = domain_keys(block);

@@ -1,7 +1,8 @@
 // Results of a part of the keys go to scratch [parts, rows of all batches and heads], for fused_merge.
 
 fn partial_row(block: Block, row: Row) -> u32 {
-    return ((block.part * params.part_batches + row.batch - params.batch_first) * params.part_heads + row.head - params.part_head_first) * params.seq_len_q + row.q;
+    let at = q_place(row.batch, row.q);
+    return ((block.part * params.part_batches + at.x - params.batch_first) * params.part_heads + row.head - params.part_head_first) * params.seq_len_q + at.y;
 }
 
 fn emit4(block: Block, row: Row, d: u32, acc: vec4<f32>, m: f32, l: f32) {

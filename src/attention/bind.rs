@@ -20,8 +20,10 @@ pub(super) fn element_range(problem: &AttentionProblem, name: &str, slice: &Slic
     let layout = &problem.tensors[name].layout;
     let group = problem.extents.group_size();
     let q_heads = slice.kv_heads.start * group..slice.kv_heads.end * group;
+    let pages = 0..layout.shape.first().map_or(0, |pages| *pages as u32);
     let roles: &[&Range<u32>] = match name {
         "k" | "v" => &[&slice.batch, &slice.kv_heads],
+        "k_pages" | "v_pages" => &[&pages, &slice.kv_heads],
         "prefix_k" | "prefix_v" => &[&slice.kv_heads],
         "q" | "out" | "lse" | HEAD_GATE => &[&slice.batch, &q_heads],
         _ if layout.shape.len() == 4 && is_indexed(problem, name) => &[&slice.batch, &q_heads],

@@ -2,7 +2,7 @@
 
 use super::bind::stand_in_params;
 use super::mask::Mask;
-use super::mask_wgsl::{self, side};
+use super::mask_wgsl;
 use super::plan::Context;
 use crate::error::PlanError;
 use crate::fused::forward::{Forward, no_gate, score_constants};
@@ -58,17 +58,8 @@ impl Context<'_> {
         source.params.u32("prefix_len", e.prefix_len);
         source.params.u32("map_words", self.map_words() as u32);
         source.params.i32("q_offset", p.spec.q_offset.unwrap_or(0));
-        if p.tensors.contains_key("kv_lens") {
-            self.bind_side(source, "kv_lens");
-            // Callers may ask for the position in a batch that is none.
-            source.params.u32("batch_last", e.batch - 1);
-            let get = format!("{}_get(min(b, params.batch_last))", side(p, "kv_lens"));
-            source.accessor(&format!(
-                "fn own_len(b: u32) -> u32 {{ return u32(clamp({get}, 0, i32(params.seq_len_kv))); }}\n"
-            ));
-        } else {
-            source.accessor("fn own_len(b: u32) -> u32 { return params.seq_len_kv; }\n");
-        }
+        self.queries(source);
+        self.keys(source, pass.prefix);
         let len = if pass.prefix { "params.prefix_len" } else { "own_len(b)" };
         source.accessor(&format!("fn kv_len(b: u32) -> u32 {{ return {len}; }}\n"));
         source.fragment(
@@ -135,10 +126,11 @@ pub(super) fn forward_step(
     let forward =
         Forward { shape: p.fused_shape(), tiles: context.tiles, is_cpu: context.limits.is_cpu };
     let (head_asked, value_asked) = forward.constants(&mut source);
+    let [_, keys, values] = p.storage.core();
     for (name, tensor, dim, asked) in [
         ("q", "q", e.head_dim, head_asked),
-        ("k", if pass.prefix { "prefix_k" } else { "k" }, e.head_dim, head_asked),
-        ("v", if pass.prefix { "prefix_v" } else { "v" }, e.value_dim, value_asked),
+        ("k", if pass.prefix { "prefix_k" } else { keys }, e.head_dim, head_asked),
+        ("v", if pass.prefix { "prefix_v" } else { values }, e.value_dim, value_asked),
     ] {
         let desc = &p.tensors[tensor];
         let access = Access::of(desc);

@@ -1,7 +1,7 @@
 //! Attention: `out = softmax(score_mod(softmax_scale · q kᵀ) where mask keeps) v`, fused.
 //!
 //! Beside q, k, v and what the spec names, some tensors count by being there: `kv_lens`, `sink_logits`, `bias`,
-//! `alibi_slopes`, `prefix_k` and `prefix_v`, and `head_gate [batch, q_heads, seq_len_q]`, which `out` is multiplied by.
+//! `alibi_slopes`, `prefix_k` and `prefix_v`, those of packed and paged [`Storage`], and `head_gate [batch, q_heads, seq_len_q]`, which `out` is multiplied by.
 
 mod bind;
 mod bucket;
@@ -20,6 +20,7 @@ mod score;
 mod side;
 mod snippets;
 mod spec;
+mod storage;
 
 pub use crate::snippet::Snippet;
 pub use mask::{BatchCount, HeadCount, Mask};
@@ -29,3 +30,4 @@ pub use reference::{AttentionReference, merge_reference, plain, reference};
 pub use score::{Normaliser, ScoreModifier};
 pub use side::{SideRole, SideTensor};
 pub use spec::{AttentionLayout, AttentionOutput, AttentionSpec};
+pub use storage::Storage;

@@ -11,6 +11,7 @@ use super::kernel::{Pass, classify_step, forward_step, partial_merge_step};
 use super::mask::Mask;
 use super::mask_wgsl;
 use super::problem::AttentionProblem;
+use super::storage::Storage;
 use crate::error::PlanError;
 use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
@@ -80,7 +81,7 @@ impl Operator for AttentionProblem {
 
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<FusedTiles>, PlanError> {
         let e = &self.extents;
-        let rows = u64::from(e.seq_len_q) * u64::from(e.group_size());
+        let rows = self.typical_lens()[0] * u64::from(e.group_size());
         let candidates = FusedTiles::candidates(self.fused_shape(), rows, limits);
         if candidates.is_empty() {
             return Err(PlanError::Limit {
@@ -97,7 +98,7 @@ impl Operator for AttentionProblem {
     fn plan(&self, limits: &GpuLimits, tiles: &FusedTiles) -> Result<Plan, PlanError> {
         let e = &self.extents;
         tiles.check(self.fused_shape(), limits)?;
-        if e.batch == 0 || e.seq_len_q == 0 {
+        if e.batch == 0 || e.sequences == 0 || e.seq_len_q == 0 {
             return Ok(Plan { steps: Vec::new(), scratch: Vec::new() });
         }
         let mut steps = Vec::new();
@@ -112,12 +113,9 @@ impl Operator for AttentionProblem {
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
-        let in_callers_order = |name: &str, desc: &TensorDesc| match name {
-            "q" | "k" | "v" | "out" => TensorDesc {
-                dtype: desc.dtype,
-                layout: desc.layout.permuted(&self.spec.layout.axes()),
-            },
-            _ => desc.clone(),
+        let in_callers_order = |name: &str, desc: &TensorDesc| TensorDesc {
+            dtype: desc.dtype,
+            layout: self.storage.outward(name, &desc.layout, self.spec.layout),
         };
         let tensors = self.tensors.iter();
         tensors.map(|(name, desc)| (name.as_str(), in_callers_order(name, desc))).collect()
@@ -146,7 +144,7 @@ impl AttentionProblem {
         let groups = u64::from(e.batch) * u64::from(e.q_heads / group_rows);
         let workgroups = (rows.div_ceil(u64::from(tiles.tile_q())) * groups).max(1);
         let wanted: u64 = if limits.is_cpu { 16 } else { 128 };
-        let tiles = u64::from(e.seq_len_kv).div_ceil(u64::from(tiles.tile_kv()));
+        let tiles = self.typical_lens()[1].div_ceil(u64::from(tiles.tile_kv()));
         (wanted / workgroups).min(tiles / LEAST_TILES_A_SPLIT).max(1) as u32
     }
 }
@@ -205,10 +203,9 @@ fn passes(problem: &AttentionProblem, tiles: FusedTiles) -> Vec<Pass> {
 
 /// Query heads packed into a tile's rows: all of a group when its queries leave most of a tile idle.
 fn group_rows(problem: &AttentionProblem, tiles: FusedTiles) -> u32 {
-    let e = &problem.extents;
-    let idle = u64::from(e.seq_len_q) * 2 <= u64::from(tiles.tile_q());
-    let decode = e.seq_len_q == 1;
-    if idle || decode { e.group_size() } else { 1 }
+    let [queries, _] = problem.typical_lens();
+    let idle = queries * 2 <= u64::from(tiles.tile_q());
+    if idle || queries == 1 { problem.extents.group_size() } else { 1 }
 }
 
 impl Context<'_> {
@@ -237,7 +234,12 @@ impl Context<'_> {
     }
 
     pub fn q_tiles(&self, pass: &Pass) -> u64 {
-        self.rows(pass).div_ceil(u64::from(self.tiles.tile_q()))
+        let tile_q = u64::from(self.tiles.tile_q());
+        match self.problem.storage {
+            // Sequences end within tiles: see row_tile.
+            Storage::Packed => self.rows(pass) / tile_q + u64::from(self.problem.extents.sequences),
+            Storage::Padded | Storage::Paged => self.rows(pass).div_ceil(tile_q),
+        }
     }
 
     /// Workgroups of a pass without splits.

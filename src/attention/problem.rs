@@ -10,10 +10,11 @@ use super::score::{Normaliser, ScoreModifier};
 use super::side::{SideTensor, check_per_head_masks, check_side, side_tensors};
 use super::snippets;
 use super::spec::{AttentionOutput, AttentionSpec};
-use crate::error::{Error, PlanError, SpecError};
+use super::storage::{Storage, check_tables, sequences};
+use crate::error::{Error, SpecError};
 use crate::snippet::parse_with;
 use crate::tensor::check::{self, Output, missing};
-use crate::tensor::{Dtype, TensorDesc};
+use crate::tensor::{Dtype, Layout, TensorDesc};
 
 pub use crate::fused::MAX_HEAD_DIM;
 pub use crate::tensor::TensorDescs;
@@ -27,24 +28,29 @@ pub const MAX_SEQ_LEN: u32 = 1 << 29;
 pub struct AttentionProblem {
     /// The caller's spec with its defaults filled in: scale, extents, and the modifiers that tensors imply.
     pub spec: AttentionSpec,
+    /// Where queries and keys lie.
+    pub storage: Storage,
     /// The extents.
     pub extents: AttentionExtents,
-    /// Every tensor, inputs and outputs; q, k, v and out with axes in the order batch, head, seq, dim.
+    /// Every tensor, inputs and outputs; q, k, v and out with axes in the order batch, head, seq, dim. Packed tensors
+    /// have one batch, pages are batches of keys.
     pub tensors: TensorDescs,
 }
 
 /// The extents of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AttentionExtents {
-    /// Number of sequences.
+    /// Batches of q: sequences, or 1 that holds all packed ones.
     pub batch: u32,
+    /// Number of sequences.
+    pub sequences: u32,
     /// Heads of q and out.
     pub q_heads: u32,
     /// Heads of k and v.
     pub kv_heads: u32,
-    /// Queries a sequence.
+    /// Queries a batch.
     pub seq_len_q: u32,
-    /// Keys a sequence.
+    /// Keys a batch, at most.
     pub seq_len_kv: u32,
     /// Elements of a query and of a key.
     pub head_dim: u32,
@@ -68,27 +74,30 @@ impl AttentionProblem {
     /// # Errors
     /// [`SpecError`] names what is wrong; [`PlanError::Unsupported`] what is right but not built.
     pub fn new(spec: &AttentionSpec, tensors: &TensorDescs) -> Result<Self, Error> {
-        refuse_unsupported(tensors)?;
+        let storage = Storage::of(tensors)?;
         let spec = with_implied_modifiers(spec, tensors);
         check_numbers(&spec)?;
         let mut tensors = tensors.clone();
-        for name in ["q", "k", "v"] {
+        for name in storage.core() {
             let desc = tensors.get_mut(name).ok_or_else(|| missing(name, "attention"))?;
-            check_core(name, desc, spec.dtype)?;
-            desc.layout = desc.layout.permuted(&spec.layout.axes());
+            check_core(name, desc, spec.dtype, storage)?;
+            desc.layout = storage.inward(name, &desc.layout, spec.layout);
         }
-        let mut extents = extents_of(&spec, &tensors)?;
+        let mut extents = extents_of(&spec, &tensors, storage)?;
         extents.prefix_len = check_prefix(&spec, &tensors, &extents)?;
         let spec = with_extents(spec, &extents);
-        let mut known: BTreeSet<&str> = BTreeSet::from(["q", "k", "v", "out", "lse"]);
+        let mut known: BTreeSet<&str> = BTreeSet::from(["out", "lse"]);
+        known.extend(storage.core());
         if extents.prefix_len > 0 || tensors.contains_key("prefix_k") {
             known.extend(["prefix_k", "prefix_v"]);
         }
-        if let Some(desc) = tensors.get(HEAD_GATE) {
+        if let Some(desc) = tensors.get_mut(HEAD_GATE) {
+            desc.layout = storage.inward(HEAD_GATE, &desc.layout, spec.layout);
             check_gate(desc, &spec, &extents)?;
             known.insert(HEAD_GATE);
         }
-        let sides = side_tensors(&spec, tensors.contains_key("kv_lens"));
+        let sides = side_tensors(&spec, &tensors);
+        check_tables(storage, &sides)?;
         for side in &sides {
             let desc = tensors.get(&side.name).ok_or_else(|| missing(&side.name, side.field))?;
             check_side(side, desc, &spec, &extents)?;
@@ -98,14 +107,14 @@ impl AttentionProblem {
         for snippet in snippets::of_spec(&spec) {
             parse_with(&tensors, snippet)?;
         }
-        check_outputs(&spec, &extents, &mut tensors)?;
+        check_outputs(&spec, &extents, storage, &mut tensors)?;
         tensors.retain(|name, _| known.contains(name.as_str()));
-        Ok(Self { spec, extents, tensors })
+        Ok(Self { spec, storage, extents, tensors })
     }
 
     /// The tensors beside q, k, v, the prefix, the gate and the outputs, in the order in which the spec names them.
     pub fn side_tensors(&self) -> Vec<SideTensor> {
-        side_tensors(&self.spec, self.tensors.contains_key("kv_lens"))
+        side_tensors(&self.spec, &self.tensors)
     }
 
     /// Whether an output was asked for.
@@ -118,11 +127,13 @@ impl AttentionProblem {
         self.spec.softmax_scale.map_or(1.0, OrderedFloat::into_inner)
     }
 
-    /// Multiply-adds times two that the mask leaves at most: `2 · rows · keys · (head_dim + value_dim)`.
+    /// Multiply-adds times two that the mask leaves at most: `2 · rows · keys · (head_dim + value_dim)`; of packed
+    /// sequences as if all were of one length.
     pub fn dense_flops(&self) -> f64 {
         let e = &self.extents;
         let rows = f64::from(e.batch) * f64::from(e.q_heads) * f64::from(e.seq_len_q);
-        let keys = f64::from(e.seq_len_kv) + f64::from(e.prefix_len);
+        let [_, keys] = self.typical_lens();
+        let keys = keys as f64 + f64::from(e.prefix_len);
         2.0 * rows * keys * (f64::from(e.head_dim) + f64::from(e.value_dim))
     }
 }
@@ -134,23 +145,6 @@ impl fmt::Display for AttentionProblem {
         json["op"] = "attention".into();
         write!(f, "tilewise explain '{json}'")
     }
-}
-
-fn refuse_unsupported(tensors: &TensorDescs) -> Result<(), PlanError> {
-    for (name, what) in [
-        ("cu_seqlens_q", "packed (varlen) attention"),
-        ("cu_seqlens_kv", "packed (varlen) attention"),
-        ("k_pages", "paged attention"),
-        ("block_table", "paged attention"),
-    ] {
-        if tensors.contains_key(name) {
-            return Err(PlanError::Unsupported {
-                what: what.to_owned(),
-                reason: format!("tensor {name} was given, but no kernel reads it yet"),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// `bias`, `alibi_slopes` and `sink_logits` count by being there, as the contract says; named ones keep their place.
@@ -200,30 +194,47 @@ fn check_numbers(spec: &AttentionSpec) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn check_core(name: &str, desc: &TensorDesc, dtype: Dtype) -> Result<(), SpecError> {
-    if desc.shape().len() != 4 {
-        let expected = "4 axes (batch, heads, seq, dim in the order of layout)";
+fn check_core(
+    name: &str,
+    desc: &TensorDesc,
+    dtype: Dtype,
+    storage: Storage,
+) -> Result<(), SpecError> {
+    let (axes, expected) = storage.axes();
+    if desc.shape().len() != axes {
         return Err(SpecError::value(name, expected, format!("shape {:?}", desc.shape())));
     }
     check::rows(name, desc, dtype)
 }
 
 /// Reads the extents off q, k and v and holds them against each other and the spec.
-fn extents_of(spec: &AttentionSpec, tensors: &TensorDescs) -> Result<AttentionExtents, SpecError> {
-    let (q, k, v) = (tensors["q"].shape(), tensors["k"].shape(), tensors["v"].shape());
-    check::equal("batch", ("k", k[0]), ("q", q[0]))?;
-    check::equal("head_dim", ("k", k[3]), ("q", q[3]))?;
-    check::equal("batch", ("v", v[0]), ("q", q[0]))?;
-    check::equal("kv_heads", ("v", v[1]), ("k", k[1]))?;
-    check::equal("seq_len_kv", ("v", v[2]), ("k", k[2]))?;
+fn extents_of(
+    spec: &AttentionSpec,
+    tensors: &TensorDescs,
+    storage: Storage,
+) -> Result<AttentionExtents, SpecError> {
+    let [_, keys, values] = storage.core();
+    let [q, k, v] = storage.core().map(|name| tensors[name].shape());
+    if storage == Storage::Paged {
+        check::equal("pages", (values, v[0]), (keys, k[0]))?;
+        check::equal("page_size", (values, v[2]), (keys, k[2]))?;
+    } else {
+        check::equal("batch", (keys, k[0]), ("q", q[0]))?;
+        check::equal("batch", (values, v[0]), ("q", q[0]))?;
+        check::equal("seq_len_kv", (values, v[2]), (keys, k[2]))?;
+    }
+    check::equal("head_dim", (keys, k[3]), ("q", q[3]))?;
+    check::equal("kv_heads", (values, v[1]), (keys, k[1]))?;
+    let (sequences, seq_len_kv) = sequences(storage, tensors, q[0], k)?;
     let (some, dims) = (1..=MAX_SEQ_LEN, 1..=MAX_HEAD_DIM);
     let any = 0..=MAX_SEQ_LEN;
     let extents = AttentionExtents {
-        batch: check::extent("batch", spec.batch, q[0], any.clone())?,
+        batch: check::extent("batch", None, q[0], any.clone())?,
+        sequences: check::extent("batch", spec.batch, sequences, any.clone())?,
         q_heads: check::extent("q_heads", spec.q_heads, q[1], some.clone())?,
         kv_heads: check::extent("kv_heads", spec.kv_heads, k[1], some)?,
         seq_len_q: check::extent("seq_len_q", spec.seq_len_q, q[2], any.clone())?,
-        seq_len_kv: check::extent("seq_len_kv", spec.seq_len_kv, k[2], any)?,
+        seq_len_kv: check::extent("seq_len_kv", spec.seq_len_kv, seq_len_kv, any)?,
         head_dim: check::extent("head_dim", spec.head_dim, q[3], dims.clone())?,
         value_dim: check::extent("value_dim", spec.value_dim, v[3], dims)?,
         prefix_len: 0,
@@ -237,7 +248,7 @@ fn with_extents(spec: AttentionSpec, extents: &AttentionExtents) -> AttentionSpe
     AttentionSpec {
         out_dtype: Some(spec.out_dtype.unwrap_or(spec.dtype)),
         softmax_scale: Some(spec.softmax_scale.unwrap_or(default_scale)),
-        batch: Some(extents.batch),
+        batch: Some(extents.sequences),
         q_heads: Some(extents.q_heads),
         kv_heads: Some(extents.kv_heads),
         seq_len_q: Some(extents.seq_len_q),
@@ -291,20 +302,25 @@ fn check_prefix(
 fn check_outputs(
     spec: &AttentionSpec,
     extents: &AttentionExtents,
+    storage: Storage,
     tensors: &mut TensorDescs,
 ) -> Result<(), SpecError> {
     let [batch, heads] = [extents.batch, extents.q_heads].map(u64::from);
     let [seq, dim] = [extents.seq_len_q, extents.value_dim].map(u64::from);
-    let axes = spec.layout.axes();
-    let out_shape = axes.map(|axis| [batch, heads, seq, dim][axis]);
-    let lse_shape = [batch, heads, seq];
+    let shape = |name: &str, shape: &[u64]| {
+        storage.outward(name, &Layout::contiguous(shape), spec.layout).shape
+    };
+    let out_shape = shape("out", &[batch, heads, seq, dim]);
+    let lse_shape = shape("lse", &[batch, heads, seq]);
     let out_dtype = spec.out_dtype.unwrap_or(spec.dtype);
     let wants = |output| spec.outputs.contains(&output);
     let output = |name, wanted, dtype, shape| Output { name, wanted, dtype, shape, by_rows: true };
     check::output(tensors, &output("out", wants(AttentionOutput::Out), out_dtype, &out_shape))?;
     check::output(tensors, &output("lse", wants(AttentionOutput::Lse), Dtype::F32, &lse_shape))?;
-    if let Some(out) = tensors.get_mut("out") {
-        out.layout = out.layout.permuted(&axes);
+    for name in ["out", "lse"] {
+        if let Some(desc) = tensors.get_mut(name) {
+            desc.layout = storage.inward(name, &desc.layout, spec.layout);
+        }
     }
     Ok(())
 }

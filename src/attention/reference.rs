@@ -3,6 +3,7 @@
 
 mod mask;
 mod merge;
+mod places;
 mod row;
 mod score;
 mod tables;
@@ -24,7 +25,7 @@ pub use self::merge::merge_reference;
 /// What attention gives, on the CPU.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionReference {
-    /// `[batch, q_heads, seq_len_q, value_dim]`, whatever the spec's layout.
+    /// `[batch, q_heads, seq_len_q, value_dim]`, whatever the spec's layout; packed sequences are one batch.
     pub out: Vec<f64>,
     /// `[batch, q_heads, seq_len_q]`; empty with the sigmoid normaliser.
     pub lse: Vec<f64>,

@@ -48,6 +48,13 @@ impl Tensor<'_> {
                 lens.iter_mut().take(1).for_each(|len| *len = f64::from(keys));
                 lens
             }
+            Some(SideRole::Starts { of_keys }) => {
+                let e = &self.problem.extents;
+                let total = if of_keys { e.seq_len_kv } else { e.seq_len_q };
+                let share = f64::from(total) / f64::from(e.sequences.max(1));
+                (0..count).map(|index| (index as f64 * share).floor()).collect()
+            }
+            Some(SideRole::BlockTable) => (0..count).map(|index| index as f64).collect(),
             Some(SideRole::BatchCount) => random.counts(count, 0, keys / 2),
             Some(SideRole::HeadCount) => random.counts(count, 0, keys / 4),
             Some(SideRole::QueryDocuments) => self.documents(self.problem.extents.seq_len_q),

@@ -21,6 +21,13 @@ pub enum SideRole {
     SinkLogits,
     /// i32 `[batch]`, each from 0 to seq_len_kv.
     KvLens,
+    /// i32 `[batch + 1]`: where packed sequences begin, and where the last one ends.
+    Starts {
+        /// Of keys, not of queries.
+        of_keys: bool,
+    },
+    /// i32 `[batch, max_pages]`: pages of keys.
+    BlockTable,
     /// i32 `[batch]`.
     BatchCount,
     /// i32 `[q_heads]`.
@@ -74,10 +81,12 @@ impl AttentionSpec {
             ("v".to_owned(), ordered([batch, kv_heads, seq_len_kv, value_dim])),
         ]);
         let full = [batch, q_heads, seq_len_q, seq_len_kv];
-        for side in side_tensors(self, false) {
+        for side in side_tensors(self, &TensorDescs::new()) {
             let (dtype, shape) = match side.role {
                 SideRole::AlibiSlopes | SideRole::SinkLogits => (Dtype::F32, vec![q_heads]),
                 SideRole::Bias => (Dtype::F32, full.to_vec()),
+                // Tensors that count by being there are none of the spec's.
+                SideRole::Starts { .. } | SideRole::BlockTable => continue,
                 SideRole::KvLens | SideRole::BatchCount => (Dtype::I32, vec![batch]),
                 SideRole::HeadCount => (Dtype::I32, vec![q_heads]),
                 SideRole::QueryDocuments => (Dtype::I32, vec![batch, seq_len_q]),
@@ -97,7 +106,7 @@ impl AttentionSpec {
 }
 
 /// The side tensors that a spec asks for, in the order in which it names them.
-pub(super) fn side_tensors(spec: &AttentionSpec, kv_lens: bool) -> Vec<SideTensor> {
+pub(super) fn side_tensors(spec: &AttentionSpec, tensors: &TensorDescs) -> Vec<SideTensor> {
     let mut sides: Vec<SideTensor> = Vec::new();
     let mut push = |name: &str, role: SideRole, field: &'static str| {
         let side = SideTensor { name: name.to_owned(), role, field };
@@ -105,8 +114,15 @@ pub(super) fn side_tensors(spec: &AttentionSpec, kv_lens: bool) -> Vec<SideTenso
             sides.push(side);
         }
     };
-    if kv_lens {
-        push("kv_lens", SideRole::KvLens, "kv_lens");
+    for (name, role) in [
+        ("kv_lens", SideRole::KvLens),
+        ("cu_seqlens_q", SideRole::Starts { of_keys: false }),
+        ("cu_seqlens_kv", SideRole::Starts { of_keys: true }),
+        ("block_table", SideRole::BlockTable),
+    ] {
+        if tensors.contains_key(name) {
+            push(name, role, name);
+        }
     }
     for modifier in &spec.score {
         match modifier {
@@ -160,13 +176,14 @@ pub(super) fn check_side(
     spec: &AttentionSpec,
     extents: &AttentionExtents,
 ) -> Result<(), SpecError> {
-    let core = ["q", "k", "v", "out", "lse", "prefix_k", "prefix_v", HEAD_GATE];
+    let core =
+        ["q", "k", "v", "out", "lse", "prefix_k", "prefix_v", "k_pages", "v_pages", HEAD_GATE];
     if core.contains(&side.name.as_str()) {
         let expected = "a name other than those of the core tensors";
         return Err(SpecError::value(side.field, expected, &side.name));
     }
     let floats: &[Dtype] = &[Dtype::F32, spec.dtype];
-    let [batch, q_heads] = [extents.batch, extents.q_heads].map(u64::from);
+    let [batch, q_heads] = [extents.sequences, extents.q_heads].map(u64::from);
     let [seq_len_q, seq_len_kv] = [extents.seq_len_q, extents.seq_len_kv].map(u64::from);
     let blocks = |extent: u64, block: u32| extent.div_ceil(u64::from(block.max(1)));
     let full = vec![batch, q_heads, seq_len_q, seq_len_kv];
@@ -175,6 +192,11 @@ pub(super) fn check_side(
         SideRole::AlibiSlopes | SideRole::SinkLogits => (floats, vec![q_heads], false),
         SideRole::Bias => (floats, full, true),
         SideRole::KvLens | SideRole::BatchCount => (&[Dtype::I32], vec![batch], false),
+        SideRole::Starts { .. } => (&[Dtype::I32], vec![batch + 1], false),
+        SideRole::BlockTable => {
+            let pages = desc.shape().last().copied().unwrap_or(0);
+            (&[Dtype::I32], vec![batch, pages], false)
+        }
         SideRole::HeadCount => (&[Dtype::I32], vec![q_heads], false),
         SideRole::QueryDocuments => (&[Dtype::I32], vec![batch, seq_len_q], false),
         SideRole::KeyDocuments => (&[Dtype::I32], vec![batch, seq_len_kv], false),

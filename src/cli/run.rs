@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::common::{CliError, Common};
 use super::spec::{OperatorSpec, read_inputs, read_spec};
-use crate::attention::{AttentionProblem, MergeProblem, merge_reference, reference};
+use crate::attention::{AttentionProblem, MergeProblem, Storage, merge_reference, reference};
 use crate::matmul::{self, MatmulProblem};
 use crate::moe::{MoeProblem, reference_tensors};
 use crate::neighborhood::{
@@ -115,6 +115,10 @@ fn attention_on_cpu(
     for (name, desc) in problem.tensors() {
         let axes = problem.spec.layout.axes();
         let values = match name {
+            "out" if problem.storage == Storage::Packed => {
+                let shape = problem.tensors["out"].shape();
+                permuted(&result.out, &[0, 1, 2, 3].map(|axis| shape[axis] as usize), [0, 2, 1, 3])
+            }
             "out" => permuted(&result.out, &axes.map(|axis| desc.shape()[axis] as usize), axes),
             "lse" => result.lse.clone(),
             _ => continue,

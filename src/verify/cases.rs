@@ -7,6 +7,7 @@ mod neighborhoods;
 mod scores;
 mod shapes;
 mod splits;
+mod storage;
 
 use super::case::Case;
 
@@ -20,6 +21,7 @@ pub fn cases() -> Vec<Case> {
         neighborhoods::cases(),
         moe::cases(),
         gates::cases(),
+        storage::cases(),
     ]
     .concat()
 }

@@ -1,9 +1,9 @@
 //! What a case's tensors hold: noise by what each is for, the same for the same seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, Fill, Style};
-use crate::attention::{AttentionProblem, MergeProblem, SideRole};
+use crate::attention::{AttentionProblem, MergeProblem, SideRole, Storage};
 use crate::moe::MoeProblem;
 use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
@@ -143,6 +143,13 @@ fn side_values(
             (-8.0 * head as f64 / f64::from(e.q_heads)).exp2() * (1.0 + 0.1 * noise.unit())
         }
         SideRole::KvLens => noise.whole(0, keys),
+        // Of uneven lengths, the first often none.
+        SideRole::Starts { of_keys } => {
+            let total = if of_keys { e.seq_len_kv } else { e.seq_len_q };
+            let share = index as f64 / f64::from(e.sequences.max(1));
+            (f64::from(total) * share * share).floor()
+        }
+        SideRole::BlockTable => noise.whole(0, problem.tensors["k_pages"].shape()[0] as i64 - 1),
         SideRole::BatchCount => noise.whole(0, keys + 2),
         SideRole::HeadCount => noise.whole(0, 12.min(keys)),
         SideRole::QueryDocuments | SideRole::KeyDocuments => (index / 9 % 5) as f64,
@@ -180,6 +187,9 @@ fn filled(case: &Case, name: &str, desc: &TensorDesc, mut values: Vec<f64>) -> H
 
 /// Keys from `kv_lens` on do not exist: whoever reads them reads NaN.
 fn hide_missing_keys(problem: &AttentionProblem, inputs: &mut Inputs) {
+    if problem.storage == Storage::Paged {
+        return hide_missing_pages(problem, inputs);
+    }
     let Some(lens) = inputs.get("kv_lens").map(HostTensor::to_f64) else { return };
     let [_, _, seq_axis, _] = problem.spec.layout.axes();
     for name in ["k", "v"] {
@@ -193,6 +203,36 @@ fn hide_missing_keys(problem: &AttentionProblem, inputs: &mut Inputs) {
             let key = index / stride(seq_axis).max(1) % shape[seq_axis];
             if key as f64 >= lens[batch as usize] {
                 *value = f64::NAN;
+            }
+        }
+        *tensor = HostTensor::from_f64(tensor.dtype, &shape, &values);
+    }
+}
+
+/// Of pages, what no batch's keys are is NaN; entries of the table beyond them are unused, −1.
+fn hide_missing_pages(problem: &AttentionProblem, inputs: &mut Inputs) {
+    let page_size = problem.tensors["k_pages"].shape()[2];
+    let most = inputs["block_table"].shape[1];
+    let lens = inputs["kv_lens"].to_f64();
+    let mut table = inputs["block_table"].to_f64();
+    let mut seen = BTreeSet::new();
+    for (index, page) in table.iter_mut().enumerate() {
+        let (batch, first) = (index / most as usize, index as u64 % most * page_size);
+        let keys = (lens[batch] as u64).saturating_sub(first).min(page_size);
+        seen.extend((0..keys).map(|key| *page as u64 * page_size + key));
+        if keys == 0 {
+            *page = -1.0;
+        }
+    }
+    let table = HostTensor::from_f64(Dtype::I32, &inputs["block_table"].shape, &table);
+    inputs.insert("block_table".to_owned(), table);
+    for name in ["k_pages", "v_pages"] {
+        let Some(tensor) = inputs.get_mut(name) else { continue };
+        let (shape, mut values) = (tensor.shape.clone(), tensor.to_f64());
+        let row = (shape[2] * shape[3]) as usize;
+        for (key, row) in values.chunks_exact_mut(row).enumerate() {
+            if !seen.contains(&(key as u64)) {
+                row.fill(f64::NAN);
             }
         }
         *tensor = HostTensor::from_f64(tensor.dtype, &shape, &values);

@@ -14,8 +14,7 @@ pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout 
     let dense = Layout::contiguous(shape);
     let core = matches!(
         name,
-        "q"
-            | "k"
+        "q" | "k"
             | "v"
             | "out"
             | "lse"
@@ -27,6 +26,8 @@ pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout 
             | "w_gate"
             | "w_up"
             | "w_down"
+            | "k_pages"
+            | "v_pages"
             | "head_gate"
     );
     match placement {

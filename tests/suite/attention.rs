@@ -43,6 +43,8 @@ fn every_group_has_its_test() {
         "neighborhood",
         "moe",
         "gate",
+        "packed",
+        "paged",
     ];
     groups.iter().for_each(|group| assert!(tested.contains(&group.as_str()), "{group}"));
 }
@@ -75,6 +77,16 @@ fn every_layout_is_right() {
 #[test]
 fn every_gate_is_right() {
     group("gate");
+}
+
+#[test]
+fn packed_sequences_are_right() {
+    group("packed");
+}
+
+#[test]
+fn paged_keys_are_right() {
+    group("paged");
 }
 
 #[test]

@@ -201,7 +201,8 @@ fn wrong_tensors_are_refused_by_name_expected_and_got() {
             changed("bias", Dtype::F32, &[1, 4, 5, 6]),
             vec!["bias: expected shape [1, 4, 5, 7]", "got [1, 4, 5, 6]"],
         ),
-        (changed("k_pages", Dtype::F32, &[1]), vec!["paged attention is not supported"]),
+        (changed("k_pages", Dtype::F32, &[1]), vec!["tensor v_pages is missing", "k_pages"]),
+        (changed("cu_seqlens_kv", Dtype::I32, &[3]), vec!["tensor cu_seqlens_q is missing"]),
     ] {
         refused(&spec, &tensors, &[], &parts);
     }

@@ -1,7 +1,7 @@
 //! What callers get wrong in Rust, where the program's files cannot.
 
 use serde_json::json;
-use tilewise::attention::{AttentionProblem, AttentionSpec, TensorDescs};
+use tilewise::attention::{AttentionOutput, AttentionProblem, AttentionSpec, TensorDescs};
 use tilewise::error::{Error, PlanError, SpecError};
 use tilewise::fused::FusedTiles;
 use tilewise::gpu::limits::GpuLimits;
@@ -59,6 +59,57 @@ fn a_head_gate_of_another_shape_or_type_is_named() {
     );
     descs.insert("head_gate".to_owned(), TensorDesc::contiguous(Dtype::F16, &[2, 4, 5]));
     assert_eq!(refused(&descs).to_string(), "head_gate: expected dtype f32, got f16");
+}
+
+fn of(tensors: &[(&str, Dtype, &[u64])]) -> TensorDescs {
+    let desc = |(name, dtype, shape): &(&str, Dtype, &[u64])| {
+        ((*name).to_owned(), TensorDesc::contiguous(*dtype, shape))
+    };
+    tensors.iter().map(desc).collect()
+}
+
+#[test]
+fn packed_sequences_and_pages_that_do_not_fit_are_named() {
+    let (f32, i32) = (Dtype::F32, Dtype::I32);
+    let packed = of(&[
+        ("q", f32, &[10, 4, 8]),
+        ("k", f32, &[20, 2, 8]),
+        ("v", f32, &[20, 2, 8]),
+        ("cu_seqlens_q", i32, &[4]),
+        ("cu_seqlens_kv", i32, &[4]),
+    ]);
+    let paged = of(&[
+        ("q", f32, &[3, 4, 5, 8]),
+        ("k_pages", f32, &[6, 16, 2, 8]),
+        ("v_pages", f32, &[6, 16, 2, 8]),
+        ("block_table", i32, &[3, 2]),
+        ("kv_lens", i32, &[3]),
+    ]);
+    for (tensors, name, dtype, shape, expected) in [
+        (&packed, "cu_seqlens_kv", i32, &[3][..], "cu_seqlens_kv: expected shape [4], got [3]"),
+        (&packed, "cu_seqlens_q", i32, &[0], "cu_seqlens_q: expected at least one entry, got none"),
+        (&packed, "cu_seqlens_q", f32, &[4], "cu_seqlens_q: expected dtype i32, got f32"),
+        (&packed, "q", f32, &[1, 10, 4, 8], "q: expected 3 axes"),
+        (&packed, "head_gate", f32, &[10, 4], "head_gate: expected shape [1, 4, 10]"),
+        (&packed, "lse", f32, &[10, 4], "lse: expected shape [4, 10], got [10, 4]"),
+        (&packed, "kv_lens", i32, &[3], "kv_lens beside packed sequences is not supported"),
+        (&packed, "bias", f32, &[1, 1, 10, 20], "score.bias beside packed sequences"),
+        (&packed, "block_table", i32, &[3, 2], "packed queries over paged keys is not supported"),
+        (&paged, "v_pages", f32, &[6, 8, 2, 8], "v_pages: expected page_size 16 as k_pages has"),
+        (&paged, "v_pages", f32, &[5, 16, 2, 8], "v_pages: expected pages 6 as k_pages has"),
+        (&paged, "k_pages", f32, &[6, 16, 2, 9], "k_pages: expected head_dim 8 as q has"),
+        (&paged, "block_table", i32, &[2, 2], "block_table: expected shape [3, 2], got [2, 2]"),
+        (&paged, "block_table", i32, &[6], "block_table: expected 2 axes (batch, max_pages)"),
+    ] {
+        let mut tensors = tensors.clone();
+        tensors.insert(name.to_owned(), TensorDesc::contiguous(dtype, shape));
+        let spec = AttentionSpec {
+            outputs: vec![AttentionOutput::Out, AttentionOutput::Lse],
+            ..AttentionSpec::default()
+        };
+        let error = AttentionProblem::new(&spec, &tensors).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}, expected {expected}");
+    }
 }
 
 #[test]

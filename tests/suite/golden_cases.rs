@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
-use tilewise::attention::{MergeProblem, MergeSpec, merge_reference, reference};
+use tilewise::attention::{MergeProblem, MergeSpec, Storage, merge_reference, reference};
 use tilewise::tensor::read_safetensors;
 
 use crate::support::{Tensors, engine, problem, repository};
@@ -93,7 +93,19 @@ fn the_cpu_reference_agrees_with_other_software() {
                 let (outs, lses) = (inputs["outs"].to_f64(), inputs["lses"].to_f64());
                 merge_reference(&outs, &lses, shape[0], rows, shape[4]).unwrap()
             }
-            (spec, false) => reference(&problem(&spec, &inputs), &inputs).unwrap(),
+            (spec, false) => {
+                let problem = problem(&spec, &inputs);
+                let mut result = reference(&problem, &inputs).unwrap();
+                if problem.storage == Storage::Packed {
+                    let e = &problem.extents;
+                    let [heads, tokens, dim] =
+                        [e.q_heads, e.seq_len_q, e.value_dim].map(|extent| extent as usize);
+                    let row = |row: usize| (row % heads * tokens + row / heads) * dim;
+                    let rows = (0..heads * tokens).flat_map(|at| &result.out[row(at)..][..dim]);
+                    result.out = rows.copied().collect();
+                }
+                result
+            }
         };
         let outputs =
             BTreeMap::from([("out".to_owned(), result.out), ("lse".to_owned(), result.lse)]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::mask::{Keeps, Place};
+use super::places::Places;
 use super::score::{Change, Key};
 use super::tables::{Inputs, Table};
 use crate::attention::problem::{AttentionExtents, AttentionProblem};
@@ -21,9 +22,8 @@ pub(super) struct Question {
     v: Table,
     prefix: Option<(Table, Table)>,
     gate: Option<Table>,
-    /// Keys that exist, by batch.
-    kv_lens: Vec<usize>,
-    /// Position of query 0, by batch.
+    places: Places,
+    /// Position of query 0, by sequence.
     q_offsets: Vec<i64>,
     softmax_scale: f64,
     changes: Vec<Change>,
@@ -87,22 +87,23 @@ impl Question {
             head_dim: _,
             value_dim: _,
         } = &problem.spec;
-        let kv_lens = kv_lens(&inputs)?;
-        let offset = |&kv_len: &usize| match q_offset {
+        let places = Places::new(&inputs)?;
+        let offset = |sequence: usize| match q_offset {
             Some(offset) => i64::from(*offset),
-            None => kv_len as i64 - i64::from(extents.seq_len_q),
+            None => places.kv_len(sequence) as i64 - places.q_len(sequence) as i64,
         };
+        let [q, k, v] = problem.storage.core();
         let changes = score.iter().map(|modifier| Change::new(modifier, &inputs, arithmetic));
         Ok(Self {
             extents,
             arithmetic,
-            q: inputs.core("q")?,
-            k: inputs.core("k")?,
-            v: inputs.core("v")?,
+            q: inputs.core(q)?,
+            k: inputs.core(k)?,
+            v: inputs.core(v)?,
             prefix: prefix(&inputs)?,
-            gate: inputs.has("head_gate").then(|| inputs.table("head_gate")).transpose()?,
-            q_offsets: kv_lens.iter().map(offset).collect(),
-            kv_lens,
+            gate: inputs.has("head_gate").then(|| inputs.core("head_gate")).transpose()?,
+            q_offsets: (0..extents.sequences as usize).map(offset).collect(),
+            places,
             softmax_scale: f64::from(problem.softmax_scale()),
             changes: changes.collect::<Result<_, _>>()?,
             mask: Keeps::new(mask, &inputs, arithmetic.precision())?,
@@ -110,8 +111,15 @@ impl Question {
         })
     }
 
-    pub(super) fn row(&self, batch: usize, head: usize, q_index: usize) -> Result<Row, SpecError> {
-        let kept = self.kept(batch, head, q_index)?;
+    /// The row of a query that lies at `place` of its batch; of none where no packed sequence has it.
+    pub(super) fn row(&self, batch: usize, head: usize, place: usize) -> Result<Row, SpecError> {
+        let Some((sequence, q_index)) = self.places.query(batch, place) else {
+            let out = vec![f64::NAN; self.extents.value_dim as usize];
+            let has_lse = matches!(self.weights, Weights::Softmax { .. });
+            return Ok(Row { out, lse: has_lse.then_some(f64::NAN), value_max: 0.0 });
+        };
+        let q = self.q.vector(&[batch, head, place]);
+        let kept = self.kept(sequence, head, q_index, q)?;
         let (weights, lse) = match &self.weights {
             Weights::Softmax { sink } => {
                 let sink = sink.as_ref().map(|sink| sink.at(&[head]));
@@ -131,7 +139,7 @@ impl Question {
         }
         out.iter_mut().for_each(|out| *out = a.store_out(*out));
         if let Some(gate) = &self.gate {
-            let gate = gate.at(&[batch, head, q_index]);
+            let gate = gate.at(&[batch, head, place]);
             let gated =
                 |out: f64| if gate == 0.0 { 0.0 } else { a.store_out(a.register(gate * out)) };
             out.iter_mut().for_each(|out| *out = gated(*out));
@@ -141,9 +149,14 @@ impl Question {
     }
 
     /// The keys that exist, pass the mask and have no -inf bias, with their scores.
-    fn kept(&self, batch: usize, head: usize, q_index: usize) -> Result<Vec<Kept<'_>>, SpecError> {
+    fn kept(
+        &self,
+        batch: usize,
+        head: usize,
+        q_index: usize,
+        q: &[f64],
+    ) -> Result<Vec<Kept<'_>>, SpecError> {
         let kv_head = head / self.extents.group_size() as usize;
-        let q = self.q.vector(&[batch, head, q_index]);
         let pos_q = q_index as i64 + self.q_offsets[batch];
         let mut place = Place { batch, head, q_index, kv_index: 0, pos_q };
         let mut kept = Vec::new();
@@ -159,12 +172,13 @@ impl Question {
                 kept.push(Kept { score, value: prefix_v.vector(&[kv_head, index]) });
             }
         }
-        for kv_index in 0..self.kv_lens[batch] {
+        for kv_index in 0..self.places.kv_len(batch) {
             place.kv_index = kv_index;
             if self.mask.keeps(&place, &|b, q| self.position(b, q))? {
-                let k = self.k.vector(&[batch, kv_head, kv_index]);
+                let [of, at] = self.places.key(batch, kv_index);
+                let k = self.k.vector(&[of, kv_head, at]);
                 let score = self.score(q, k, &place, Key::Own)?;
-                kept.push(Kept { score, value: self.v.vector(&[batch, kv_head, kv_index]) });
+                kept.push(Kept { score, value: self.v.vector(&[of, kv_head, at]) });
             }
         }
         kept.retain(|key| key.score != f64::NEG_INFINITY);
@@ -211,17 +225,6 @@ impl Question {
         let offset = self.q_offsets.get(last.min(batch as usize)).copied().unwrap_or(0);
         (q_index as i32).wrapping_add(offset as i32)
     }
-}
-
-/// Keys that exist for each batch: `kv_lens`, cut to `0..=seq_len_kv`, or all.
-fn kv_lens(inputs: &Inputs<'_>) -> Result<Vec<usize>, SpecError> {
-    let extents = &inputs.problem.extents;
-    if !inputs.has("kv_lens") {
-        return Ok(vec![extents.seq_len_kv as usize; extents.batch as usize]);
-    }
-    let lens = inputs.table("kv_lens")?;
-    let most = f64::from(extents.seq_len_kv);
-    Ok((0..extents.batch as usize).map(|b| lens.at(&[b]).max(0.0).min(most) as usize).collect())
 }
 
 /// Keys and values of the shared prefix, `[kv_heads, prefix_len, dim]`.

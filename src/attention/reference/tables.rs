@@ -53,15 +53,15 @@ impl Inputs<'_> {
         self.problem.tensors.contains_key(name)
     }
 
-    /// q, k or v: axes in the order batch, head, seq, dim.
+    /// q, k, v or what else the storage places: axes in the order batch, head, seq, dim.
     pub(super) fn core(&self, name: &str) -> Result<Table, SpecError> {
-        self.table_in_order(name, &self.problem.spec.layout.axes())
+        let problem = self.problem;
+        self.placed(name, |layout| problem.storage.inward(name, layout, problem.spec.layout))
     }
 
     /// Any other tensor.
     pub(super) fn table(&self, name: &str) -> Result<Table, SpecError> {
-        let axes = self.tensor(name)?.shape.len();
-        self.table_in_order(name, &(0..axes).collect::<Vec<_>>())
+        self.placed(name, Layout::clone)
     }
 
     /// A caller's function, with its tensors.
@@ -85,13 +85,19 @@ impl Inputs<'_> {
         })
     }
 
-    fn table_in_order(&self, name: &str, axes: &[usize]) -> Result<Table, SpecError> {
+    fn placed(&self, name: &str, inward: impl Fn(&Layout) -> Layout) -> Result<Table, SpecError> {
         let tensor = self.tensor(name)?;
-        let permutes = tensor.shape.len() == axes.len();
         let layout = Layout::contiguous(&tensor.shape);
-        let layout = if permutes { layout.permuted(axes) } else { layout };
+        let desc = self.problem.tensors.get(name);
+        let axes = desc.map(|desc| {
+            let outward =
+                self.problem.storage.outward(name, &desc.layout, self.problem.spec.layout);
+            outward.shape.len()
+        });
+        let fits = axes.is_none_or(|axes| axes == tensor.shape.len());
+        let layout = if fits { inward(&layout) } else { layout };
         let values = tensor.to_f64();
-        if let Some(desc) = self.problem.tensors.get(name) {
+        if let Some(desc) = desc {
             if layout.shape != desc.shape() {
                 let expected = format!("shape {:?} (axes in the problem's order)", desc.shape());
                 return Err(SpecError::value(name, expected, format!("{:?}", layout.shape)));
