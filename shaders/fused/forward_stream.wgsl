@@ -8,6 +8,8 @@ const VALUE_STEPS: u32 = (VALUE_DIM + 4u * LANES - 1u) / (4u * LANES);  // vec4s
 const SPREAD: u32 = min(ROWS, LANES);   // rows whose statistics lie side by side in the lanes
 const STATS: u32 = ROWS / SPREAD;       // rows whose statistics one lane keeps
 
+const NO_ROW: u32 = 0xffffffffu;        // an offset: the row is not there
+
 fn dot_add(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
@@ -45,15 +47,19 @@ fn fused_forward_stream(
         rows[g] = domain_row(block, min(row_first + g * SPREAD + lane_row, block.row_end - block.row_first - 1u));
         m[g] = LOWEST;
     }
-    // SPREAD rows a trip, moved down a place by the next: rolled for the sake of compile time.
+    // SPREAD rows a trip, moved down a place by the next: rolled for the sake of compile time. A lane works out where its own
+    // row lies, for all that hold dims of it.
     var filled = 0u;
     loop {
         for (var g = 1u; g < STATS; g++) { q[g - 1u] = q[g]; }
+        let own_row = domain_row(block, row_first + filled + lane_row);
+        var own_offset = NO_ROW;
+        if (own_row.valid) { own_offset = q_offset(own_row); }
         for (var j = 0u; j < SPREAD; j++) {
-            let row = domain_row(block, row_first + filled + (j ^ lane_row));
+            let offset = subgroupShuffleXor(own_offset, j);
             for (var d = 0u; d < HEAD_STEPS; d++) {
                 var part = vec4<f32>(0.0);
-                if (row.valid) { part = q_load4(q_offset(row), (d * LANES + lane) * 4u); }
+                if (offset != NO_ROW) { part = q_load4(offset, (d * LANES + lane) * 4u); }
                 q[STATS - 1u][j][d] = part;
             }
         }
@@ -141,15 +147,22 @@ fn fused_forward_stream(
 
     var emitted = 0u;
     loop {
-        let stat_row = domain_row(block, row_first + emitted + lane_row);
-        if (stat_row.valid && lane < SPREAD) { emit_lse(block, stat_row, m[0], l[0]); }
+        let own_row = domain_row(block, row_first + emitted + lane_row);
+        var own_offset = NO_ROW;
+        var own_scale = 0.0;
+        if (own_row.valid) {
+            own_offset = emit_offset(block, own_row);
+            own_scale = emit_scale(block, own_row, m[0], l[0]);
+            if (lane < SPREAD) { emit_lse(block, own_row, m[0], l[0]); }
+        }
         for (var j = 0u; j < SPREAD; j++) {
-            let row = domain_row(block, row_first + emitted + (j ^ lane_row));
-            let row_m = subgroupShuffleXor(m[0], j);
-            let row_l = subgroupShuffleXor(l[0], j);
-            for (var d = 0u; d < VALUE_STEPS; d++) {
-                let dim = (d * LANES + lane) * 4u;
-                if (row.valid && dim < VALUE_DIM) { emit4(block, row, dim, out[0][j][d], row_m, row_l); }
+            let offset = subgroupShuffleXor(own_offset, j);
+            let scale = subgroupShuffleXor(own_scale, j);
+            if (offset != NO_ROW) {
+                for (var d = 0u; d < VALUE_STEPS; d++) {
+                    let dim = (d * LANES + lane) * 4u;
+                    if (dim < VALUE_DIM) { emit_scaled(offset, dim, out[0][j][d], scale); }
+                }
             }
         }
         for (var g = 1u; g < STATS; g++) { m[g - 1u] = m[g]; l[g - 1u] = l[g]; out[g - 1u] = out[g]; }

@@ -1,15 +1,26 @@
 // Results go straight to the caller's out and lse.
 
-fn emit4(block: Block, row: Row, d: u32, acc: vec4<f32>, m: f32, l: f32) {
-    if (HAS_OUT) {
+fn emit_offset(block: Block, row: Row) -> u32 {
+    let at = q_place(row.batch, row.q);
+    return params.out_first + at.x * params.out_batch_stride + row.head * params.out_head_stride + at.y * params.out_seq_stride;
+}
+
+fn emit_scale(block: Block, row: Row, m: f32, l: f32) -> f32 {
+    let scale = norm_finish(row, block.part, m, l).scale;
+    if (HAS_GATE) {
         let at = q_place(row.batch, row.q);
-        let offset = params.out_first + at.x * params.out_batch_stride + row.head * params.out_head_stride + at.y * params.out_seq_stride;
-        let finish = norm_finish(row, block.part, m, l);
-        var scale = finish.scale;
-        if (HAS_GATE) { scale *= head_gate(at.x, row.head, at.y); }
-        // A row without keys, or whose gate is 0, is 0, whatever its accumulator holds.
-        out_store4(offset, d, select(acc * scale, vec4(0.0), scale == 0.0));
+        return scale * head_gate(at.x, row.head, at.y);
     }
+    return scale;
+}
+
+fn emit_scaled(offset: u32, d: u32, acc: vec4<f32>, scale: f32) {
+    // A row without keys, or whose gate is 0, is 0, whatever its accumulator holds.
+    if (HAS_OUT) { out_store4(offset, d, select(acc * scale, vec4(0.0), scale == 0.0)); }
+}
+
+fn emit4(block: Block, row: Row, d: u32, acc: vec4<f32>, m: f32, l: f32) {
+    if (HAS_OUT) { emit_scaled(emit_offset(block, row), d, acc, emit_scale(block, row, m, l)); }
 }
 
 fn emit_lse(block: Block, row: Row, m: f32, l: f32) {

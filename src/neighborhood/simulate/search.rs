@@ -19,9 +19,18 @@ const STREAM_KEYS: [u32; 4] = [16, 32, 64, 128];
 const KEY_COST: f64 = 16.0;
 const ROW_COST: f64 = 16.0;
 
-/// The same for streams: a key is loaded once for all rows, a tile's state is looked at once.
+/// The same for streams, from times on processors: a key is loaded once by each subgroup for all its rows, and from far
+/// away once for the whole workgroup; a tile's state is looked at once.
 const STREAM_KEY_COST: f64 = 8.0;
 const STREAM_TILE_COST: f64 = 4.0;
+const STREAM_FAR_KEY_COST: f64 = 3.0;
+
+/// What reading a row of queries and writing its output cost, in scores.
+const QUERY_COST: f64 = 20.0;
+
+/// Subgroups that a stream's workgroup may have, so that they share a window's keys, and the most rows it may have then.
+const STREAM_SUBGROUPS: [u32; 3] = [1, 2, 4];
+const STREAM_MOST_ROWS: u32 = 128;
 
 /// Boxes of queries and keys, with what they visit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -130,18 +139,18 @@ pub(in crate::neighborhood) fn candidate_tiles(
     let mut costed: Vec<(bool, f64, NeighborhoodTiles)> = Vec::new();
     for fused in FusedTiles::candidates(problem.fused_shape(), problem.tokens(), limits) {
         let streams = matches!(fused, FusedTiles::Stream { .. });
-        let sizes = if streams { &STREAM_KEYS[..] } else { &[fused.tile_kv()] };
-        let of_size = |&tile_kv: &u32| {
+        let of_size = |(fused, tile_kv): (FusedTiles, u32)| {
             let best = search.boxes(fused.tile_q(), tile_kv).into_iter().next()?;
             let fused = with_tile_kv(fused, best.key_box.volume() as u32);
             let extra = u64::from(e.extra.div_ceil(fused.tile_kv()));
             let blocks = search.blocks(best.query_box);
-            let cost = (best.tiles_visited + blocks * extra) as f64 * tile_cost(&fused);
+            let visits = (best.tiles_visited + blocks * extra) as f64;
+            let rows = blocks as f64 * f64::from(fused.tile_q());
             let tiles =
                 NeighborhoodTiles { fused, query_box: best.query_box, key_box: best.key_box };
-            Some((cost, tiles))
+            Some((visits * tile_cost(&fused) + rows * QUERY_COST, tiles))
         };
-        let best = sizes.iter().filter_map(of_size).min_by(|a, b| a.0.total_cmp(&b.0));
+        let best = sizes(fused).into_iter().filter_map(of_size).min_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((cost, tiles)) = best
             && tiles.check(problem.fused_shape(), limits).is_ok()
             && tiles.packing(&problem.axes3()).is_some()
@@ -152,6 +161,22 @@ pub(in crate::neighborhood) fn candidate_tiles(
     }
     costed.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     costed.into_iter().map(|(.., tiles)| tiles).collect()
+}
+
+/// Sizes that a tile set may have: streams hold no tile, others are what they were made for.
+fn sizes(fused: FusedTiles) -> Vec<(FusedTiles, u32)> {
+    let FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits } = fused else {
+        return vec![(fused, fused.tile_kv())];
+    };
+    let mut sizes = Vec::new();
+    for subgroups in STREAM_SUBGROUPS {
+        let workgroup_size = workgroup_size * subgroups;
+        let fused = FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits };
+        if subgroups == 1 || fused.tile_q() <= STREAM_MOST_ROWS {
+            sizes.extend(STREAM_KEYS.map(|tile_kv| (fused, tile_kv)));
+        }
+    }
+    sizes
 }
 
 /// A stream's tile cut to the box that it holds; other tiles have the size they were made for.
@@ -175,6 +200,7 @@ fn tile_cost(fused: &FusedTiles) -> f64 {
         FusedTiles::Stream { rows, .. } => {
             let rows = f64::from(rows);
             tile_q / rows * (rows + STREAM_KEY_COST) * (tile_kv + STREAM_TILE_COST)
+                + tile_kv * STREAM_FAR_KEY_COST
         }
     }
 }
