@@ -1,10 +1,15 @@
 //! Neighborhood attention against our own dense attention over the same tokens, and against the bound that the simulator
-//! sets: interleaved runs, the fastest of each. `--tiles` compares every candidate tile set instead.
+//! sets, and against a naive kernel: interleaved runs, the median of each, by CPU time on a software adapter. `--tiles`
+//! compares every candidate tile set instead.
 //! On a software adapter the times say nothing about GPUs; the first line tells the device.
+
+mod naive;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use self::naive::{Naive, Shape};
+use cpu_time::ProcessTime;
 use tilewise::attention::{AttentionLayout, AttentionProblem, AttentionSpec};
 use tilewise::neighborhood::{NeighborhoodProblem, NeighborhoodSpec, TensorDescs, simulate};
 use tilewise::operator::Operator;
@@ -79,10 +84,21 @@ fn problem(
     Ok(NeighborhoodProblem::new(&spec, tensors)?)
 }
 
-fn milliseconds<O: Operator>(call: &Resident<O>, times: u32) -> Result<f64, Error> {
-    let start = Instant::now();
-    call.run(times)?;
-    Ok(start.elapsed().as_secs_f64() * 1e3 / f64::from(times))
+/// Milliseconds of each of `times` calls: of the process's CPU on a software adapter, else by the clock.
+fn milliseconds(
+    engine: &Engine,
+    times: u32,
+    run: impl FnOnce() -> Result<(), Error>,
+) -> Result<f64, Error> {
+    let (cpu, wall) = (ProcessTime::now(), Instant::now());
+    run()?;
+    let elapsed = if engine.adapter().is_software() { cpu.elapsed() } else { wall.elapsed() };
+    Ok(elapsed.as_secs_f64() * 1e3 / f64::from(times))
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn against_dense(engine: &Engine, question: Problem) -> Result<(), Error> {
@@ -91,6 +107,11 @@ fn against_dense(engine: &Engine, question: Problem) -> Result<(), Error> {
     let own = inputs(spatial);
     let problem = problem(question, &descs(&own))?;
     let fused = Resident::new(engine, &problem, None, &own)?;
+    fused.run(1)?;
+    let naive = match spatial.len() {
+        1 | 2 => Some(naive(engine, question, &own, &fused)?),
+        _ => None,
+    };
     let mut flat = own;
     flat.values_mut().for_each(|host| host.shape = vec![1, tokens, HEADS, HEAD_DIM]);
     let spec = AttentionSpec { layout: AttentionLayout::Bshd, ..AttentionSpec::default() };
@@ -99,26 +120,49 @@ fn against_dense(engine: &Engine, question: Problem) -> Result<(), Error> {
         true => Some(Resident::new(engine, &dense, None, &flat)?),
         false => None,
     };
-    let (mut fused_ms, mut dense_ms) = (f64::MAX, f64::MAX);
+    let (mut fused_ms, mut dense_ms, mut naive_ms) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        fused_ms = fused_ms.min(milliseconds(&fused, CALLS)?);
+        fused_ms.push(milliseconds(engine, CALLS, || fused.run(CALLS))?);
         if let Some(dense) = &dense {
-            dense_ms = dense_ms.min(milliseconds(dense, 1)?);
+            dense_ms.push(milliseconds(engine, 1, || dense.run(1))?);
+        }
+        if let Some(naive) = &naive {
+            naive_ms.push(milliseconds(engine, 1, || naive.run())?);
         }
     }
     let simulation = simulate(&problem, &fused.prepared.tiles);
-    let bound = simulation.speedup_bound;
+    let fused_ms = median(&mut fused_ms);
     print!(
         "{spatial:?} window {window:?} stride {stride:?}: {fused_ms:.2} ms, {:.3} us a token",
         1e3 * fused_ms / tokens as f64
     );
     if dense.is_some() {
+        let (dense_ms, bound) = (median(&mut dense_ms), simulation.speedup_bound);
         let speedup = dense_ms / fused_ms;
         let share = 100.0 * speedup / bound;
         print!("; dense {dense_ms:.1} ms: {speedup:.2} x of at most {bound:.2} x ({share:.0} %)");
     }
+    if naive.is_some() {
+        print!("; naive {:.2} x as long", median(&mut naive_ms) / fused_ms);
+    }
     println!("; boxes {} by {}", simulation.query_box, simulation.key_box);
     Ok(())
+}
+
+/// The naive kernel for a question, once it has given what the fused one gave.
+fn naive(
+    engine: &Engine,
+    (spatial, window, stride): Problem,
+    inputs: &BTreeMap<String, HostTensor>,
+    fused: &Resident<NeighborhoodProblem>,
+) -> Result<Naive, Error> {
+    let shape = Shape { spatial, window, stride, heads: HEADS, head_dim: HEAD_DIM };
+    let naive = Naive::new(engine, &shape, inputs)?;
+    naive.run()?;
+    let (got, expected) = (naive.out()?, fused.outputs()?["out"].to_f64());
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-5;
+    assert!(got.iter().zip(&expected).all(near), "naive and fused differ over {spatial:?}");
+    Ok(naive)
 }
 
 fn tiles(engine: &Engine, question: Problem) -> Result<(), Error> {
@@ -128,11 +172,12 @@ fn tiles(engine: &Engine, question: Problem) -> Result<(), Error> {
     println!("{spatial:?} window {window:?} stride {stride:?}");
     for tiles in problem.candidates(engine.limits())? {
         let call = Resident::new(engine, &problem, Some(tiles), &own)?;
-        let mut fastest = f64::MAX;
+        let mut times = Vec::new();
         for _ in 0..RUNS {
-            fastest = fastest.min(milliseconds(&call, CALLS)?);
+            times.push(milliseconds(engine, CALLS, || call.run(CALLS))?);
         }
-        println!("  {fastest:8.2} ms, waste {:.2} x: {tiles}", simulate(&problem, &tiles).waste);
+        let time = median(&mut times);
+        println!("  {time:8.2} ms, waste {:.2} x: {tiles}", simulate(&problem, &tiles).waste);
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! A photograph: read from PNG, cut, made noisy, compared.
 
+use std::f64::consts::TAU;
 use std::path::Path;
 
 use png::{ColorType, Decoder, Transformations};
 
 use super::canvas::Colour;
 use crate::cli::common::CliError;
+use crate::tensor::Random;
 
 /// See `assets/README.md`.
 const CHELSEA: &[u8] = include_bytes!("../../../assets/chelsea.png");
@@ -68,18 +70,11 @@ impl Photo {
     /// With normally distributed noise of this deviation on every value, as a file would keep it: 8 bits, nothing
     /// below black or above white.
     pub fn with_noise(&self, deviation: f64, seed: u64) -> Self {
-        let mut state = seed;
-        let mut uniform = || {
-            // splitmix64 (Steele, Lea and Flood 2014)
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (((z ^ (z >> 31)) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-        };
+        let mut random = Random::of(seed, "noise");
         let mut normal = || {
-            let (radius, turn) =
-                ((-2.0 * uniform().ln()).sqrt(), std::f64::consts::TAU * uniform());
-            radius * turn.cos()
+            // Box and Muller (1958)
+            let (radius, turn) = (-2.0 * (1.0 - random.unit()).ln(), TAU * random.unit());
+            radius.sqrt() * turn.cos()
         };
         let kept = |value: f64| (value.clamp(0.0, 1.0) * 255.0).round() / 255.0;
         let values = self.values.iter().map(|value| kept(value + deviation * normal())).collect();
