@@ -288,7 +288,7 @@ fn against_dense(engine: &Engine) -> Result<(), Error> {
             gflop = problem.expert_flops() / 1e9;
             Resident::new(engine, &problem, Some(tiles), inputs)?.run(1)?;
             let matmuls = matmuls_of(engine, &problem, Some(tiles), inputs)?;
-            let runs: [Run<'_>; 2] = [Box::new(|| dense()), run(&matmuls)];
+            let runs: [Run<'_>; 2] = [Box::new(&dense), run(&matmuls)];
             let medians = medians(engine, &runs)?;
             seconds.push([medians[0], medians[1]]);
         }
