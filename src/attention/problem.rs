@@ -72,7 +72,8 @@ impl AttentionProblem {
     /// where the caller has buffers for them, `out` and `lse`; outputs that are absent are laid out without gaps.
     ///
     /// # Errors
-    /// [`SpecError`] names what is wrong; [`PlanError::Unsupported`] what is right but not built.
+    /// [`SpecError`] names what is wrong; [`PlanError::Unsupported`](crate::error::PlanError::Unsupported) what is right
+    /// but not built.
     pub fn new(spec: &AttentionSpec, tensors: &TensorDescs) -> Result<Self, Error> {
         let storage = Storage::of(tensors)?;
         let spec = with_implied_modifiers(spec, tensors);
