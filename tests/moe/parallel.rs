@@ -4,7 +4,10 @@
 use serde_json::{Value, json};
 use tilewise::tensor::{Dtype, HostTensor};
 
-use crate::support::{Layer, Random, SMALL, Tensors, check, f32s, i32s, run, try_problem};
+use crate::support::{
+    Layer, Random, SMALL, Tensors, add_biases_and_a_shared_expert, check, f32s, i32s, run,
+    try_problem,
+};
 
 const RANGES: [[u64; 2]; 3] = [[0, 2], [2, 3], [3, 6]];
 
@@ -52,17 +55,7 @@ fn sums_to_the_whole(question: &Value, whole: &Tensors) {
 #[test]
 fn the_sum_over_ranges_is_the_whole() {
     let mut inputs = SMALL.tensors(Dtype::F32, 1);
-    let mut random = Random(7);
-    for (name, shape) in [
-        ("b_gate", vec![6, 12]),
-        ("b_up", vec![6, 12]),
-        ("b_down", vec![6, 20]),
-        ("shared_w_gate", vec![10, 20]),
-        ("shared_w_up", vec![10, 20]),
-        ("shared_w_down", vec![20, 10]),
-    ] {
-        inputs.insert(name.to_owned(), random.tensor(Dtype::F32, &shape, 0.5));
-    }
+    add_biases_and_a_shared_expert(&mut inputs, 7);
     let outputs = json!(["out", "counts", "dropped", "topk_ids", "load_balancing_loss"]);
     sums_to_the_whole(&json!({"top_k": 3, "outputs": outputs}), &inputs);
     sums_to_the_whole(&json!({"top_k": 3, "weight_on": "input", "outputs": outputs}), &inputs);

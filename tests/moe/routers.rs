@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use tilewise::moe::MAX_EXPERTS;
 use tilewise::tensor::{Dtype, HostTensor};
 
-use crate::support::{Layer, Random, SMALL, check, f32s, i32s, run};
+use crate::support::{
+    Layer, Random, SMALL, add_biases_and_a_shared_expert, check, f32s, i32s, run,
+};
 
 fn token_choice(choice: Value, top_k: u32) -> Value {
     json!({
@@ -86,18 +88,8 @@ fn every_activation_is_right_with_biases_and_a_shared_expert() {
     ];
     let plain = ["relu", "relu2", "gelu", "gelu_tanh", "silu"].map(Value::from);
     let mut inputs = SMALL.tensors(Dtype::F32, 4);
-    let mut random = Random(77);
-    for (name, shape) in [
-        ("b_gate", vec![6, 12]),
-        ("b_up", vec![6, 12]),
-        ("b_down", vec![6, 20]),
-        ("shared_w_gate", vec![10, 20]),
-        ("shared_w_up", vec![10, 20]),
-        ("shared_w_down", vec![20, 10]),
-        ("shared_gate_w", vec![1, 20]),
-    ] {
-        inputs.insert(name.to_owned(), random.tensor(Dtype::F32, &shape, 0.5));
-    }
+    let mut random = add_biases_and_a_shared_expert(&mut inputs, 77);
+    inputs.insert("shared_gate_w".to_owned(), random.tensor(Dtype::F32, &[1, 20], 0.5));
     for activation in gated.into_iter().chain(plain) {
         let mut question = token_choice(json!({}), 2);
         question["activation"] = activation;

@@ -50,6 +50,23 @@ pub struct Layer {
 
 pub const SMALL: Layer = Layer { tokens: 21, model_dim: 20, experts: 6, expert_dim: 12 };
 
+/// Adds biases to the experts of [`SMALL`], and a shared expert, of one seed; gives what is left of its numbers.
+pub fn add_biases_and_a_shared_expert(tensors: &mut Tensors, seed: u64) -> Random {
+    let Layer { model_dim, experts, expert_dim, .. } = SMALL;
+    let mut random = Random(seed);
+    for (name, shape) in [
+        ("b_gate", [experts, expert_dim]),
+        ("b_up", [experts, expert_dim]),
+        ("b_down", [experts, model_dim]),
+        ("shared_w_gate", [10, model_dim]),
+        ("shared_w_up", [10, model_dim]),
+        ("shared_w_down", [model_dim, 10]),
+    ] {
+        tensors.insert(name.to_owned(), random.tensor(Dtype::F32, &shape, 0.5));
+    }
+    random
+}
+
 impl Layer {
     /// x, a router and gated experts, of one seed.
     pub fn tensors(&self, dtype: Dtype, seed: u64) -> Tensors {
