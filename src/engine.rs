@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use self::tune::Tuner;
 use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
 use crate::cache::CachePlace;
-use crate::error::{Error, GpuError, PlanError, SpecError};
+use crate::error::{Error, GpuError, PlanError};
 use crate::fused::matrix::MatrixCheck;
 pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
 use crate::gpu::context::{Gpu, Waiting, lock};
@@ -21,6 +21,7 @@ use crate::gpu::recording::Plan;
 use crate::gpu::shader::Shader;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
+use crate::resident::Resident;
 use crate::tensor::{HostTensor, TensorView};
 use crate::tune::{TilesFrom, TunePolicy};
 
@@ -408,36 +409,8 @@ impl Engine {
         tiles: Option<O::Tiles>,
         inputs: &BTreeMap<String, HostTensor>,
     ) -> Result<BTreeMap<String, HostTensor>, Error> {
-        let prepared = self.prepare(operator, tiles)?;
-        let outputs = operator.outputs();
-        let mut buffers = Vec::new();
-        for (name, desc) in operator.tensors() {
-            let bytes = desc.layout.end().unwrap_or(0) * desc.dtype.bytes();
-            let buffer = if outputs.contains(&name) {
-                let bytes = vec![0xff; bytes as usize];
-                self.upload(name, &HostTensor { dtype: desc.dtype, shape: Vec::new(), bytes })?
-            } else {
-                let missing = || SpecError::MissingTensor {
-                    name: name.to_owned(),
-                    why: "an input of this call".to_owned(),
-                };
-                self.upload(name, inputs.get(name).ok_or_else(missing)?)?
-            };
-            buffers.push((name, desc, bytes, buffer));
-        }
-        let bound: Vec<(&str, &wgpu::Buffer)> =
-            buffers.iter().map(|(name, .., buffer)| (*name, buffer)).collect();
-        let mut encoder = self.gpu.encoder();
-        prepared.record(&mut encoder, &bound)?;
-        self.gpu.queue.submit([encoder.finish()]);
-        let mut results = BTreeMap::new();
-        for (name, desc, size, buffer) in &buffers {
-            if outputs.contains(name) {
-                let bytes = self.download(buffer, *size)?;
-                let shape = desc.layout.shape.clone();
-                results.insert((*name).to_owned(), HostTensor { dtype: desc.dtype, shape, bytes });
-            }
-        }
-        Ok(results)
+        let call = Resident::new(self, operator, tiles, inputs)?;
+        call.run(1)?;
+        call.outputs()
     }
 }

@@ -1,7 +1,7 @@
 //! What every operator is to the engine: a checked question that plans itself.
 
 use std::collections::BTreeMap;
-use std::fmt::{Debug, Display};
+use std::fmt::{self, Debug, Display};
 use std::hash::Hash;
 
 use serde::Serialize;
@@ -66,4 +66,16 @@ pub(crate) fn noise(name: &str, desc: &TensorDesc, seed: u64, scale: f64) -> Hos
         _ => Random::of(seed, name).normals(count).into_iter().map(|x| x * scale).collect(),
     };
     HostTensor::from_f64(desc.dtype, desc.shape(), &values)
+}
+
+/// Writes the command line that asks `command` of a spec: what a question is displayed as.
+pub(crate) fn command_line(
+    f: &mut fmt::Formatter<'_>,
+    command: &str,
+    op: &str,
+    spec: &impl Serialize,
+) -> fmt::Result {
+    let mut json = serde_json::to_value(spec).map_err(|_| fmt::Error)?;
+    json["op"] = op.into();
+    write!(f, "tilewise {command} '{json}'")
 }

@@ -161,13 +161,10 @@ struct Needed {
 impl Needed {
     fn of<O: Operator>(operator: &O) -> Vec<Self> {
         let outputs = operator.outputs();
-        let need = |(name, desc): (&str, TensorDesc)| {
-            let bytes = desc.layout.end().unwrap_or(u64::MAX).saturating_mul(desc.dtype.bytes());
-            Self {
-                name: name.to_owned(),
-                bytes: bytes.checked_next_multiple_of(4).unwrap_or(u64::MAX),
-                written: outputs.contains(&name),
-            }
+        let need = |(name, desc): (&str, TensorDesc)| Self {
+            name: name.to_owned(),
+            bytes: desc.bytes().checked_next_multiple_of(4).unwrap_or(u64::MAX),
+            written: outputs.contains(&name),
         };
         operator.tensors().into_iter().map(need).collect()
     }

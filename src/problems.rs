@@ -4,11 +4,10 @@
 //! that is a processor, would need more than seconds.
 
 mod check;
-mod resident;
 mod work;
 
+pub use crate::resident::Resident;
 pub use check::Expected;
-pub use resident::Resident;
 pub use work::{Counted, Work, work};
 
 use crate::attention::{

@@ -35,14 +35,6 @@ var<workgroup> wg_raised: array<u32, 8>;
 const EMPTY: u32 = 0u;
 const PARTIAL: u32 = 1u;
 
-fn staging(place: u32, count: u32) -> u32 {
-    if (count % WORKGROUP_SIZE == 0u) { return place; }
-    return min(place, count - 1u);
-}
-fn staged(place: u32, count: u32) -> bool {
-    return count % WORKGROUP_SIZE == 0u || place < count;
-}
-
 // Modifiers and mask of four scores; keys and rows that are not there are never asked about.
 fn finish_scores(block: Block, row: Row, tile: u32, column: u32, tests: bool, scores: vec4<f32>) -> vec4<f32> {
     var s = scores;

@@ -29,15 +29,6 @@ var<workgroup> wg_q_offset: array<u32, TILE_Q>;
 const EMPTY: u32 = 0u;
 const PARTIAL: u32 = 1u;
 
-// The place of a staging load: past the end of what is staged it repeats the last one, which staged() then drops.
-fn staging(place: u32, count: u32) -> u32 {
-    if (count % WORKGROUP_SIZE == 0u) { return place; }
-    return min(place, count - 1u);
-}
-fn staged(place: u32, count: u32) -> bool {
-    return count % WORKGROUP_SIZE == 0u || place < count;
-}
-
 fn load_q(lane: u32, chunk: u32, q: ptr<function, array<vec4<f32>, Q_LOADS>>) {
     for (var i = 0u; i < Q_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, Q_COUNT);

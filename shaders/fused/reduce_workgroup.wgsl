@@ -1,13 +1,5 @@
 // Row maximum and sum over the LANES_X lanes of a row, through workgroup memory: for devices without subgroups, or with small ones.
 
-struct LanePlace {
-    @builtin(local_invocation_index) lane: u32,
-}
-
-fn lane_index(place: LanePlace) -> u32 {
-    return place.lane;
-}
-
 const REDUCE_STRIDE: u32 = (LANES_X + 3u) / 4u;
 var<workgroup> wg_reduce: array<vec4<f32>, TILE_Q * REDUCE_STRIDE>;
 

@@ -1,9 +1,9 @@
-// The matmul for few rows: LANES lanes side by side walk the inner dims of the same columns, so that every row of weights is read
+// The matmul for few rows: LANES_X lanes side by side walk the inner dims of the same columns, so that every row of weights is read
 // once and in order, and add up at the end. A group of lanes owns COLUMNS columns of the ROWS rows of its tile.
 
 const PARTS: u32 = select(1u, 2u, GATED);
 const LANE_COLUMNS: u32 = COLUMNS / PARTS;
-const GROUPS: u32 = WORKGROUP_SIZE / LANES;
+const GROUPS: u32 = WORKGROUP_SIZE / LANES_X;
 
 fn dot_add(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
@@ -32,10 +32,10 @@ fn add_vector(
 fn matmul_reduce(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace,
 ) {
-    let lane = lane_of(place);
-    let x = lane % LANES;
+    let lane = lane_index(place);
+    let x = lane % LANES_X;
     let tile = tile_at(workgroup.y + workgroup.z * workgroups.y);
-    let column_first = (params.column_tile_first + workgroup.x) * (GROUPS * LANE_COLUMNS) + lane / LANES;
+    let column_first = (params.column_tile_first + workgroup.x) * (GROUPS * LANE_COLUMNS) + lane / LANES_X;
     let row_last = max(tile.row_end, 1u) - 1u;
     var a_offset: array<u32, ROWS>;
     for (var r = 0u; r < ROWS; r++) { a_offset[r] = params.a_first + a_row(min(tile.row_first + r, row_last)) * params.a_stride; }
@@ -47,7 +47,7 @@ fn matmul_reduce(
     // A tile beyond the last has no rows and no units.
     let units = select(0u, (params.inner + 4u * UNIT_VECS - 1u) / (4u * UNIT_VECS), tile.row_first < tile.row_end);
     var acc: array<f32, ROWS * COLUMNS>;
-    for (var first = 0u; first < units; first += LANES) {
+    for (var first = 0u; first < units; first += LANES_X) {
         let unit = first + x;
         if (unit < units) {
             var raw: array<array<Raw, LANE_COLUMNS>, PARTS>;
@@ -67,7 +67,7 @@ fn matmul_reduce(
             }
         }
     }
-    lanes_sum(lane, &acc);
+    sum_lanes(lane, &acc);
     if (x == 0u) {
         for (var r = 0u; r < ROWS; r++) {
             let row = tile.row_first + r;

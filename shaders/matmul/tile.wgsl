@@ -17,15 +17,6 @@ const W_LOADS: u32 = (W_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const W_FIRST: u32 = TILE_ROWS * STRIDE;
 var<workgroup> wg_tile: array<vec4<f32>, (TILE_ROWS + TILE_COLUMNS) * STRIDE>;
 
-// The place of a staging load: past the end of what is staged it repeats the last one, which staged() then drops.
-fn staging(place: u32, count: u32) -> u32 {
-    if (count % WORKGROUP_SIZE == 0u) { return place; }
-    return min(place, count - 1u);
-}
-fn staged(place: u32, count: u32) -> bool {
-    return count % WORKGROUP_SIZE == 0u || place < count;
-}
-
 // One chunk: ROWS × COLUMNS dot products over CHUNK dims, STEPS vectors a trip.
 fn multiply(x: u32, y: u32, acc: ptr<function, array<f32, ROWS * COLUMNS>>) {
     for (var d = 0u; d < VECS; d += STEPS) {

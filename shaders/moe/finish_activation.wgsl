@@ -10,9 +10,6 @@ const GELU: u32 = 6u;
 const GELU_TANH: u32 = 7u;
 const SILU: u32 = 8u;
 
-// The exponent is kept where exp cannot overflow: WGSL may assume no infinity.
-fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(min(-x, 88.0))); }
-
 // 1 + erf(x / sqrt 2) by erfc's rational fit (Numerical Recipes, erfcc refined to 1.2e-7 relative), good in both tails.
 fn one_plus_erf(x: f32) -> f32 {
     let z = abs(x) * 0.70710678;

@@ -18,8 +18,6 @@ var<workgroup> wg_group: array<u32, GROUPS>;
 var<workgroup> wg_chosen: array<u32, CHOSEN>;
 var<workgroup> wg_reduce: array<f32, WORKGROUP_SIZE>;
 
-fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(min(-x, 88.0))); }
-
 // The maximum, or the sum, of a value of each lane.
 fn reduce(lane: u32, value: f32, sums: bool) -> f32 {
     workgroupBarrier(); // the last result has been read

@@ -1,11 +1,6 @@
 // Values summed by given weights, one for each window slot: a lane sums four dims of a row, side by side with the lanes of the
 // same row, which read the same weight. Slots that stand for no key count nothing, whatever their weight.
 
-fn v_offset(slots: Slots, t: vec3<u32>) -> u32 {
-    return params.v_first + slots.batch * params.v_batch_stride + slots.head / GROUP_SIZE * params.v_head_stride
-        + t.x * params.v_x_stride + t.y * params.v_y_stride + t.z * params.v_z_stride;
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn neighborhood_aggregate(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -16,20 +11,17 @@ fn neighborhood_aggregate(
     if (group >= params.workgroups || item >= params.items) { return; }
     let slots = slots_of(item / VALUE_VECS);
     let d = item % VALUE_VECS * 4u;
-    let t = slots.token;
-    let weights = slots.batch * params.weights_batch_stride + slots.head * params.weights_head_stride
-        + t.x * params.weights_x_stride + t.y * params.weights_y_stride + t.z * params.weights_z_stride;
+    let kv_head = slots.head / GROUP_SIZE;
+    let weights = weights_row(slots.batch, slots.head, slots.token);
     var sum = vec4(0.0);
     for (var x = slots.first.x; x < slots.end.x; x++) {
         for (var y = slots.first.y; y < slots.end.y; y++) {
             let line = (x * WINDOW.y + y) * WINDOW.z;
             for (var z = slots.first.z; z < slots.end.z; z++) {
                 let weight = weights_get(weights + line + z);
-                sum = fma(vec4(weight), v_load4(v_offset(slots, slot_token(slots, vec3(x, y, z))), d), sum);
+                sum = fma(vec4(weight), v_load4(v_row(slots.batch, kv_head, slot_token(slots, vec3(x, y, z))), d), sum);
             }
         }
     }
-    let out = params.out_first + slots.batch * params.out_batch_stride + slots.head * params.out_head_stride
-        + t.x * params.out_x_stride + t.y * params.out_y_stride + t.z * params.out_z_stride;
-    out_store4(out, d, sum);
+    out_store4(out_row(slots.batch, slots.head, slots.token), d, sum);
 }

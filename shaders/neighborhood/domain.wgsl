@@ -71,21 +71,17 @@ fn domain_row(block: Block, r: u32) -> Row {
 }
 
 fn q_offset(row: Row) -> u32 {
-    let t = row.q.token;
-    return params.q_first + row.batch * params.q_batch_stride + row.head * params.q_head_stride
-        + t.x * params.q_x_stride + t.y * params.q_y_stride + t.z * params.q_z_stride;
+    return q_row(row.batch, row.head, row.q.token);
 }
 
 fn k_offset(block: Block, key: u32) -> u32 {
     if (HAS_EXTRA && key >= EXTRA_FIRST) { return extra_k_offset(block, key - EXTRA_FIRST); }
-    let at = unpack(key) * DILATION;
-    return block.k_first + at.x * params.k_x_stride + at.y * params.k_y_stride + at.z * params.k_z_stride;
+    return block.k_first + k_step(unpack(key) * DILATION);
 }
 
 fn v_offset(block: Block, key: u32) -> u32 {
     if (HAS_EXTRA && key >= EXTRA_FIRST) { return extra_v_offset(block, key - EXTRA_FIRST); }
-    let at = unpack(key) * DILATION;
-    return block.v_first + at.x * params.v_x_stride + at.y * params.v_y_stride + at.z * params.v_z_stride;
+    return block.v_first + v_step(unpack(key) * DILATION);
 }
 
 fn domain_key(block: Block, tile: u32, c: u32) -> u32 {
@@ -153,9 +149,7 @@ fn domain_block(workgroup: u32) -> Block {
         block.kv_end = EXTRA_FIRST + params.extra;
     }
     let token = block.origin + DILATION * block.key_first;
-    block.k_first = params.k_first + block.batch * params.k_batch_stride + block.kv_head * params.k_head_stride
-        + token.x * params.k_x_stride + token.y * params.k_y_stride + token.z * params.k_z_stride;
-    block.v_first = params.v_first + block.batch * params.v_batch_stride + block.kv_head * params.v_head_stride
-        + token.x * params.v_x_stride + token.y * params.v_y_stride + token.z * params.v_z_stride;
+    block.k_first = k_row(block.batch, block.kv_head, token);
+    block.v_first = v_row(block.batch, block.kv_head, token);
     return block;
 }

@@ -6,23 +6,6 @@ const NO_KEY: u32 = 0xffffffffu;    // no row begins there
 var<workgroup> wg_rows: array<vec2<u32>, WORKGROUP_SIZE>;   // where the rows of q and k begin
 var<workgroup> wg_parts: array<f32, WORKGROUP_SIZE * (LANES + 1u)>;
 
-fn q_offset(slots: Slots) -> u32 {
-    let t = slots.token;
-    return params.q_first + slots.batch * params.q_batch_stride + slots.head * params.q_head_stride
-        + t.x * params.q_x_stride + t.y * params.q_y_stride + t.z * params.q_z_stride;
-}
-
-fn k_offset(slots: Slots, t: vec3<u32>) -> u32 {
-    return params.k_first + slots.batch * params.k_batch_stride + slots.head / GROUP_SIZE * params.k_head_stride
-        + t.x * params.k_x_stride + t.y * params.k_y_stride + t.z * params.k_z_stride;
-}
-
-fn scores_offset(slots: Slots) -> u32 {
-    let t = slots.token;
-    return params.scores_first + slots.batch * params.scores_batch_stride + slots.head * params.scores_head_stride
-        + t.x * params.scores_x_stride + t.y * params.scores_y_stride + t.z * params.scores_z_stride;
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn neighborhood_scores(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -36,9 +19,10 @@ fn neighborhood_scores(
     if (exists) {
         let slots = slots_of(item / VOLUME);
         let slot = place_in(item % VOLUME, WINDOW);
-        at = scores_offset(slots) + item % VOLUME;
+        at = scores_row(slots.batch, slots.head, slots.token) + item % VOLUME;
         if (all(slot >= slots.first) && all(slot < slots.end)) {
-            rows = vec2(q_offset(slots), k_offset(slots, slot_token(slots, slot)));
+            let key = slot_token(slots, slot);
+            rows = vec2(q_row(slots.batch, slots.head, slots.token), k_row(slots.batch, slots.head / GROUP_SIZE, key));
         }
     }
     wg_rows[lane] = rows;

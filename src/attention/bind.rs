@@ -11,7 +11,7 @@ use super::side::SideRole;
 use super::spec::AttentionOutput;
 use crate::fused::sides::Sides;
 use crate::fused::slices::Slice;
-use crate::fused::source::{Access, KernelSource, bound_range};
+use crate::fused::source::{Access, KernelSource, add_fragment, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot};
 
@@ -136,10 +136,7 @@ impl Context<'_> {
             source.bind("part_lses", "u32", true, self.part_lses());
             source.lse_writer("part_lses");
         }
-        source.fragment(
-            "fused/store_partial.wgsl",
-            include_str!("../../shaders/fused/store_partial.wgsl"),
-        );
+        add_fragment!(source, "fused/store_partial.wgsl");
     }
 
     fn part_rows(&self) -> u64 {

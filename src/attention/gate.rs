@@ -7,7 +7,7 @@ use super::spec::{AttentionOutput, AttentionSpec};
 use crate::error::SpecError;
 use crate::fused::forward::no_gate;
 use crate::fused::source::KernelSource;
-use crate::tensor::{Dtype, TensorDesc};
+use crate::tensor::{Dtype, TensorDesc, check};
 
 /// Its tensor, `[batch, q_heads, seq_len_q]` whatever the layout; any strides. It counts by being there.
 pub(super) const HEAD_GATE: &str = "head_gate";
@@ -23,21 +23,8 @@ pub(super) fn check_gate(
         let expected = format!("shape {shape:?} (batch, q_heads, seq_len_q)");
         return Err(SpecError::value(HEAD_GATE, expected, format!("{:?}", desc.shape())));
     }
-    if desc.dtype != Dtype::F32 && desc.dtype != spec.dtype {
-        return Err(SpecError::Dtype {
-            tensor: HEAD_GATE.to_owned(),
-            expected: if spec.dtype == Dtype::F32 {
-                "f32".to_owned()
-            } else {
-                format!("f32 or {}", spec.dtype)
-            },
-            got: desc.dtype,
-        });
-    }
-    match desc.layout.end() {
-        Some(_) => Ok(()),
-        None => Err(SpecError::value(HEAD_GATE, "elements within u64", "strides past it")),
-    }
+    check::element_type(HEAD_GATE, desc, &[Dtype::F32, spec.dtype])?;
+    check::within_u64(HEAD_GATE, desc)
 }
 
 impl Context<'_> {

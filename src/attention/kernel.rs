@@ -7,7 +7,7 @@ use super::plan::Context;
 use crate::error::PlanError;
 use crate::fused::forward::{Forward, no_gate, score_constants};
 use crate::fused::merge::{Parts, merge_step};
-use crate::fused::source::{Access, KernelSource, Launch};
+use crate::fused::source::{Access, KernelSource, Launch, add_fragment};
 use crate::gpu::recording::{Step, fold_grid};
 use crate::tensor::Dtype;
 
@@ -62,10 +62,7 @@ impl Context<'_> {
         self.keys(source, pass.prefix);
         let len = if pass.prefix { "params.prefix_len" } else { "own_len(b)" };
         source.accessor(&format!("fn kv_len(b: u32) -> u32 {{ return {len}; }}\n"));
-        source.fragment(
-            "fused/domain_dense.wgsl",
-            include_str!("../../shaders/fused/domain_dense.wgsl"),
-        );
+        add_fragment!(source, "fused/domain_dense.wgsl");
         let checked = if pass.prefix { false } else { self.mask_sides(source)? };
         mask_wgsl::write(source, p, mask);
         Ok(checked)
@@ -103,7 +100,7 @@ pub(super) fn classify_step(context: &Context<'_>, pass: &Pass) -> Result<Step, 
     for name in ["q", "k", "v"] {
         stand_in_params(&mut source, name);
     }
-    source.fragment("fused/classify.wgsl", include_str!("../../shaders/fused/classify.wgsl"));
+    add_fragment!(source, "fused/classify.wgsl");
     context.check_bindings(&source)?;
     let grid = fold_grid("classification", row_tiles * context.map_words(), context.limits)?;
     Ok(source.step(Launch {
@@ -155,21 +152,15 @@ pub(super) fn forward_step(
         context.partial_outputs(&mut source);
     } else {
         context.outputs(&mut source);
-        source.fragment(
-            "fused/store_direct.wgsl",
-            include_str!("../../shaders/fused/store_direct.wgsl"),
-        );
+        add_fragment!(source, "fused/store_direct.wgsl");
     }
     if pass.by_map {
         source.bind("tile_map", "vec2<u32>", false, context.tile_map(pass));
-        let text = include_str!("../../shaders/fused/tiles_by_map.wgsl");
-        source.fragment("fused/tiles_by_map.wgsl", text);
+        add_fragment!(source, "fused/tiles_by_map.wgsl");
     } else if context.every_tile_is_full(pass) {
-        let text = include_str!("../../shaders/fused/tiles_full.wgsl");
-        source.fragment("fused/tiles_full.wgsl", text);
+        add_fragment!(source, "fused/tiles_full.wgsl");
     } else {
-        let text = include_str!("../../shaders/fused/tiles_by_form.wgsl");
-        source.fragment("fused/tiles_by_form.wgsl", text);
+        add_fragment!(source, "fused/tiles_by_form.wgsl");
     }
     forward.body(&mut source);
     context.check_bindings(&source)?;

@@ -3,7 +3,7 @@
 use super::mask::{BatchCount, HeadCount, Mask};
 use super::problem::AttentionProblem;
 use crate::fused::sides::side_id;
-use crate::fused::source::KernelSource;
+use crate::fused::source::{KernelSource, add_fragment};
 
 /// Unlimited, and the most a count may be: sums with positions stay within i32.
 const UNLIMITED: i32 = 0x3fff_ffff;
@@ -50,7 +50,7 @@ pub(super) fn write(source: &mut KernelSource, problem: &AttentionProblem, mask:
          fn mask_tile(b: u32, h: u32, q: u32, q_last: u32, key: u32, key_last: u32) -> u32 {{\n    let first = pos_q(b, q);\n    let last = pos_q(b, q_last);\n    return {tile};\n}}\n\
          fn mask_range(b: u32, h: u32, q: u32, q_last: u32) -> vec2<i32> {{\n    let first = pos_q(b, q);\n    let last = pos_q(b, q_last);\n    return {range};\n}}\n"
     );
-    source.fragment("fused/mask.wgsl", include_str!("../../shaders/fused/mask.wgsl"));
+    add_fragment!(source, "fused/mask.wgsl");
     source.fragment("mask of the spec", text);
 }
 

@@ -7,7 +7,7 @@ use super::score::{Normaliser, ScoreModifier};
 use super::side::SideTensor;
 use super::snippets;
 use crate::error::PlanError;
-use crate::fused::source::KernelSource;
+use crate::fused::source::{KernelSource, add_fragment};
 
 impl Context<'_> {
     /// Binds what the mask names and adds the caller's functions; says whether they must run checked.
@@ -34,10 +34,7 @@ impl Context<'_> {
             let line = match modifier {
                 ScoreModifier::Softcap(cap) => {
                     source.params.f32(format!("softcap_{index}"), cap.into_inner());
-                    source.fragment(
-                        "fused/score_softcap.wgsl",
-                        include_str!("../../shaders/fused/score_softcap.wgsl"),
-                    );
+                    add_fragment!(source, "fused/score_softcap.wgsl");
                     format!("softcap(s, params.softcap_{index})")
                 }
                 ScoreModifier::Alibi(name) => {
@@ -92,13 +89,11 @@ impl Context<'_> {
                     format!("{}_get(h)", side(p, name))
                 });
                 source.accessor(&format!("fn sink_logit(h: u32) -> f32 {{ return {logit}; }}\n"));
-                let text = include_str!("../../shaders/fused/normaliser_softmax.wgsl");
-                source.fragment("fused/normaliser_softmax.wgsl", text);
+                add_fragment!(source, "fused/normaliser_softmax.wgsl");
             }
             Normaliser::Sigmoid { bias } => {
                 source.params.f32("sigmoid_bias", bias.into_inner());
-                let text = include_str!("../../shaders/fused/normaliser_sigmoid.wgsl");
-                source.fragment("fused/normaliser_sigmoid.wgsl", text);
+                add_fragment!(source, "fused/normaliser_sigmoid.wgsl");
             }
         }
     }

@@ -12,6 +12,7 @@ use super::snippets;
 use super::spec::{AttentionOutput, AttentionSpec};
 use super::storage::{Storage, check_tables, sequences};
 use crate::error::{Error, SpecError};
+use crate::operator::command_line;
 use crate::snippet::parse_with;
 use crate::tensor::check::{self, Output, missing};
 use crate::tensor::{Dtype, Layout, TensorDesc};
@@ -142,9 +143,7 @@ impl AttentionProblem {
 /// A command line that reproduces the question.
 impl fmt::Display for AttentionProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut json = serde_json::to_value(&self.spec).map_err(|_| fmt::Error)?;
-        json["op"] = "attention".into();
-        write!(f, "tilewise explain '{json}'")
+        command_line(f, "explain", "attention", &self.spec)
     }
 }
 

@@ -5,7 +5,7 @@ use super::problem::{AttentionProblem, MAX_SEQ_LEN, TensorDescs};
 use super::side::{SideRole, SideTensor};
 use super::spec::AttentionLayout;
 use crate::error::{Error, PlanError, SpecError};
-use crate::fused::source::KernelSource;
+use crate::fused::source::{KernelSource, add_fragment};
 use crate::tensor::Layout;
 
 /// Where queries and keys lie. Tensors tell it by being there.
@@ -186,12 +186,10 @@ impl Context<'_> {
     /// Where a sequence's queries lie: `q_len`, `q_place`, `row_tile`.
     pub fn queries(&self, source: &mut KernelSource) {
         if self.problem.storage != Storage::Packed {
-            let text = include_str!("../../shaders/fused/queries_strided.wgsl");
-            return source.fragment("fused/queries_strided.wgsl", text);
+            return add_fragment!(source, "fused/queries_strided.wgsl");
         }
         self.starts(source, "first_query", "cu_seqlens_q", "seq_len_q");
-        let text = include_str!("../../shaders/fused/queries_packed.wgsl");
-        source.fragment("fused/queries_packed.wgsl", text);
+        add_fragment!(source, "fused/queries_packed.wgsl");
     }
 
     /// Where its keys lie: `kv_place`, and `own_len`. The shared prefix lies by strides.
@@ -200,8 +198,7 @@ impl Context<'_> {
         match p.storage {
             Storage::Packed => {
                 self.starts(source, "first_key", "cu_seqlens_kv", "seq_len_kv");
-                let text = include_str!("../../shaders/fused/keys_packed.wgsl");
-                source.fragment("fused/keys_packed.wgsl", text);
+                add_fragment!(source, "fused/keys_packed.wgsl");
             }
             Storage::Paged if !prefix => {
                 self.own_len(source);
@@ -213,13 +210,11 @@ impl Context<'_> {
                 source.accessor(&format!(
                     "fn page_at(b: u32, i: u32) -> i32 {{ return {get}(b * params.table_pages + i); }}\n"
                 ));
-                let text = include_str!("../../shaders/fused/keys_paged.wgsl");
-                source.fragment("fused/keys_paged.wgsl", text);
+                add_fragment!(source, "fused/keys_paged.wgsl");
             }
             Storage::Padded | Storage::Paged => {
                 self.own_len(source);
-                let text = include_str!("../../shaders/fused/keys_strided.wgsl");
-                source.fragment("fused/keys_strided.wgsl", text);
+                add_fragment!(source, "fused/keys_strided.wgsl");
             }
         }
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::common::CliError;
 use crate::engine::Engine;
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, Launch};
+use crate::fused::source::{KernelSource, Launch, add_fragment};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Slot, fold_grid};
 use crate::operator::Operator;
@@ -192,16 +192,14 @@ impl Operator for Probe {
                 source.params.f32("factor", 0.75);
                 source.params.f32("addend", 0.25);
                 self.bind(&mut source, "result", "f32");
-                let text = include_str!("../../shaders/common/measure_multiply_add.wgsl");
-                source.fragment("common/measure_multiply_add.wgsl", text);
+                add_fragment!(source, "common/measure_multiply_add.wgsl");
                 ("measure_multiply_add", lanes)
             }
             Self::Copy { vectors, .. } => {
                 source.params.u32("vectors", vectors);
                 self.bind(&mut source, "source", "vec4<f32>");
                 self.bind(&mut source, "copied", "vec4<f32>");
-                let text = include_str!("../../shaders/common/measure_copy.wgsl");
-                source.fragment("common/measure_copy.wgsl", text);
+                add_fragment!(source, "common/measure_copy.wgsl");
                 ("measure_copy", vectors)
             }
         };

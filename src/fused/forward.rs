@@ -2,7 +2,7 @@
 //! a score, a normaliser and a store.
 
 use super::matrix::matrix_types;
-use super::source::KernelSource;
+use super::source::{KernelSource, add_fragment};
 use super::tiles::{FusedShape, FusedTiles};
 
 /// What a forward body is compiled for.
@@ -73,24 +73,23 @@ impl Forward {
         match self.tiles {
             FusedTiles::Workgroup { subgroup, .. } => {
                 if subgroup {
-                    let text = include_str!("../../shaders/fused/reduce_subgroup.wgsl");
-                    source.fragment("fused/reduce_subgroup.wgsl", text);
+                    add_fragment!(source, "common/lanes_subgroup.wgsl");
+                    add_fragment!(source, "fused/reduce_subgroup.wgsl");
                 } else {
-                    let text = include_str!("../../shaders/fused/reduce_workgroup.wgsl");
-                    source.fragment("fused/reduce_workgroup.wgsl", text);
+                    add_fragment!(source, "common/lanes_workgroup.wgsl");
+                    add_fragment!(source, "fused/reduce_workgroup.wgsl");
                 }
-                let text = include_str!("../../shaders/fused/forward_tile.wgsl");
-                source.fragment("fused/forward_tile.wgsl", text);
+                add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "fused/forward_tile.wgsl");
             }
             FusedTiles::Stream { .. } => {
-                let text = include_str!("../../shaders/fused/forward_stream.wgsl");
-                source.fragment("fused/forward_stream.wgsl", text);
+                add_fragment!(source, "fused/forward_stream.wgsl");
             }
             FusedTiles::Matrix { .. } => {
-                let text = include_str!("../../shaders/fused/reduce_subgroup.wgsl");
-                source.fragment("fused/reduce_subgroup.wgsl", text);
-                let text = include_str!("../../shaders/fused/forward_matrix.wgsl");
-                source.fragment("fused/forward_matrix.wgsl", text);
+                add_fragment!(source, "common/lanes_subgroup.wgsl");
+                add_fragment!(source, "fused/reduce_subgroup.wgsl");
+                add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "fused/forward_matrix.wgsl");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::source::{KernelSource, Launch};
+use super::source::{KernelSource, Launch, add_fragment};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Slot};
@@ -91,8 +91,7 @@ impl Operator for MatrixCheck {
             let bound = Bound { slot: Slot::Tensor(name.to_owned()), offset: 0, size };
             source.bind(name, "vec4<f32>", name == "result", bound);
         }
-        let text = include_str!("../../shaders/fused/check_matrix.wgsl");
-        source.fragment("fused/check_matrix.wgsl", text);
+        add_fragment!(source, "fused/check_matrix.wgsl");
         let n = self.size;
         let step = source.step(Launch {
             entry: "fused_check_matrix",

@@ -1,6 +1,6 @@
 //! The kernel that merges partial results, for split keys, shared prefixes and the public operator.
 
-use super::source::{Access, KernelSource, Launch};
+use super::source::{Access, KernelSource, Launch, add_fragment};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Step, fold_grid};
@@ -57,7 +57,7 @@ pub(crate) fn merge_step(
         None => "0u",
     };
     source.accessor(&format!("fn part_lse(part: u32, row: u32) -> u32 {{ return {lse}; }}\n"));
-    source.fragment("fused/merge.wgsl", include_str!("../../shaders/fused/merge.wgsl"));
+    add_fragment!(source, "fused/merge.wgsl");
     let lanes = rows * u64::from(value_vecs);
     let grid = fold_grid("merge", lanes.div_ceil(u64::from(WORKGROUP_SIZE)), limits)?;
     Ok(source.step(Launch {

@@ -1,7 +1,7 @@
 //! Side tensors: what a question names beside its rows, and the caller's functions that read it.
 
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, Launch, bound_range};
+use crate::fused::source::{KernelSource, Launch, add_fragment, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
 use crate::snippet::{Asked, AuxRewrite, parse_with};
@@ -115,7 +115,7 @@ impl<'a> Sides<'a> {
             _ => format!("bitcast<u32>({get}(i))"),
         };
         source.accessor(&format!("fn side_bits(i: u32) -> u32 {{ return {bits}; }}\n"));
-        source.fragment("common/pack.wgsl", include_str!("../../shaders/common/pack.wgsl"));
+        add_fragment!(source, "common/pack.wgsl");
         let grid = fold_grid("packing", len.div_ceil(u64::from(PACK_SIZE)), self.limits)?;
         Ok(source.step(Launch {
             entry: "common_pack",

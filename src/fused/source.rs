@@ -7,6 +7,15 @@ use crate::gpu::recording::{Bound, Slot, Step};
 use crate::gpu::shader::{Declared, Params, Part, Shader};
 use crate::tensor::{Dtype, TensorDesc};
 
+/// Adds a fragment to a kernel by its file in `shaders/`.
+macro_rules! add_fragment {
+    ($source:expr, $file:literal) => {
+        $source
+            .fragment($file, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)))
+    };
+}
+pub(crate) use add_fragment;
+
 /// A kernel being put together; [`KernelSource::step`] closes it.
 #[derive(Default)]
 pub(crate) struct KernelSource {
@@ -189,8 +198,7 @@ impl KernelSource {
             ),
         };
         if dtype.bytes() == 2 {
-            let convert = include_str!("../../shaders/common/convert.wgsl");
-            self.fragment("common/convert.wgsl", convert);
+            add_fragment!(self, "common/convert.wgsl");
         }
         self.accessors.push_str(&text);
     }

@@ -1,9 +1,11 @@
 //! A matmul as a dispatch: its constants, its operands' readers, its body.
 
+use std::ops::Range;
+
 use super::operand::{Operand, Reads, raw_type};
 use super::tiles::MatmulTiles;
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, Launch};
+use crate::fused::source::{KernelSource, Launch, add_fragment};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Grid, Step};
 
@@ -29,6 +31,21 @@ pub(crate) struct Matmul {
     /// Elements between rows of the f32 result.
     pub result_stride: u32,
     pub workgroups: Workgroups,
+}
+
+/// A kernel whose row tiles are of these rows, one after another.
+pub(crate) fn dense_rows(rows: &Range<u32>) -> KernelSource {
+    let mut source = KernelSource::default();
+    source.params.u32("row_first", rows.start);
+    source.params.u32("rows", rows.end);
+    add_fragment!(source, "matmul/rows_dense.wgsl");
+    source
+}
+
+/// Adds the side tensor `bias`, an element a column, to the sums.
+pub(crate) fn add_column_bias(source: &mut KernelSource) {
+    source.accessor("fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(column); }\n");
+    add_fragment!(source, "matmul/finish_bias.wgsl");
 }
 
 impl Matmul {
@@ -94,7 +111,7 @@ impl Matmul {
             MatmulTiles::Reduce { rows, columns, lanes, .. } => {
                 source.const_u32("ROWS", rows);
                 source.const_u32("COLUMNS", columns);
-                source.const_u32("LANES", lanes);
+                source.const_u32("LANES_X", lanes);
                 source.const_u32("UNIT_VECS", self.unit_vectors());
             }
         }
@@ -141,8 +158,8 @@ impl Matmul {
     fn body(&self, source: &mut KernelSource, limits: &GpuLimits) -> &'static str {
         match self.tiles {
             MatmulTiles::Workgroup { .. } => {
-                let text = include_str!("../../shaders/matmul/tile.wgsl");
-                source.fragment("matmul/tile.wgsl", text);
+                add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "matmul/tile.wgsl");
                 "matmul_tile"
             }
             MatmulTiles::Stream { .. } => {
@@ -150,26 +167,22 @@ impl Matmul {
                 let size = self.tiles.workgroup_size();
                 let whole = limits.subgroup.is_some_and(|s| s.least == size && s.most == size);
                 if whole {
-                    let text = include_str!("../../shaders/matmul/stream_shared.wgsl");
-                    source.fragment("matmul/stream_shared.wgsl", text);
+                    add_fragment!(source, "matmul/stream_shared.wgsl");
                 } else {
-                    let text = include_str!("../../shaders/matmul/stream_own.wgsl");
-                    source.fragment("matmul/stream_own.wgsl", text);
+                    add_fragment!(source, "matmul/stream_own.wgsl");
                 }
-                let text = include_str!("../../shaders/matmul/stream.wgsl");
-                source.fragment("matmul/stream.wgsl", text);
+                add_fragment!(source, "matmul/stream.wgsl");
                 "matmul_stream"
             }
             MatmulTiles::Reduce { .. } => {
                 if self.tiles.sums_by_subgroup(limits) {
-                    let text = include_str!("../../shaders/matmul/sum_subgroup.wgsl");
-                    source.fragment("matmul/sum_subgroup.wgsl", text);
+                    add_fragment!(source, "common/lanes_subgroup.wgsl");
+                    add_fragment!(source, "matmul/sum_subgroup.wgsl");
                 } else {
-                    let text = include_str!("../../shaders/matmul/sum_workgroup.wgsl");
-                    source.fragment("matmul/sum_workgroup.wgsl", text);
+                    add_fragment!(source, "common/lanes_workgroup.wgsl");
+                    add_fragment!(source, "matmul/sum_workgroup.wgsl");
                 }
-                let text = include_str!("../../shaders/matmul/reduce.wgsl");
-                source.fragment("matmul/reduce.wgsl", text);
+                add_fragment!(source, "matmul/reduce.wgsl");
                 "matmul_reduce"
             }
         }

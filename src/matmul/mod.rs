@@ -14,7 +14,7 @@ mod spec;
 mod tiles;
 pub(crate) mod weights;
 
-pub(crate) use kernel::{Matmul, Workgroups};
+pub(crate) use kernel::{Matmul, Workgroups, add_column_bias, dense_rows};
 pub(crate) use operand::Operand;
 pub use problem::{MatmulExtents, MatmulProblem};
 pub use reference::{plain, reference};

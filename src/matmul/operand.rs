@@ -1,6 +1,6 @@
 //! What a matmul multiplies: matrices as they lie in memory, and the text that reads them.
 
-use crate::fused::source::{Access, KernelSource, element_at};
+use crate::fused::source::{Access, KernelSource, add_fragment, element_at};
 use crate::gpu::recording::Bound;
 use crate::tensor::{BlockFormat, Dtype, WeightFormat};
 
@@ -70,8 +70,7 @@ impl Operand {
         source.params.u32(format!("{name}_stride"), self.row_stride);
         let text = match (self.format.blocks(), reads) {
             (Some(format), reads) => {
-                let text = include_str!("../../shaders/matmul/blocks.wgsl");
-                source.fragment("matmul/blocks.wgsl", text);
+                add_fragment!(source, "matmul/blocks.wgsl");
                 if let Some((bound, first)) = &self.scales {
                     source.bind(&format!("{name}_scales"), "u32", false, bound.clone());
                     source.params.u32(format!("{name}_scales_first"), *first);

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::kernel::{Matmul, Workgroups};
+use super::kernel::{Matmul, Workgroups, add_column_bias, dense_rows};
 use super::problem::{MatmulExtents, MatmulProblem};
 use super::tiles::MatmulTiles;
 use super::weights;
 use crate::error::PlanError;
 use crate::fused::slices::workgroups_a_dispatch;
-use crate::fused::source::{Access, KernelSource, Launch, bound_range};
+use crate::fused::source::{Access, KernelSource, Launch, add_fragment, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, fold_grid};
 use crate::operator::Operator;
@@ -141,11 +141,7 @@ impl Dense<'_> {
     /// The sums of some rows and columns, and their rounding.
     fn part(&self, rows: &Range<u32>, columns: &Range<u32>) -> Result<Vec<Step>, PlanError> {
         let problem = self.problem;
-        let mut source = KernelSource::default();
-        source.params.u32("rows", rows.len() as u32);
-        source.params.u32("row_first", 0);
-        let text = include_str!("../../shaders/matmul/rows_dense.wgsl");
-        source.fragment("matmul/rows_dense.wgsl", text);
+        let mut source = dense_rows(&(0..rows.len() as u32));
         self.finish(&mut source, columns);
         let bind = |name: &str| {
             Ok::<_, PlanError>(self.bind(name, if name == "x" { rows } else { columns }))
@@ -187,18 +183,14 @@ impl Dense<'_> {
     /// Nothing, or a column's bias.
     fn finish(&self, source: &mut KernelSource, columns: &Range<u32>) {
         let Some(bias) = self.problem.tensors.get("bias") else {
-            let text = include_str!("../../shaders/matmul/finish_none.wgsl");
-            source.fragment("matmul/finish_none.wgsl", text);
+            add_fragment!(source, "matmul/finish_none.wgsl");
             return;
         };
         let (bound, first) = self.bind("bias", columns);
         source.bind("bias", KernelSource::side_element(bias.dtype), false, bound);
         source.params.u32("bias_first", first);
         source.side_reader("bias", bias.dtype);
-        source
-            .accessor("fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(column); }\n");
-        let text = include_str!("../../shaders/matmul/finish_bias.wgsl");
-        source.fragment("matmul/finish_bias.wgsl", text);
+        add_column_bias(source);
     }
 
     /// Sums as out's type.
@@ -222,8 +214,7 @@ impl Dense<'_> {
         let element = KernelSource::written_element(desc.dtype, access);
         source.bind("out", element, true, out);
         source.row_writer("out", desc.dtype, access, columns);
-        let text = include_str!("../../shaders/matmul/round.wgsl");
-        source.fragment("matmul/round.wgsl", text);
+        add_fragment!(source, "matmul/round.wgsl");
         let lanes = u64::from(rows) * u64::from(vectors);
         Ok(source.step(Launch {
             entry: "matmul_round",

@@ -5,6 +5,7 @@ use std::fmt;
 use super::spec::MatmulSpec;
 use super::weights::{check_blocks, check_inner, scales_name, stored};
 use crate::error::SpecError;
+use crate::operator::command_line;
 use crate::tensor::check::{self, Output};
 use crate::tensor::{Dtype, TensorDescs, WeightFormat};
 
@@ -87,9 +88,7 @@ impl MatmulProblem {
 /// A command line that reproduces the question.
 impl fmt::Display for MatmulProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut json = serde_json::to_value(&self.spec).map_err(|_| fmt::Error)?;
-        json["op"] = "matmul".into();
-        write!(f, "tilewise explain '{json}'")
+        command_line(f, "explain", "matmul", &self.spec)
     }
 }
 

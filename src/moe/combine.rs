@@ -6,7 +6,7 @@ use super::kernel::{
 };
 use super::spec::WeightOn;
 use crate::error::PlanError;
-use crate::fused::source::{Access, KernelSource};
+use crate::fused::source::{Access, KernelSource, add_fragment};
 use crate::gpu::recording::Step;
 
 /// Softmax statistics of lines of the logits: their number, the distance of two, and length and step of one.
@@ -25,7 +25,7 @@ pub(super) fn soft_stats(
     source.params.u32("length", length);
     source.params.u32("step", step);
     source.params.u32("stats_first", stats_first);
-    source.fragment("moe/soft_stats.wgsl", include_str!("../../shaders/moe/soft_stats.wgsl"));
+    add_fragment!(source, "moe/soft_stats.wgsl");
     let grid = lanes(context, "softmax", u64::from(lines_count), WORKGROUP_SIZE)?;
     Ok(close(source, "moe_soft_stats", WORKGROUP_SIZE, 0, grid))
 }
@@ -78,7 +78,7 @@ fn slots_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
     let local = e.local_experts() * e.slots;
     source.params.u32("local_slots", local);
     bind_x(context, &mut source)?;
-    source.fragment("moe/soft_slots.wgsl", include_str!("../../shaders/moe/soft_slots.wgsl"));
+    add_fragment!(source, "moe/soft_slots.wgsl");
     Ok(close(source, "moe_soft_slots", WORKGROUP_SIZE, 0, grid))
 }
 
@@ -103,14 +103,14 @@ fn combine_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Ste
     source.bind("given", "vec4<f32>", false, context.scratch(Scratch::Given)?);
     bind_out(context, &mut source)?;
     shared_part(context, &mut source)?;
-    source.fragment("moe/part.wgsl", include_str!("../../shaders/moe/part.wgsl"));
+    add_fragment!(source, "moe/part.wgsl");
     let parts = if e.slots > 0 {
         soft_parts(context, &mut source)?
     } else {
         routed_parts(context, &mut source)?
     };
     source.const_u32("PARTS", parts);
-    source.fragment("moe/combine.wgsl", include_str!("../../shaders/moe/combine.wgsl"));
+    add_fragment!(source, "moe/combine.wgsl");
     Ok(close(source, "moe_combine", WORKGROUP_SIZE, 0, grid))
 }
 
@@ -124,7 +124,7 @@ fn soft_parts(context: &Context<'_>, source: &mut KernelSource) -> Result<u32, P
     source.params.u32("slot_first", e.expert_start * e.slots);
     source.params.u32("stats_first", 2 * e.router_columns());
     source.accessor(NO_OWN);
-    source.fragment("moe/parts_soft.wgsl", include_str!("../../shaders/moe/parts_soft.wgsl"));
+    add_fragment!(source, "moe/parts_soft.wgsl");
     Ok(e.local_experts() * e.slots)
 }
 
@@ -145,7 +145,7 @@ fn routed_parts(context: &Context<'_>, source: &mut KernelSource) -> Result<u32,
     } else {
         source.accessor(NO_OWN);
     }
-    source.fragment("moe/parts_routed.wgsl", include_str!("../../shaders/moe/parts_routed.wgsl"));
+    add_fragment!(source, "moe/parts_routed.wgsl");
     Ok(e.top_k)
 }
 

@@ -10,9 +10,9 @@ use super::kernel::{bind_routing, expert_side, optional_side};
 use super::spec::{Activation, WeightOn};
 use crate::error::PlanError;
 use crate::fused::slices::workgroups_a_dispatch;
-use crate::fused::source::{Access, KernelSource};
+use crate::fused::source::{Access, KernelSource, add_fragment};
 use crate::gpu::recording::{Bound, Step};
-use crate::matmul::{Matmul, Operand, Workgroups, weights};
+use crate::matmul::{Matmul, Operand, Workgroups, add_column_bias, dense_rows, weights};
 use crate::tensor::WeightFormat;
 
 /// x · router_wᵀ + router_b, or x · phi.
@@ -28,12 +28,9 @@ pub(super) fn logits(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         let mut source = dense_rows(&rows);
         if problem.has("router_b") {
             optional_side(context, &mut source, "bias", Some("router_b"), "0.0")?;
-            source.accessor(
-                "fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(column); }\n",
-            );
-            source.fragment("matmul/finish_bias.wgsl", FINISH_BIAS);
+            add_column_bias(&mut source);
         } else {
-            source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
+            add_fragment!(source, "matmul/finish_none.wgsl");
         }
         let matmul = Matmul {
             inner: e.model_dim,
@@ -74,7 +71,7 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let plain = |name, [inner, columns, result_stride]: [u32; 3], to| {
         dense(context, inner, columns, |rows| {
             let mut source = dense_rows(&rows);
-            source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
+            add_fragment!(source, "matmul/finish_none.wgsl");
             let matmul = Matmul {
                 inner,
                 columns,
@@ -150,9 +147,9 @@ pub(super) fn down(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> 
     let mut source = expert_rows(context, cut, false, false)?;
     if context.problem.has("b_down") {
         expert_side(context, &mut source, "bias", Some("b_down"), &cut.experts)?;
-        source.fragment("matmul/finish_bias.wgsl", FINISH_BIAS);
+        add_fragment!(source, "matmul/finish_bias.wgsl");
     } else {
-        source.fragment("matmul/finish_none.wgsl", FINISH_NONE);
+        add_fragment!(source, "matmul/finish_none.wgsl");
     }
     let matmul = Matmul {
         inner: e.expert_dim,
@@ -169,18 +166,6 @@ pub(super) fn down(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> 
         },
     };
     matmul.step(source, context.limits)
-}
-
-const FINISH_NONE: &str = include_str!("../../shaders/matmul/finish_none.wgsl");
-const FINISH_BIAS: &str = include_str!("../../shaders/matmul/finish_bias.wgsl");
-
-fn dense_rows(rows: &Range<u32>) -> KernelSource {
-    let mut source = KernelSource::default();
-    source.params.u32("row_first", rows.start);
-    source.params.u32("rows", rows.end);
-    let text = include_str!("../../shaders/matmul/rows_dense.wgsl");
-    source.fragment("matmul/rows_dense.wgsl", text);
-    source
 }
 
 fn expert_rows(
@@ -205,8 +190,7 @@ fn expert_rows(
         "1.0"
     };
     source.accessor(&format!("fn pair_weight(pair: u32) -> f32 {{ return {weight}; }}\n"));
-    let text = include_str!("../../shaders/moe/rows_experts.wgsl");
-    source.fragment("moe/rows_experts.wgsl", text);
+    add_fragment!(source, "moe/rows_experts.wgsl");
     Ok(source)
 }
 
@@ -236,8 +220,8 @@ fn activation_finish(
     source.const_u32("ACTIVATION", number);
     source.const_f32("ALPHA", alpha.0);
     source.const_f32("LIMIT", limit.0);
-    let text = include_str!("../../shaders/moe/finish_activation.wgsl");
-    source.fragment("moe/finish_activation.wgsl", text);
+    add_fragment!(source, "moe/sigmoid.wgsl");
+    add_fragment!(source, "moe/finish_activation.wgsl");
     Ok(())
 }
 

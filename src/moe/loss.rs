@@ -5,6 +5,7 @@ use super::context::{Context, Scratch};
 use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, optional_output};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
+use crate::fused::source::add_fragment;
 use crate::gpu::recording::Step;
 
 /// What the losses sum, token by token and expert by expert.
@@ -17,7 +18,7 @@ pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     bind_logits(context, &mut source)?;
     source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
     source.params.u32("tokens", e.tokens);
-    source.fragment("moe/loss_terms.wgsl", include_str!("../../shaders/moe/loss_terms.wgsl"));
+    add_fragment!(source, "moe/loss_terms.wgsl");
     let grid = [e.choices(), 1, 1];
     let experts = close(source, "moe_loss_terms", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, grid);
     Ok(vec![tokens, experts])
@@ -32,6 +33,6 @@ pub(super) fn losses(context: &Context<'_>) -> Result<Step, PlanError> {
     source.params.u32("tokens", e.tokens);
     optional_output(context, &mut source, "balance", MoeOutput::LoadBalancingLoss, "f32")?;
     optional_output(context, &mut source, "z", MoeOutput::ZLoss, "f32")?;
-    source.fragment("moe/losses.wgsl", include_str!("../../shaders/moe/losses.wgsl"));
+    add_fragment!(source, "moe/losses.wgsl");
     Ok(close(source, "moe_losses", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, [1, 1, 1]))
 }

@@ -5,13 +5,14 @@ use super::kernel::{WORKGROUP_SIZE, bind_routing, close, kernel, lanes, optional
 use super::route::{selectors, sequences};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
+use crate::fused::source::add_fragment;
 use crate::gpu::recording::Step;
 
 pub(super) fn count(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = kernel(BLOCK_PAIRS);
     bind_routing(context, &mut source, true)?;
     source.const_u32("CHOICES", context.problem.extents.choices());
-    source.fragment("moe/count.wgsl", include_str!("../../shaders/moe/count.wgsl"));
+    add_fragment!(source, "moe/count.wgsl");
     let grid = lanes(context, "counting", u64::from(context.pairs()), BLOCK_PAIRS)?;
     let bytes = 4 * context.problem.extents.choices();
     Ok(close(source, "moe_count", BLOCK_PAIRS, bytes, grid))
@@ -20,8 +21,8 @@ pub(super) fn count(context: &Context<'_>) -> Result<Step, PlanError> {
 pub(super) fn blocks(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = kernel(WORKGROUP_SIZE);
     bind_routing(context, &mut source, true)?;
-    source.fragment("moe/scan.wgsl", include_str!("../../shaders/moe/scan.wgsl"));
-    source.fragment("moe/blocks.wgsl", include_str!("../../shaders/moe/blocks.wgsl"));
+    add_fragment!(source, "moe/scan.wgsl");
+    add_fragment!(source, "moe/blocks.wgsl");
     let grid = [context.problem.extents.choices(), 1, 1];
     Ok(close(source, "moe_blocks", WORKGROUP_SIZE, 4 * WORKGROUP_SIZE, grid))
 }
@@ -49,8 +50,8 @@ pub(super) fn offsets(context: &Context<'_>) -> Result<Step, PlanError> {
     optional_output(context, &mut source, "counts", MoeOutput::Counts, "u32")?;
     optional_output(context, &mut source, "drop_count", MoeOutput::Dropped, "u32")?;
     optional_output(context, &mut source, "first_rows", MoeOutput::ExpertOffsets, "u32")?;
-    source.fragment("moe/scan.wgsl", include_str!("../../shaders/moe/scan.wgsl"));
-    source.fragment("moe/offsets.wgsl", include_str!("../../shaders/moe/offsets.wgsl"));
+    add_fragment!(source, "moe/scan.wgsl");
+    add_fragment!(source, "moe/offsets.wgsl");
     Ok(close(source, "moe_offsets", WORKGROUP_SIZE, 4 * WORKGROUP_SIZE, [1, 1, 1]))
 }
 
@@ -61,7 +62,7 @@ pub(super) fn permute(context: &Context<'_>) -> Result<Step, PlanError> {
     optional_output(context, &mut source, "row_tokens", MoeOutput::RowTokens, "u32")?;
     optional_output(context, &mut source, "pair_rows", MoeOutput::PairRows, "u32")?;
     source.const_u32("TOP_K", context.problem.extents.top_k);
-    source.fragment("moe/permute.wgsl", include_str!("../../shaders/moe/permute.wgsl"));
+    add_fragment!(source, "moe/permute.wgsl");
     let grid = lanes(context, "placing", u64::from(context.pairs()), BLOCK_PAIRS)?;
     Ok(close(source, "moe_permute", BLOCK_PAIRS, 4 * BLOCK_PAIRS, grid))
 }
@@ -71,7 +72,7 @@ pub(super) fn tile_list(context: &Context<'_>) -> Result<Step, PlanError> {
     bind_routing(context, &mut source, true)?;
     source.const_u32("EXPERTS", context.problem.extents.experts);
     source.const_u32("TILE_ROWS", context.tiles.tile_rows());
-    source.fragment("moe/tiles.wgsl", include_str!("../../shaders/moe/tiles.wgsl"));
+    add_fragment!(source, "moe/tiles.wgsl");
     let local = u64::from(context.problem.extents.local_experts());
     let tiles = context.problem.most_tiles(context.tiles.tile_rows(), local);
     let grid = lanes(context, "tile list", tiles, WORKGROUP_SIZE)?;
@@ -95,8 +96,7 @@ pub(super) fn token_lists(context: &Context<'_>) -> Result<Option<Step>, PlanErr
     source.params.u32("rows", e.local_experts() * capacity);
     optional_output(context, &mut source, "ids", MoeOutput::TokenIds, "u32")?;
     optional_output(context, &mut source, "weights", MoeOutput::TokenWeights, "f32")?;
-    let text = include_str!("../../shaders/moe/token_lists.wgsl");
-    source.fragment("moe/token_lists.wgsl", text);
+    add_fragment!(source, "moe/token_lists.wgsl");
     let entries = u64::from(e.experts) * u64::from(capacity);
     let grid = lanes(context, "token lists", entries, WORKGROUP_SIZE)?;
     Ok(Some(close(source, "moe_token_lists", WORKGROUP_SIZE, 0, grid)))

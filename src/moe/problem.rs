@@ -9,6 +9,7 @@ use super::spec::{MoeOutput, MoeSpec};
 use super::tensors::{Kind, Wanted, check_tensor, output_desc, wanted};
 use crate::error::SpecError;
 use crate::matmul::weights::{check_blocks, scales_name};
+use crate::operator::command_line;
 use crate::tensor::{Dtype, TensorDesc, WeightFormat};
 
 /// Most experts that the kernels take.
@@ -181,9 +182,7 @@ pub(super) fn is_expert_weights(name: &str) -> bool {
 /// A command line that reproduces the question.
 impl fmt::Display for MoeProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut json = serde_json::to_value(&self.spec).map_err(|_| fmt::Error)?;
-        json["op"] = "moe".into();
-        write!(f, "tilewise explain '{json}'")
+        command_line(f, "explain", "moe", &self.spec)
     }
 }
 

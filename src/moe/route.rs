@@ -10,7 +10,7 @@ use super::kernel::{
 use super::routing::{Capacity, GroupScore, Priority, Router, Score, TokenChoice, Weight};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
-use crate::fused::source::KernelSource;
+use crate::fused::source::{KernelSource, add_fragment};
 use crate::gpu::recording::Step;
 
 /// Every token's choice.
@@ -46,8 +46,9 @@ fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
     optional_output(context, &mut source, "weights", MoeOutput::TopkWeights, "f32")?;
     optional_output(context, &mut source, "gates", MoeOutput::Gates, "f32")?;
     source.const_bool("GATES", problem.wants(MoeOutput::Gates));
-    source.fragment("moe/sort_key.wgsl", include_str!("../../shaders/moe/sort_key.wgsl"));
-    source.fragment("moe/route.wgsl", include_str!("../../shaders/moe/route.wgsl"));
+    add_fragment!(source, "moe/sort_key.wgsl");
+    add_fragment!(source, "moe/sigmoid.wgsl");
+    add_fragment!(source, "moe/route.wgsl");
     if source.binding_count() > context.limits.storage_buffers {
         return Err(PlanError::Limit {
             what: "the routing of tokens with all their side tensors and outputs".to_owned(),
@@ -138,7 +139,7 @@ pub(super) fn given(context: &Context<'_>) -> Result<Step, PlanError> {
             _ => optional_side(context, &mut source, name, tensor, "0.0")?,
         }
     }
-    source.fragment("moe/given.wgsl", include_str!("../../shaders/moe/given.wgsl"));
+    add_fragment!(source, "moe/given.wgsl");
     let grid = lanes(context, "routing", u64::from(context.pairs()), WORKGROUP_SIZE)?;
     Ok(close(source, "moe_given", WORKGROUP_SIZE, 0, grid))
 }
@@ -192,8 +193,8 @@ fn select_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step
     source.params.u32("selectors", selectors.len() as u32);
     source.params.u32("selections", selectors.len() as u32 * capacity.sequences);
     source.params.u32("candidates", sequence_tokens * if every { 1 } else { e.top_k });
-    source.fragment("moe/sort_key.wgsl", include_str!("../../shaders/moe/sort_key.wgsl"));
-    source.fragment("moe/scan.wgsl", include_str!("../../shaders/moe/scan.wgsl"));
-    source.fragment("moe/select.wgsl", include_str!("../../shaders/moe/select.wgsl"));
+    add_fragment!(source, "moe/sort_key.wgsl");
+    add_fragment!(source, "moe/scan.wgsl");
+    add_fragment!(source, "moe/select.wgsl");
     Ok(close(source, "moe_select", LANES, 4 * (256 + LANES + 2), grid))
 }

@@ -5,7 +5,7 @@ use super::routing::{Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use crate::error::SpecError;
 use crate::matmul::weights::{scales_name, stored};
-use crate::tensor::{Dtype, TensorDesc};
+use crate::tensor::{Dtype, TensorDesc, check};
 
 /// Which element types a tensor may have.
 #[derive(Clone, Copy)]
@@ -134,10 +134,7 @@ pub(super) fn check_tensor(
     {
         return Err(SpecError::value(format!("{name} stride of the last axis"), 1, stride));
     }
-    match desc.layout.end() {
-        Some(_) => Ok(()),
-        None => Err(SpecError::value(name, "elements within u64", "strides past it")),
-    }
+    check::within_u64(name, desc)
 }
 
 pub(super) fn output_desc(output: MoeOutput, spec: &MoeSpec, extents: &MoeExtents) -> TensorDesc {

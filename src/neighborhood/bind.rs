@@ -47,7 +47,8 @@ impl Rows<'_> {
         if name.starts_with("extra_") { 2 } else { self.rank + 1 }
     }
 
-    /// Binds a tensor as `name`, with `params.ROLE_first` and its strides: batch, x, y, z, head.
+    /// Binds a tensor as `name`; `ROLE_row(batch, head, token)` is where a row of it begins, `ROLE_step(by)` how far rows
+    /// of tokens lie apart. Extra tokens have `params.ROLE_first` and strides of batch, head and x alone.
     pub fn bind(
         &self,
         source: &mut KernelSource,
@@ -73,6 +74,10 @@ impl Rows<'_> {
             let stride = if axis < missing { 0 } else { strides[1 + axis - missing] };
             source.params.u32(format!("{role}_{letter}_stride"), stride as u32);
         }
+        source.accessor(&format!(
+            "fn {role}_step(by: vec3<u32>) -> u32 {{ return by.x * params.{role}_x_stride + by.y * params.{role}_y_stride + by.z * params.{role}_z_stride; }}\n\
+             fn {role}_row(batch: u32, head: u32, token: vec3<u32>) -> u32 {{ return params.{role}_first + batch * params.{role}_batch_stride + head * params.{role}_head_stride + {role}_step(token); }}\n"
+        ));
     }
 
     /// The largest binding of the slice, with its name and bytes.

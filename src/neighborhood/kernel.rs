@@ -7,7 +7,7 @@ use super::spec::NeighborhoodOutput;
 use super::window::Axis;
 use crate::error::PlanError;
 use crate::fused::forward::{Forward, score_constants};
-use crate::fused::source::{Access, KernelSource, Launch};
+use crate::fused::source::{Access, KernelSource, Launch, add_fragment};
 use crate::gpu::recording::{Step, fold_grid};
 
 /// Offsets from here on are those of extra tokens' tensors: no binding has so many elements.
@@ -49,8 +49,7 @@ fn inputs(context: &Context<'_>, source: &mut KernelSource, (head_asked, value_a
             "fn {role}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    if (offset >= EXTRA_OFFSET) {{ return extra_{role}_load4(offset - EXTRA_OFFSET, d); }}\n    return window_{role}_load4(offset, d);\n}}\n"
         ));
     }
-    let text = include_str!("../../shaders/neighborhood/extra.wgsl");
-    source.fragment("neighborhood/extra.wgsl", text);
+    add_fragment!(source, "neighborhood/extra.wgsl");
 }
 
 /// The windows and boxes: what `domain.wgsl` wants.
@@ -84,8 +83,7 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
         source.params.u32(format!("boxes_{letter}"), context.boxes()[axis]);
     }
     extents(axes, context.problem.axes.len(), source);
-    let text = include_str!("../../shaders/neighborhood/domain.wgsl");
-    source.fragment("neighborhood/domain.wgsl", text);
+    add_fragment!(source, "neighborhood/domain.wgsl");
 }
 
 /// `domain_extents()`: tokens along each axis.
@@ -114,8 +112,7 @@ pub(super) fn rule(axes: &[Axis; 3], source: &mut KernelSource) {
     let leader = axes.map(|a| if a.causal { a.stride - 1 } else { a.stride / 2 });
     source.const_vec3("LEADER", leader);
     source.const_vec3("GROUP_PAD", axes.map(|axis| axis.group_pad()));
-    let text = include_str!("../../shaders/neighborhood/window.wgsl");
-    source.fragment("neighborhood/window.wgsl", text);
+    add_fragment!(source, "neighborhood/window.wgsl");
 }
 
 /// `domain_window(h)`: a constant, or from a list by query head.
@@ -154,8 +151,7 @@ fn weights(context: &Context<'_>, source: &mut KernelSource) -> Result<bool, Pla
     source.const_bool("HAS_SINK", false);
     source.accessor("fn sink_logit(h: u32) -> f32 { return 0.0; }\n");
     let checked = modifiers::score(context, source, may_mask)?;
-    let text = include_str!("../../shaders/fused/normaliser_softmax.wgsl");
-    source.fragment("fused/normaliser_softmax.wgsl", text);
+    add_fragment!(source, "fused/normaliser_softmax.wgsl");
     Ok(checked)
 }
 
@@ -172,24 +168,21 @@ fn outputs(context: &Context<'_>, source: &mut KernelSource) {
         context.rows().bind(source, ("out", "out"), ("out", element, true));
         source.row_writer("out", desc.dtype, access, p.extents.value_dim);
     } else {
-        stand_in_params(source, "out");
+        source.accessor(
+            "fn out_row(batch: u32, head: u32, token: vec3<u32>) -> u32 { return 0u; }\n",
+        );
         source.accessor("fn out_store4(offset: u32, d: u32, value: vec4<f32>) {}\n");
     }
     if has_lse {
         context.rows().bind(source, ("lse", "lse"), ("lse", "u32", true));
         source.lse_writer("lse");
     } else {
-        stand_in_params(source, "lse");
+        source.accessor(
+            "fn lse_row(batch: u32, head: u32, token: vec3<u32>) -> u32 { return 0u; }\n",
+        );
         source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");
     }
-    let text = include_str!("../../shaders/neighborhood/store.wgsl");
-    source.fragment("neighborhood/store.wgsl", text);
-}
-
-fn stand_in_params(source: &mut KernelSource, name: &str) {
-    for field in ["first", "batch_stride", "head_stride", "x_stride", "y_stride", "z_stride"] {
-        source.params.u32(format!("{name}_{field}"), 0);
-    }
+    add_fragment!(source, "neighborhood/store.wgsl");
 }
 
 /// The launch of `count` workgroups from `first` on.

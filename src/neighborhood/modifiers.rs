@@ -4,7 +4,7 @@ use super::plan::Context;
 use super::score::NeighborhoodScore;
 use super::snippets;
 use crate::error::PlanError;
-use crate::fused::source::KernelSource;
+use crate::fused::source::{KernelSource, add_fragment};
 
 /// A token in the caller's coordinates, of as many axes as there are.
 fn coordinates(context: &Context<'_>, token: &str) -> String {
@@ -43,8 +43,7 @@ pub(super) fn score(
         let line = match modifier {
             NeighborhoodScore::Softcap(cap) => {
                 source.params.f32(format!("softcap_{index}"), cap.into_inner());
-                let text = include_str!("../../shaders/fused/score_softcap.wgsl");
-                source.fragment("fused/score_softcap.wgsl", text);
+                add_fragment!(source, "fused/score_softcap.wgsl");
                 format!("s = softcap(s, params.softcap_{index});")
             }
             NeighborhoodScore::Wgsl(snippet) => {

@@ -11,6 +11,7 @@ use super::spec::{NeighborhoodOutput, NeighborhoodSpec};
 use super::window::{Axis, axes3};
 use crate::error::SpecError;
 use crate::fused::MAX_HEAD_DIM;
+use crate::operator::command_line;
 use crate::tensor::Dtype;
 use crate::tensor::check::{self, Output, missing};
 
@@ -153,9 +154,7 @@ impl NeighborhoodProblem {
 /// A command line that reproduces the question.
 impl fmt::Display for NeighborhoodProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut json = serde_json::to_value(&self.spec).map_err(|_| fmt::Error)?;
-        json["op"] = "neighborhood".into();
-        write!(f, "tilewise explain '{json}'")
+        command_line(f, "explain", "neighborhood", &self.spec)
     }
 }
 

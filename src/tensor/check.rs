@@ -87,7 +87,8 @@ pub(crate) fn unit_stride(name: &str, desc: &TensorDesc) -> Result<(), SpecError
     Ok(())
 }
 
-fn within_u64(name: &str, desc: &TensorDesc) -> Result<(), SpecError> {
+/// A tensor whose last element has an index.
+pub(crate) fn within_u64(name: &str, desc: &TensorDesc) -> Result<(), SpecError> {
     match desc.layout.end() {
         Some(_) => Ok(()),
         None => Err(SpecError::value(name, "elements within u64", "strides past it")),

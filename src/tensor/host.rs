@@ -52,6 +52,12 @@ pub enum TensorFileError {
 }
 
 impl HostTensor {
+    /// What a buffer for an output holds before a call: NaN, and no whole number that a kernel would write.
+    pub(crate) fn unwritten(desc: &TensorDesc) -> Self {
+        let bytes = vec![0xff; desc.bytes() as usize];
+        Self { dtype: desc.dtype, shape: Vec::new(), bytes }
+    }
+
     /// Rounds numbers to `dtype`; bool stores `value != 0`, i32 and u8 the nearest integer.
     pub fn from_f64(dtype: Dtype, shape: &[u64], values: &[f64]) -> Self {
         debug_assert_eq!(shape.iter().product::<u64>() as usize, values.len());

@@ -37,6 +37,11 @@ impl TensorDesc {
         Self { dtype, layout: Layout::contiguous(shape) }
     }
 
+    /// Bytes from the start of its buffer to the end of its last element.
+    pub fn bytes(&self) -> u64 {
+        self.layout.end().unwrap_or(u64::MAX).saturating_mul(self.dtype.bytes())
+    }
+
     /// Extent of each axis.
     pub fn shape(&self) -> &[u64] {
         &self.layout.shape

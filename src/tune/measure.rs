@@ -68,7 +68,7 @@ impl<'a, O: Operator> Stand<'a, O> {
             let usage = wgpu::BufferUsages::STORAGE
                 | wgpu::BufferUsages::COPY_DST
                 | wgpu::BufferUsages::COPY_SRC;
-            let buffer = gpu.buffer(name, bytes_of(&desc), usage)?;
+            let buffer = gpu.buffer(name, desc.bytes(), usage)?;
             if !outputs.contains(&name) {
                 let missing = || SpecError::MissingTensor {
                     name: name.to_owned(),
@@ -85,7 +85,7 @@ impl<'a, O: Operator> Stand<'a, O> {
     /// Fills the outputs with NaN, so that what a candidate does not write shows.
     pub fn poison(&self) {
         for (name, desc, buffer) in self.outputs() {
-            let bytes = (bytes_of(&desc) as usize).next_multiple_of(4);
+            let bytes = (desc.bytes() as usize).next_multiple_of(4);
             debug_assert!(buffer.size() as usize >= bytes, "{name}");
             self.gpu.queue.write_buffer(buffer, 0, &vec![0xff; bytes]);
         }
@@ -103,7 +103,7 @@ impl<'a, O: Operator> Stand<'a, O> {
     pub async fn results(&self) -> Result<Vec<Output>, Error> {
         let mut results = Vec::new();
         for (name, desc, buffer) in self.outputs() {
-            let bytes = self.gpu.download(buffer, bytes_of(&desc), self.waiting).await?;
+            let bytes = self.gpu.download(buffer, desc.bytes(), self.waiting).await?;
             results.push(Output { name: name.to_owned(), values: taken(&desc, bytes) });
         }
         Ok(results)
@@ -155,14 +155,10 @@ impl<'a, O: Operator> Stand<'a, O> {
     }
 }
 
-fn bytes_of(desc: &TensorDesc) -> u64 {
-    desc.layout.end().unwrap_or(u64::MAX).saturating_mul(desc.dtype.bytes())
-}
-
 /// A buffer's bytes with the tensor's elements at their places.
 fn placed(desc: &TensorDesc, tensor: HostTensor) -> Vec<u8> {
     let size = desc.dtype.bytes() as usize;
-    let whole = (bytes_of(desc) as usize).next_multiple_of(4);
+    let whole = (desc.bytes() as usize).next_multiple_of(4);
     if desc.layout.offset == 0 && desc.layout.is_contiguous() {
         let mut bytes = tensor.bytes;
         bytes.resize(whole, 0);

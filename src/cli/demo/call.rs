@@ -47,9 +47,7 @@ impl Call {
         for problem in [&router.operator, &layer.operator] {
             for output in &problem.spec.outputs {
                 let desc = &problem.tensors[output.name()];
-                let bytes = vec![0xff; (desc.layout.len() * desc.dtype.bytes()) as usize];
-                let nan = HostTensor { dtype: desc.dtype, shape: Vec::new(), bytes };
-                let buffer = engine.upload(output.name(), &nan)?;
+                let buffer = engine.upload(output.name(), &HostTensor::unwritten(desc))?;
                 buffers.insert(output.name().to_owned(), buffer);
             }
         }

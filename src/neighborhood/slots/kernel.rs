@@ -2,7 +2,7 @@
 
 use super::plan::{Context, WORKGROUP_SIZE};
 use crate::error::PlanError;
-use crate::fused::source::{Access, KernelSource, Launch};
+use crate::fused::source::{Access, KernelSource, Launch, add_fragment, element_at};
 use crate::gpu::recording::{Step, fold_grid};
 use crate::neighborhood::kernel::{extents, rule};
 
@@ -38,8 +38,7 @@ pub(super) fn scores_step(
     context.rows().bind(&mut source, ("scores", "scores"), ("scores", "u32", true));
     // As bits: WGSL has no constant for minus infinity.
     source.accessor("fn scores_store(at: u32, value: f32, empty: bool) { scores[at] = select(bitcast<u32>(value), 0xff800000u, empty); }\n");
-    let text = include_str!("../../../shaders/neighborhood/scores.wgsl");
-    source.fragment("neighborhood/scores.wgsl", text);
+    add_fragment!(source, "neighborhood/scores.wgsl");
     let bytes = WORKGROUP_SIZE * ((LANES + 1) * 4 + 8);
     launch(context, source, ("neighborhood_scores", bytes), count)
 }
@@ -56,15 +55,15 @@ pub(super) fn aggregate_step(
     let weights = slots.tensors["weights"].dtype;
     let element = KernelSource::side_element(weights);
     context.rows().bind(&mut source, ("weights", "weights"), ("weights", element, false));
-    source.side_reader("weights", weights);
+    let weight = element_at("weights", weights, "at");
+    source.accessor(&format!("fn weights_get(at: u32) -> f32 {{ return {weight}; }}\n"));
     rows_and_slots(context, &mut source, (first, count));
     let out = &slots.tensors["out"];
     let access = Access::of(out);
     let element = KernelSource::written_element(out.dtype, access);
     context.rows().bind(&mut source, ("out", "out"), ("out", element, true));
     source.row_writer("out", out.dtype, access, slots.dim);
-    let text = include_str!("../../../shaders/neighborhood/aggregate.wgsl");
-    source.fragment("neighborhood/aggregate.wgsl", text);
+    add_fragment!(source, "neighborhood/aggregate.wgsl");
     launch(context, source, ("neighborhood_aggregate", 0), count)
 }
 
@@ -91,8 +90,7 @@ fn rows_and_slots(context: &Context<'_>, source: &mut KernelSource, (first, coun
     source.params.u32("tokens", slots.tokens());
     extents(&axes, slots.axes.len(), source);
     rule(&axes, source);
-    let text = include_str!("../../../shaders/neighborhood/slots.wgsl");
-    source.fragment("neighborhood/slots.wgsl", text);
+    add_fragment!(source, "neighborhood/slots.wgsl");
 }
 
 fn launch(

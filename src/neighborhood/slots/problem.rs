@@ -3,13 +3,13 @@
 use std::fmt;
 
 use ordered_float::OrderedFloat;
-use serde::Serialize;
 
 use super::spec::{NeighborhoodAggregateSpec, NeighborhoodScoresSpec};
 use crate::error::SpecError;
 use crate::fused::MAX_HEAD_DIM;
 use crate::neighborhood::axes::{MAX_TOKENS, check_core, shape_over};
 use crate::neighborhood::window::{Axis, axes3};
+use crate::operator::command_line;
 use crate::tensor::check::{self, Output};
 use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
@@ -207,22 +207,16 @@ fn volume(axes: &[Axis]) -> Result<u32, SpecError> {
     })
 }
 
-fn command_line(f: &mut fmt::Formatter<'_>, op: &str, spec: &impl Serialize) -> fmt::Result {
-    let mut json = serde_json::to_value(spec).map_err(|_| fmt::Error)?;
-    json["op"] = op.into();
-    write!(f, "tilewise run '{json}'")
-}
-
 /// A command line that reproduces the question, of tensors in files.
 impl fmt::Display for NeighborhoodScoresProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        command_line(f, "neighborhood_scores", &self.spec)
+        command_line(f, "run", "neighborhood_scores", &self.spec)
     }
 }
 
 /// A command line that reproduces the question, of tensors in files.
 impl fmt::Display for NeighborhoodAggregateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        command_line(f, "neighborhood_aggregate", &self.spec)
+        command_line(f, "run", "neighborhood_aggregate", &self.spec)
     }
 }

@@ -33,10 +33,7 @@ impl<O: Operator> Resident<O> {
         let mut buffers = Vec::new();
         for (name, desc) in operator.tensors() {
             let buffer = if operator.outputs().contains(&name) {
-                let bytes = desc.layout.end().unwrap_or(0) * desc.dtype.bytes();
-                let shape = Vec::new();
-                let nan = vec![0xff; bytes as usize];
-                engine.upload(name, &HostTensor { dtype: desc.dtype, shape, bytes: nan })?
+                engine.upload(name, &HostTensor::unwritten(&desc))?
             } else {
                 let host = inputs.get(name).ok_or_else(|| SpecError::MissingTensor {
                     name: name.to_owned(),
@@ -75,8 +72,7 @@ impl<O: Operator> Resident<O> {
         for (name, desc) in operator.tensors() {
             let buffer = self.buffers.iter().find(|(known, _)| known == name);
             if let (Some((_, buffer)), true) = (buffer, operator.outputs().contains(&name)) {
-                let size = desc.layout.end().unwrap_or(0) * desc.dtype.bytes();
-                let bytes = self.engine.download(buffer, size)?;
+                let bytes = self.engine.download(buffer, desc.bytes())?;
                 let shape = desc.layout.shape.clone();
                 outputs.insert(name.to_owned(), HostTensor { dtype: desc.dtype, shape, bytes });
             }
