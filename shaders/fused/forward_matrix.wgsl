@@ -202,6 +202,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                         acc[r * VALUE_MATRICES + piece_matrix(piece, n)] = coopLoadT<SumMatrix>(&wg_scores[at], SCORE_STRIDE);
                     }
                 }
+                workgroupBarrier(); // and read back, by every subgroup that has the rows
             }
         }
         for (var n = 0u; n < KEY_MATRICES; n++) {
