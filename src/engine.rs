@@ -207,7 +207,7 @@ impl Engine {
     /// `tensors` holds views by the contract's names, with axes in the order of `spec.layout`.
     ///
     /// # Errors
-    /// [`SpecError`] for a wrong question, [`PlanError`] for one that the device cannot take, [`GpuError`].
+    /// [`SpecError`](crate::SpecError) for a wrong question, [`PlanError`] for one that the device cannot take, [`GpuError`].
     pub fn record_attention(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -402,7 +402,7 @@ impl Engine {
     /// have buffers. Blocks.
     ///
     /// # Errors
-    /// As [`Engine::prepare`] and [`Engine::download`]; [`SpecError::MissingTensor`] for an input that is not there.
+    /// As [`Engine::prepare`] and [`Engine::download`]; [`SpecError::MissingTensor`](crate::SpecError::MissingTensor) for an input that is not there.
     pub fn run<O: Operator>(
         &self,
         operator: &O,
