@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tilewise::problems::{Expected, Resident, find, inputs, work};
+use tilewise::operator::Operator;
+use tilewise::problems::{Expected, Resident, find, work};
+use tilewise::question::Question;
 use tilewise::{Engine, EngineOptions};
 
 /// One of each kind, so that all of it takes a minute.
@@ -26,14 +28,17 @@ fn attention(criterion: &mut Criterion) {
     group.sample_size(10).warm_up_time(Duration::from_millis(300));
     group.measurement_time(Duration::from_secs(2));
     for name in PROBLEMS {
-        let problem = find(name).expect("a known name").problem().expect("a right problem");
-        let inputs = inputs(&problem, 1);
-        let expected = Expected::new(&problem, &inputs).expect("a reference");
-        let call = Resident::new(&engine, &problem, None, &inputs).expect("a call that fits");
+        let question = find(name).expect("a known name").question().expect("a right problem");
+        let Question::Attention(problem) = &question else { panic!("{name} is no attention") };
+        let inputs = problem.sample(1);
+        let expected = Expected::new(&question, &inputs).expect("a reference");
+        let call =
+            Resident::new(&engine, problem.as_ref(), None, &inputs).expect("a call that fits");
         call.run(1).expect("a run");
         let outputs = call.outputs().expect("outputs");
-        expected.check(&problem, &outputs).expect("right outputs");
-        group.throughput(Throughput::Elements(work(&problem, &inputs).flops as u64));
+        expected.check(&outputs).expect("right outputs");
+        let work = work(&question, &inputs).expect("work");
+        group.throughput(Throughput::Elements(work.flops as u64));
         group.bench_function(name, |bencher| bencher.iter(|| call.run(1).expect("a run")));
     }
     group.finish();

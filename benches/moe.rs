@@ -14,7 +14,7 @@ use tilewise::gpu::recording::{Bound, Grid, Plan, Slot, Step};
 use tilewise::gpu::shader::{Declared, Part, Shader};
 use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles};
 use tilewise::moe::{MoeProblem, MoeSpec, Router};
-use tilewise::operator::Operator;
+use tilewise::operator::{Operator, Tiles};
 use tilewise::problems::Resident;
 use tilewise::tensor::{Dtype, HostTensor, TensorDesc, WeightFormat};
 use tilewise::{Engine, EngineOptions, Error, PlanError};
@@ -153,6 +153,8 @@ struct Copy {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct NoTiles;
+
+impl Tiles for NoTiles {}
 
 impl fmt::Display for NoTiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

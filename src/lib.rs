@@ -70,6 +70,7 @@ pub mod neighborhood;
 pub mod operator;
 mod prepared;
 pub mod problems;
+pub mod question;
 mod resident;
 mod snippet;
 pub mod tensor;

@@ -12,10 +12,20 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 
+/// How an operator's kernels cut the work. Displayed, JSON that reads back.
+pub trait Tiles:
+    Copy + Debug + Display + Eq + Hash + Send + Sync + Serialize + DeserializeOwned + 'static
+{
+    /// The tiles in a word, for tables.
+    fn label(&self) -> String {
+        self.to_string()
+    }
+}
+
 /// A checked question. Displayed, it is a command line that reproduces it.
 pub trait Operator: Clone + Debug + Display + Eq + Hash + Send + Sync + 'static {
     /// How its kernels cut the work.
-    type Tiles: Copy + Debug + Display + Eq + Hash + Send + Sync + Serialize + DeserializeOwned;
+    type Tiles: Tiles;
 
     /// Every tile set worth trying on a device, the heuristic's choice first; never empty.
     ///

@@ -14,7 +14,7 @@ use crate::fused::merge::{Parts, merge_step};
 use crate::fused::source::{Access, KernelSource, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
-use crate::operator::Operator;
+use crate::operator::{Operator, Tiles};
 use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc};
 
@@ -45,6 +45,8 @@ pub struct MergeProblem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MergeTiles {}
+
+impl Tiles for MergeTiles {}
 
 impl fmt::Display for MergeTiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -117,11 +117,19 @@ impl Tensor<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problems::find;
+    use crate::problems;
+    use crate::question::Question;
+
+    fn find(name: &str) -> AttentionProblem {
+        match problems::find(name).unwrap().question().unwrap() {
+            Question::Attention(problem) => *problem,
+            other => panic!("{other}"),
+        }
+    }
 
     #[test]
     fn the_same_seed_gives_the_same_inputs_and_another_seed_others() {
-        let problem = find("bert_padded").unwrap().problem().unwrap();
+        let problem = find("bert_padded");
         assert_eq!(sample(&problem, 7), sample(&problem, 7));
         assert_ne!(sample(&problem, 7)["q"], sample(&problem, 8)["q"]);
         assert_ne!(sample(&problem, 7)["q"].bytes, sample(&problem, 7)["k"].bytes);
@@ -129,7 +137,7 @@ mod tests {
 
     #[test]
     fn queries_have_mean_0_and_variance_1() {
-        let problem = find("prefill_64").unwrap().problem().unwrap();
+        let problem = find("prefill_64");
         let q = sample(&problem, 1)["q"].to_f64();
         let mean = q.iter().sum::<f64>() / q.len() as f64;
         let variance = q.iter().map(|x| x * x).sum::<f64>() / q.len() as f64;
@@ -138,10 +146,10 @@ mod tests {
 
     #[test]
     fn lengths_are_within_range_and_documents_rise() {
-        let problem = find("bert_padded").unwrap().problem().unwrap();
+        let problem = find("bert_padded");
         let lens = sample(&problem, 3)["kv_lens"].to_f64();
         assert!(lens[0] == 128.0 && lens.iter().all(|len| (32.0..=128.0).contains(len)));
-        let problem = find("packed_documents").unwrap().problem().unwrap();
+        let problem = find("packed_documents");
         let ids = sample(&problem, 3)["documents"].to_f64();
         assert!(ids.is_sorted() && ids[0] == 0.0 && ids[1023] >= 1.0, "{:?}", ids.last());
     }

@@ -9,14 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::report::{Figures, Report};
 use self::sample::{Candidate, Summary, time_interleaved};
 use super::common::{CliError, Common};
-use super::explain::label;
 use super::measure::ceilings;
 use super::output::{print, print_json};
-use crate::attention::AttentionProblem;
 use crate::engine::Engine;
-use crate::fused::FusedTiles;
-use crate::operator::Operator;
-use crate::problems::{ATTENTION, Expected, NamedProblem, Resident, find, inputs, work};
+use crate::operator::{Operator, Tiles};
+use crate::problems::{Expected, NamedProblem, Resident, find, problems, work};
+use crate::question::{Question, with_problem};
 use crate::tune::TilesFrom;
 use crate::verify::judge::JudgeReport;
 
@@ -41,19 +39,21 @@ pub(super) struct BenchArgs {
 
 pub(super) fn bench(common: &Common, args: &BenchArgs) -> Result<(), CliError> {
     let problems: Vec<&NamedProblem> = if args.problems.is_empty() {
-        ATTENTION.iter().collect()
+        problems().collect()
     } else {
         args.problems.iter().map(|name| find(name)).collect::<Result<_, _>>()?
     };
-    let tiles: Option<FusedTiles> = common.tiles()?;
     let engine = common.open()?;
     let progress = progress_bar(problems.len() as u64);
     progress.set_message("measuring the device");
     let mut report =
         Report::new(&engine, ceilings(&engine)?, common.floor).sampled(args.runs, args.seed);
     for named in problems {
-        let figures = Run { engine: &engine, args, named, progress: &progress }.figures(tiles)?;
-        report.results.extend(figures);
+        let run = Run { engine: &engine, args, named, progress: &progress };
+        let question = named.question()?;
+        report.results.extend(with_problem!(&question, problem => {
+            run.figures(&question, problem, common.tiles()?)?
+        }));
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -91,30 +91,34 @@ impl Run<'_> {
     }
 
     /// The figures of each tile set, fastest first; those of wrong ones last, without times.
-    fn figures(&self, forced: Option<FusedTiles>) -> Result<Vec<Figures>, CliError> {
-        let problem = self.named.problem()?;
+    fn figures<O: Operator>(
+        &self,
+        question: &Question,
+        problem: &O,
+        forced: Option<O::Tiles>,
+    ) -> Result<Vec<Figures>, CliError> {
         let candidates = problem.candidates(self.engine.limits())?;
         let heuristic = candidates[0];
-        let tiles: Vec<Option<FusedTiles>> = match forced {
+        let tiles: Vec<Option<O::Tiles>> = match forced {
             None if self.args.all_tiles => candidates.into_iter().map(Some).collect(),
             forced => vec![forced],
         };
         self.say("the f64 reference");
-        let inputs = inputs(&problem, self.args.seed);
-        let expected = Expected::new(&problem, &inputs)?;
-        let work = work(&problem, &inputs);
+        let inputs = problem.sample(self.args.seed);
+        let expected = Expected::new(question, &inputs)?;
+        let work = work(question, &inputs)?;
         let (mut candidates, mut figures, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         for tiles in tiles {
-            let call = Resident::new(self.engine, &problem, tiles, &inputs)?;
+            let call = Resident::new(self.engine, problem, tiles, &inputs)?;
             let tiles = call.prepared.tiles;
-            self.say(&format!("checking {}", label(&tiles)));
+            self.say(&format!("checking {}", tiles.label()));
             let from = match call.prepared.tiles_from {
                 TilesFrom::Forced if forced.is_none() && tiles == heuristic => TilesFrom::Heuristic,
                 from => from,
             };
             call.run(1)?; // also compiles
             let checked = self.checked(&expected, &call)?;
-            let of = Figures::new(self.named, &problem, (tiles, from), work, checked);
+            let of = Figures::new(self.named, question, (&tiles, from), work, checked);
             if of.checked.is_some() {
                 candidates.push(Candidate::new(call)?);
                 figures.push(of);
@@ -137,16 +141,15 @@ impl Run<'_> {
     }
 
     /// How right the outputs are; `None`, and the worst elements on stderr, where they are wrong.
-    fn checked(
+    fn checked<O: Operator>(
         &self,
         expected: &Expected,
-        call: &Resident<AttentionProblem>,
+        call: &Resident<O>,
     ) -> Result<Option<JudgeReport>, CliError> {
-        let problem = &call.prepared.operator;
-        let checked = expected.check(problem, &call.outputs()?);
+        let checked = expected.check(&call.outputs()?);
         Ok(checked
             .map_err(|mismatch| {
-                let tiles = label(&call.prepared.tiles);
+                let tiles = call.prepared.tiles.label();
                 self.progress.suspend(|| eprintln!("{} {tiles}: {mismatch}", self.named.name));
             })
             .ok())

@@ -15,14 +15,15 @@ use clap::Args;
 use self::report::Report;
 use super::common::{CliError, Common, device_line};
 use super::output::print;
-use super::spec::{OperatorSpec, problem, read_spec};
+use super::spec::{asked, read_spec};
 use crate::attention::AttentionProblem;
 use crate::engine::{Engine, Matrices};
 use crate::fused::FusedTiles;
 use crate::gpu::device::adapters;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::shader::Shader;
-use crate::operator::Operator;
+use crate::operator::{Operator, Tiles};
+use crate::question::Question;
 
 #[derive(Args)]
 pub(super) struct ExplainArgs {
@@ -43,26 +44,37 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliError> {
-    let spec = match read_spec(&args.spec)? {
-        OperatorSpec::Attention(spec) => spec,
-        OperatorSpec::AttentionMerge(_) => return no_choice("attention_merge"),
-        OperatorSpec::NeighborhoodScores(_) => return no_choice("neighborhood_scores"),
-        OperatorSpec::NeighborhoodAggregate(_) => return no_choice("neighborhood_aggregate"),
-        OperatorSpec::Moe(spec) => return moe::explain(common, args, &spec),
-        OperatorSpec::Matmul(spec) => return matmul::explain(common, args, &spec),
-        OperatorSpec::Neighborhood(spec) => return neighborhood::explain(common, args, &spec),
-    };
+    let spec = read_spec(&args.spec)?;
+    if spec.has_one_kernel() {
+        let message = "this operator has one kernel and no choice to explain";
+        return Err(CliError::Request(message.to_owned()));
+    }
+    match asked(&spec, args.input.as_deref())? {
+        Question::Neighborhood(problem) => neighborhood::explain(common, args, &problem),
+        Question::Moe(problem) => moe::explain(common, args, &problem),
+        Question::Matmul(problem) => matmul::explain(common, args, &problem),
+        Question::Attention(problem) => attention(common, args, &problem),
+        Question::AttentionMerge(_)
+        | Question::NeighborhoodScores(_)
+        | Question::NeighborhoodAggregate(_) => Ok(()), // refused above
+    }
+}
+
+fn attention(
+    common: &Common,
+    args: &ExplainArgs,
+    problem: &AttentionProblem,
+) -> Result<(), CliError> {
     if args.simulate {
         let message = "--simulate applies to neighborhood specs, this one is attention";
         return Err(CliError::Request(message.to_owned()));
     }
-    let problem = problem(&spec, args.input.as_deref())?;
     let device = Device::of(common, args)?;
     let candidates = problem.candidates(&device.limits)?;
     let forced: Option<FusedTiles> = common.tiles()?;
     let chosen = forced.unwrap_or(candidates[0]);
     let report = Report {
-        problem: &problem,
+        problem,
         options: options(common, args, forced),
         device: &device.name,
         limits: &device.limits,
@@ -71,16 +83,12 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
         candidates: &candidates,
     };
     let wanted = if args.all_tiles { candidates.clone() } else { vec![chosen] };
-    let kernels = kernels(&problem, &device.limits, &wanted)?;
+    let kernels = kernels(problem, &device.limits, &wanted)?;
     print(&report.text(&kernels)?)?;
     match (&device.engine, args.compile) {
         (Some(engine), true) => compile(engine, &kernels),
         _ => Ok(()),
     }
-}
-
-fn no_choice(operator: &str) -> Result<(), CliError> {
-    Err(CliError::Request(format!("{operator} has one kernel and no choice to explain")))
 }
 
 /// The options of a command line that shows the same plan.
@@ -135,7 +143,7 @@ fn kernels(
     for tiles in tiles {
         for step in problem.plan(limits, tiles)?.steps {
             if kernels.iter().all(|known| known.shader != step.shader) {
-                let mut name = format!("{} {}", step.shader.entry, label(tiles));
+                let mut name = format!("{} {}", step.shader.entry, tiles.label());
                 if step.shader.entry.starts_with("fused_forward") {
                     name.push_str(&trips(tiles, problem));
                 }
@@ -152,43 +160,6 @@ fn trips(tiles: &FusedTiles, problem: &AttentionProblem) -> String {
     let loops: Vec<String> =
         loops.iter().map(|(trips, multiply_adds)| format!("{trips}:{multiply_adds}")).collect();
     format!(" trips={}", loops.join(","))
-}
-
-/// A tile set in a word: `q64.kv64.4x4.h32.k16.subgroup.split2`.
-pub(super) fn label(tiles: &FusedTiles) -> String {
-    let flag = |on: bool, word: &'static str| if on { word } else { "" };
-    let shape = match *tiles {
-        FusedTiles::Workgroup {
-            tile_q,
-            tile_kv,
-            rows,
-            cols,
-            head_chunk,
-            key_chunk,
-            hold_q,
-            subgroup,
-            kv_splits: _,
-        } => format!(
-            "q{tile_q}.kv{tile_kv}.{rows}x{cols}.h{head_chunk}.k{key_chunk}{}{}",
-            flag(hold_q, ".hold_q"),
-            flag(subgroup, ".subgroup")
-        ),
-        FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits: _ } => {
-            format!("stream.{rows}x{keys}.lanes{lanes}.kv{tile_kv}.of{workgroup_size}")
-        }
-        FusedTiles::Matrix {
-            size,
-            row_matrices,
-            subgroups,
-            tile_kv,
-            workgroup_size,
-            kv_splits: _,
-        } => format!("matrix{size}.{row_matrices}x{subgroups}.kv{tile_kv}.of{workgroup_size}"),
-    };
-    match tiles.kv_splits() {
-        1 => shape,
-        splits => format!("{shape}.split{splits}"),
-    }
 }
 
 /// Creates the pipelines in order; what a driver prints about one comes after its name. One that fails does not keep

@@ -13,7 +13,7 @@ use crate::error::PlanError;
 use crate::fused::source::{KernelSource, Launch, add_fragment};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Slot, fold_grid};
-use crate::operator::Operator;
+use crate::operator::{Operator, Tiles};
 use crate::problems::Resident;
 use crate::tensor::{Dtype, HostTensor, TensorDesc};
 
@@ -105,6 +105,8 @@ enum Probe {
 /// Probes have no tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct NoTiles;
+
+impl Tiles for NoTiles {}
 
 impl fmt::Display for NoTiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::common::{CliError, Common};
-use super::spec::{OperatorSpec, read_inputs, read_spec};
+use super::spec::{read_inputs, read_spec};
 use crate::attention::{AttentionProblem, MergeProblem, Storage, merge_reference, reference};
-use crate::matmul::{self, MatmulProblem};
-use crate::moe::{MoeProblem, reference_tensors};
-use crate::neighborhood::{
-    self, NeighborhoodAggregateProblem, NeighborhoodProblem, NeighborhoodScoresProblem,
-};
+use crate::matmul;
+use crate::moe::reference_tensors;
+use crate::neighborhood::{self, NeighborhoodProblem};
 use crate::operator::Operator;
+use crate::question::{Question, with_problem};
 use crate::tensor::{HostTensor, TensorDescs, write_safetensors};
 
 #[derive(Args)]
@@ -40,72 +39,41 @@ enum Backend {
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
     let spec = read_spec(&args.spec)?;
     let (inputs, descs) = read_inputs(&args.input)?;
-    let outputs = match spec {
-        OperatorSpec::Attention(spec) => {
-            let problem = AttentionProblem::new(&spec, &descs)?;
-            match args.backend {
-                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
-                Backend::Cpu => attention_on_cpu(&problem, &inputs)?,
-            }
-        }
-        OperatorSpec::AttentionMerge(spec) => {
-            let problem = MergeProblem::new(&spec, &descs)?;
-            match args.backend {
-                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
-                Backend::Cpu => merge_on_cpu(&problem, &inputs)?,
-            }
-        }
-        OperatorSpec::Neighborhood(spec) => {
-            let problem = NeighborhoodProblem::new(&spec, &descs)?;
-            match args.backend {
-                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
-                Backend::Cpu => neighborhood_on_cpu(&problem, &inputs)?,
-            }
-        }
-        OperatorSpec::NeighborhoodScores(spec) => {
-            let problem = NeighborhoodScoresProblem::new(&spec, &descs)?;
-            match args.backend {
-                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
-                Backend::Cpu => {
-                    let scores = neighborhood::scores_reference(&problem, &inputs, false)?;
-                    BTreeMap::from([named(problem.tensors(), "scores", &scores)])
-                }
-            }
-        }
-        OperatorSpec::NeighborhoodAggregate(spec) => {
-            let problem = NeighborhoodAggregateProblem::new(&spec, &descs)?;
-            match args.backend {
-                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
-                Backend::Cpu => {
-                    let result = neighborhood::aggregate_reference(&problem, &inputs, false)?;
-                    BTreeMap::from([named(problem.tensors(), "out", &result.out)])
-                }
-            }
-        }
-        OperatorSpec::Moe(spec) => {
-            let problem = MoeProblem::new(&spec, &descs)?;
-            match args.backend {
-                Backend::Cpu => reference_tensors(&problem, &inputs)?,
-                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
-            }
-        }
-        OperatorSpec::Matmul(spec) => {
-            let problem = MatmulProblem::new(&spec, &descs)?;
-            match args.backend {
-                Backend::Gpu => common.open()?.run(&problem, common.tiles()?, &inputs)?,
-                Backend::Cpu => {
-                    let desc = &problem.tensors["out"];
-                    let out = matmul::reference(&problem, &inputs)?;
-                    let out = HostTensor::from_f64(desc.dtype, desc.shape(), &out);
-                    BTreeMap::from([("out".to_owned(), out)])
-                }
-            }
-        }
+    let question = spec.ask(&descs)?;
+    let outputs = match args.backend {
+        Backend::Gpu => with_problem!(&question, problem => {
+            common.open()?.run(problem, common.tiles()?, &inputs)?
+        }),
+        Backend::Cpu => on_cpu(&question, &inputs)?,
     };
     Ok(write_safetensors(&args.output, &outputs)?)
 }
 
 /// The reference's results, in the order and the types that the spec asks for.
+fn on_cpu(
+    question: &Question,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<BTreeMap<String, HostTensor>, CliError> {
+    let only = |(name, host): (String, HostTensor)| BTreeMap::from([(name, host)]);
+    Ok(match question {
+        Question::Attention(problem) => attention_on_cpu(problem, inputs)?,
+        Question::AttentionMerge(problem) => merge_on_cpu(problem, inputs)?,
+        Question::Neighborhood(problem) => neighborhood_on_cpu(problem, inputs)?,
+        Question::NeighborhoodScores(problem) => {
+            let scores = neighborhood::scores_reference(problem, inputs, false)?;
+            only(named(problem.tensors(), "scores", &scores))
+        }
+        Question::NeighborhoodAggregate(problem) => {
+            let result = neighborhood::aggregate_reference(problem, inputs, false)?;
+            only(named(problem.tensors(), "out", &result.out))
+        }
+        Question::Moe(problem) => reference_tensors(problem, inputs)?,
+        Question::Matmul(problem) => {
+            only(named(&problem.tensors, "out", &matmul::reference(problem, inputs)?))
+        }
+    })
+}
+
 fn attention_on_cpu(
     problem: &AttentionProblem,
     inputs: &BTreeMap<String, HostTensor>,

@@ -3,29 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::common::CliError;
-use crate::attention::{AttentionProblem, AttentionSpec, MergeSpec, TensorDescs};
-use crate::matmul::MatmulSpec;
-use crate::moe::{MoeProblem, MoeSpec};
-use crate::neighborhood::{
-    NeighborhoodAggregateSpec, NeighborhoodProblem, NeighborhoodScoresSpec, NeighborhoodSpec,
-};
-use crate::tensor::{HostTensor, read_safetensors};
-
-/// A spec of any operator.
-#[derive(Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub(super) enum OperatorSpec {
-    Attention(Box<AttentionSpec>),
-    AttentionMerge(MergeSpec),
-    Neighborhood(Box<NeighborhoodSpec>),
-    NeighborhoodScores(NeighborhoodScoresSpec),
-    NeighborhoodAggregate(NeighborhoodAggregateSpec),
-    Moe(Box<MoeSpec>),
-    Matmul(MatmulSpec),
-}
+use crate::question::{OperatorSpec, Question};
+use crate::tensor::{HostTensor, TensorDescs, read_safetensors};
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.
 pub(super) fn read_spec(spec: &str) -> Result<OperatorSpec, CliError> {
@@ -50,37 +30,13 @@ pub(super) fn read_inputs(
     Ok((inputs, descs))
 }
 
-/// The checked problem of a spec: of the tensors of a file, or of tensors made up from its extents.
-pub(super) fn problem(
-    spec: &AttentionSpec,
-    input: Option<&Path>,
-) -> Result<AttentionProblem, CliError> {
+/// The question of a spec: of the tensors of a file, or of tensors made up from its extents.
+pub(super) fn asked(spec: &OperatorSpec, input: Option<&Path>) -> Result<Question, CliError> {
     let tensors = match input {
         Some(path) => read_inputs(path)?.1,
         None => spec.assumed_tensors()?,
     };
-    Ok(AttentionProblem::new(spec, &tensors)?)
-}
-
-/// The same for neighborhoods.
-pub(super) fn neighborhood_problem(
-    spec: &NeighborhoodSpec,
-    input: Option<&Path>,
-) -> Result<NeighborhoodProblem, CliError> {
-    let tensors = match input {
-        Some(path) => read_inputs(path)?.1,
-        None => spec.assumed_tensors()?,
-    };
-    Ok(NeighborhoodProblem::new(spec, &tensors)?)
-}
-
-/// The same for mixtures of experts.
-pub(super) fn moe_problem(spec: &MoeSpec, input: Option<&Path>) -> Result<MoeProblem, CliError> {
-    let tensors = match input {
-        Some(path) => read_inputs(path)?.1,
-        None => spec.assumed_tensors()?,
-    };
-    Ok(MoeProblem::new(spec, &tensors)?)
+    Ok(spec.ask(&tensors)?)
 }
 
 #[cfg(test)]

@@ -10,15 +10,14 @@ use serde_json::Value;
 
 use super::common::{CliError, Common, device_line};
 use super::output::{digits, print, print_json, table};
-use super::spec::{OperatorSpec, neighborhood_problem, problem, read_inputs, read_spec};
+use super::spec::{asked, read_spec};
 use crate::cache::CachePlace;
 use crate::engine::Engine;
 use crate::gpu::context::Waiting;
 use crate::gpu::device::AdapterDescription;
-use crate::matmul::MatmulProblem;
-use crate::moe::MoeProblem;
 use crate::operator::Operator;
-use crate::problems::{ATTENTION, find};
+use crate::problems::{find, problems};
+use crate::question::{Question, with_problem};
 use crate::tune::{Progress, Store, Timing, Tuned, Tunings, Verdict};
 
 #[derive(Args)]
@@ -97,20 +96,20 @@ fn import(store: Option<&Store>, path: &Path) -> Result<(), CliError> {
 fn measure(common: &Common, args: &TuneArgs) -> Result<Engine, CliError> {
     let engine = common.open()?;
     let names: Vec<&str> = match args.problems.is_empty() {
-        true => ATTENTION.iter().map(|named| named.name).collect(),
+        true => problems().map(|named| named.name).collect(),
         false => args.problems.iter().map(String::as_str).collect(),
     };
     // A wrong name is told before anything is measured.
-    let questions = names.iter().map(|name| Question::new(name, args.input.as_deref()));
-    let questions = questions.collect::<Result<Vec<_>, _>>()?;
-    let bar = ProgressBar::new(questions.len() as u64);
+    let named = names.iter().map(|name| Named::new(name, args.input.as_deref()));
+    let named = named.collect::<Result<Vec<_>, _>>()?;
+    let bar = ProgressBar::new(named.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {msg}") {
         bar.set_style(style);
     }
     let budget = Duration::from_secs_f64(args.budget);
     let mut results = Vec::new();
-    for question in &questions {
-        results.push(question.tune(&engine, budget, &bar)?);
+    for named in &named {
+        results.push(named.tune(&engine, budget, &bar)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -127,54 +126,23 @@ fn measure(common: &Common, args: &TuneArgs) -> Result<Engine, CliError> {
 }
 
 /// What is to be measured.
-struct Question {
+struct Named {
     name: String,
-    problem: Problem,
+    question: Question,
 }
 
-enum Problem {
-    Attention(Box<crate::attention::AttentionProblem>),
-    Neighborhood(Box<crate::neighborhood::NeighborhoodProblem>),
-    Moe(Box<MoeProblem>),
-    Matmul(Box<MatmulProblem>),
-}
-
-impl Question {
+impl Named {
     fn new(name: &str, input: Option<&Path>) -> Result<Self, CliError> {
         let is_spec = name.trim_start().starts_with('{') || name.ends_with(".json");
         if !is_spec {
-            let problem = Problem::Attention(Box::new(find(name)?.problem()?));
-            return Ok(Self { name: name.to_owned(), problem });
+            return Ok(Self { name: name.to_owned(), question: find(name)?.question()? });
         }
-        let problem = match read_spec(name)? {
-            OperatorSpec::Attention(spec) => Problem::Attention(Box::new(problem(&spec, input)?)),
-            OperatorSpec::Neighborhood(spec) => {
-                Problem::Neighborhood(Box::new(neighborhood_problem(&spec, input)?))
-            }
-            OperatorSpec::Moe(spec) => match input {
-                Some(input) => {
-                    Problem::Moe(Box::new(MoeProblem::new(&spec, &read_inputs(input)?.1)?))
-                }
-                None => {
-                    let message = "a moe spec needs --input, for the shapes of its tensors";
-                    return Err(CliError::Request(message.to_owned()));
-                }
-            },
-            OperatorSpec::Matmul(spec) => {
-                let tensors = match input {
-                    Some(input) => read_inputs(input)?.1,
-                    None => spec.assumed_tensors()?,
-                };
-                Problem::Matmul(Box::new(MatmulProblem::new(&spec, &tensors)?))
-            }
-            OperatorSpec::AttentionMerge(_)
-            | OperatorSpec::NeighborhoodScores(_)
-            | OperatorSpec::NeighborhoodAggregate(_) => {
-                let message = "this operator's kernels have one form: there is nothing to tune";
-                return Err(CliError::Request(message.to_owned()));
-            }
-        };
-        Ok(Self { name: name.to_owned(), problem })
+        let spec = read_spec(name)?;
+        if spec.has_one_kernel() {
+            let message = "this operator's kernels have one form: there is nothing to tune";
+            return Err(CliError::Request(message.to_owned()));
+        }
+        Ok(Self { name: name.to_owned(), question: asked(&spec, input)? })
     }
 
     fn tune(
@@ -183,12 +151,7 @@ impl Question {
         budget: Duration,
         bar: &ProgressBar,
     ) -> Result<Outcome, CliError> {
-        match &self.problem {
-            Problem::Attention(problem) => self.race(engine, problem.as_ref(), budget, bar),
-            Problem::Neighborhood(problem) => self.race(engine, problem.as_ref(), budget, bar),
-            Problem::Moe(problem) => self.race(engine, problem.as_ref(), budget, bar),
-            Problem::Matmul(problem) => self.race(engine, problem.as_ref(), budget, bar),
-        }
+        with_problem!(&self.question, problem => self.race(engine, problem, budget, bar))
     }
 
     fn race<O: Operator>(

@@ -9,7 +9,7 @@ use super::source::{KernelSource, Launch, add_fragment};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Slot};
-use crate::operator::Operator;
+use crate::operator::{Operator, Tiles};
 use crate::tensor::{Dtype, HostTensor, Layout, TensorDesc};
 
 /// Writes the types of matrices of `size` rows and columns into a kernel.
@@ -31,6 +31,8 @@ pub(crate) struct MatrixCheck {
 /// A check has nothing to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct OneWay;
+
+impl Tiles for OneWay {}
 
 impl fmt::Display for OneWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::operator::Tiles;
 use crate::tensor::Dtype;
 
 /// What a tile set is chosen for: the rows of q, k and v.
@@ -188,6 +189,45 @@ impl FusedTiles {
             Self::Stream { rows, lanes, keys, .. } => {
                 vec![(keys, rows * 4 * head_dim.div_ceil(4 * lanes))]
             }
+        }
+    }
+}
+
+/// In a word: `q64.kv64.4x4.h32.k16.subgroup.split2`.
+impl Tiles for FusedTiles {
+    fn label(&self) -> String {
+        let flag = |on: bool, word: &'static str| if on { word } else { "" };
+        let shape = match *self {
+            Self::Workgroup {
+                tile_q,
+                tile_kv,
+                rows,
+                cols,
+                head_chunk,
+                key_chunk,
+                hold_q,
+                subgroup,
+                kv_splits: _,
+            } => format!(
+                "q{tile_q}.kv{tile_kv}.{rows}x{cols}.h{head_chunk}.k{key_chunk}{}{}",
+                flag(hold_q, ".hold_q"),
+                flag(subgroup, ".subgroup")
+            ),
+            Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits: _ } => {
+                format!("stream.{rows}x{keys}.lanes{lanes}.kv{tile_kv}.of{workgroup_size}")
+            }
+            Self::Matrix {
+                size,
+                row_matrices,
+                subgroups,
+                tile_kv,
+                workgroup_size,
+                kv_splits: _,
+            } => format!("matrix{size}.{row_matrices}x{subgroups}.kv{tile_kv}.of{workgroup_size}"),
+        };
+        match self.kv_splits() {
+            1 => shape,
+            splits => format!("{shape}.split{splits}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From a dense matmul, limits and tiles to dispatches. Pure: needs no device.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::kernel::{Matmul, Workgroups, add_column_bias, dense_rows};
@@ -11,8 +12,8 @@ use crate::fused::slices::workgroups_a_dispatch;
 use crate::fused::source::{Access, KernelSource, Launch, add_fragment, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, fold_grid};
-use crate::operator::Operator;
-use crate::tensor::{Dtype, TensorDesc, WeightFormat};
+use crate::operator::{self, Operator};
+use crate::tensor::{Dtype, HostTensor, TensorDesc, WeightFormat};
 
 /// Lanes of a workgroup that rounds sums.
 const ROUND_LANES: u32 = 64;
@@ -46,6 +47,19 @@ impl Operator for MatmulProblem {
 
     fn outputs(&self) -> Vec<&'static str> {
         vec!["out"]
+    }
+
+    /// Weights shrink with what is summed, so that results are about as large as x.
+    fn sample(&self, seed: u64) -> BTreeMap<String, HostTensor> {
+        let scale = 1.0 / f64::from(self.extents.inner.max(1)).sqrt();
+        let fill = |(name, desc): (&String, &TensorDesc)| {
+            let host = match name.as_str() {
+                "x" | "bias" => operator::noise(name, desc, seed, 1.0),
+                _ => weights::noise(self.spec.weight_format(), name, desc, seed, scale),
+            };
+            (name.clone(), host)
+        };
+        self.tensors.iter().filter(|(name, _)| *name != "out").map(fill).collect()
     }
 }
 

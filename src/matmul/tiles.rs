@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
+use crate::operator::Tiles;
 
 /// How a matmul cuts its work. As JSON: `{"family": "workgroup", "tile_rows": 64, …}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -127,21 +128,6 @@ impl MatmulTiles {
         }
     }
 
-    /// A tile set in a word: `64x64.4x4.chunk32`.
-    pub fn label(&self) -> String {
-        match *self {
-            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
-                format!("{tile_rows}x{tile_columns}.{rows}x{columns}.chunk{chunk}")
-            }
-            Self::Stream { rows, columns, workgroup_size } => {
-                format!("stream.{rows}x{columns}.of{workgroup_size}")
-            }
-            Self::Reduce { rows, columns, lanes, workgroup_size } => {
-                format!("reduce.{rows}x{columns}.lanes{lanes}.of{workgroup_size}")
-            }
-        }
-    }
-
     /// Whether a kernel can run with these tiles on the device.
     ///
     /// # Errors
@@ -253,6 +239,23 @@ impl MatmulTiles {
             (!suits, matches!(tiles, Self::Stream { .. }) != limits.is_cpu, idle)
         });
         all
+    }
+}
+
+/// In a word: `64x64.4x4.chunk32`.
+impl Tiles for MatmulTiles {
+    fn label(&self) -> String {
+        match *self {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
+                format!("{tile_rows}x{tile_columns}.{rows}x{columns}.chunk{chunk}")
+            }
+            Self::Stream { rows, columns, workgroup_size } => {
+                format!("stream.{rows}x{columns}.of{workgroup_size}")
+            }
+            Self::Reduce { rows, columns, lanes, workgroup_size } => {
+                format!("reduce.{rows}x{columns}.lanes{lanes}.of{workgroup_size}")
+            }
+        }
     }
 }
 

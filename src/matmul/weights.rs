@@ -4,8 +4,10 @@ use super::operand::Operand;
 use crate::error::SpecError;
 use crate::fused::source::Access;
 use crate::gpu::recording::Bound;
+use crate::operator;
 use crate::tensor::{
-    BLOCK, BlockFormat, HostTensor, TensorDesc, TensorDescs, WeightFormat, dequantise_mxfp4_pair,
+    BLOCK, BlockFormat, HostTensor, Random, TensorDesc, TensorDescs, WeightFormat,
+    dequantise_mxfp4_pair,
 };
 
 /// The tensor that holds the scales of `name`, where those are a tensor of their own.
@@ -108,6 +110,34 @@ pub(crate) fn operand<E>(
     };
     let access = if format.blocks().is_some() { Access::Vec4 } else { Access::of(desc) };
     Ok(Operand { bound, first, format, access, row_stride, expert_stride, scales })
+}
+
+/// Weights that hold noise of mean 0 and standard deviation `scale`; of a pair of tensors either.
+pub(crate) fn noise(
+    format: WeightFormat,
+    name: &str,
+    desc: &TensorDesc,
+    seed: u64,
+    scale: f64,
+) -> HostTensor {
+    let Some(blocks) = format.blocks() else { return operator::noise(name, desc, seed, scale) };
+    let mut random = Random::of(seed, name);
+    let bytes = desc.layout.len() as usize;
+    let bytes = if name.ends_with("_scales") {
+        // An mxfp4 number is its scale times up to 6.
+        let exponent = 127 + (scale / 3.0).log2().round() as i64;
+        (0..bytes).map(|_| random.whole(exponent - 1, exponent) as u8).collect()
+    } else if bytes.is_multiple_of(blocks.bytes()) {
+        let mut all = Vec::with_capacity(bytes);
+        for _ in 0..bytes / blocks.bytes() {
+            let block: [f32; BLOCK] = std::array::from_fn(|_| (random.normal() * scale) as f32);
+            all.extend(blocks.quantise(&block).unwrap_or_default()); // a whole block
+        }
+        all
+    } else {
+        (0..bytes).map(|_| random.below(256) as u8).collect()
+    };
+    HostTensor { dtype: desc.dtype, shape: desc.shape().to_vec(), bytes }
 }
 
 /// The numbers of weights in host memory, exactly.

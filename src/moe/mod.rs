@@ -44,7 +44,7 @@ mod tensors;
 
 pub use loads::Loads;
 pub use problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, MoeProblem};
-pub use reference::{MoeReference, plain, reference, reference_tensors};
+pub use reference::{MoeReference, expert_rows, plain, reference, reference_tensors};
 pub use routing::{
     Capacity, GroupScore, Groups, NullExperts, Priority, Router, Score, TokenChoice, Weight,
 };

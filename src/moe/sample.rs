@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::problem::MoeProblem;
+use super::problem::{MoeProblem, is_expert_weights};
 use crate::error::SpecError;
+use crate::matmul::weights;
 use crate::operator::{Operator, noise, rounded};
 use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 
@@ -17,6 +18,12 @@ pub(super) fn sample(problem: &MoeProblem, seed: u64) -> BTreeMap<String, HostTe
             "topk_ids" => ids(problem, &desc, seed),
             "token_top_k" => counts(problem, &desc, seed),
             "x" => noise(name, &desc, seed, 1.0),
+            _ if is_expert_weights(name.trim_end_matches("_scales")) => {
+                let e = &problem.extents;
+                let row = if name.contains("down") { e.expert_dim } else { e.model_dim };
+                let scale = 1.0 / f64::from(row.max(1)).sqrt();
+                weights::noise(problem.spec.weight_format(), name, &desc, seed, scale)
+            }
             _ => {
                 let row = desc.shape().last().copied().unwrap_or(1).max(1);
                 noise(name, &desc, seed, 1.0 / (row as f64).sqrt())

@@ -8,6 +8,7 @@ use super::window::Axis;
 use crate::error::PlanError;
 use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::limits::GpuLimits;
+use crate::operator::Tiles;
 
 /// Extents of a box of tokens along three axes; axes that are not there come first and are 1. As JSON a list, `[8, 8]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -89,6 +90,13 @@ impl NeighborhoodTiles {
     /// How key coordinates are packed into one word for these axes, if they fit.
     pub(super) fn packing(&self, axes: &[Axis; 3]) -> Option<Packing> {
         Packing::new(std::array::from_fn(|i| axes[i].most_keys(self.query_box.0[i])))
+    }
+}
+
+/// In a word: `8x8.by.8x8.stream.4x4.lanes8.kv64.of64`, the boxes of queries and of keys first.
+impl Tiles for NeighborhoodTiles {
+    fn label(&self) -> String {
+        format!("{}.by.{}.{}", self.query_box, self.key_box, self.fused.label())
     }
 }
 

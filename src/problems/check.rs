@@ -2,44 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use crate::attention::{AttentionLayout, AttentionProblem, AttentionReference, plain, reference};
 use crate::error::SpecError;
-use crate::tensor::{Dtype, HostTensor};
-use crate::verify::judge::{Budget, JudgeReport, Mismatch, judge, lse_scale};
+use crate::question::Question;
+use crate::tensor::HostTensor;
+use crate::verify::answer::{self, expected};
+use crate::verify::judge::{Budget, JudgeReport, Mismatch, judge};
+use crate::verify::place;
 
 /// The truth of a call, and a plain implementation's errors, by which its outputs are judged.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    exact: AttentionReference,
-    plain: AttentionReference,
+    outputs: Vec<answer::Expected>,
 }
 
 impl Expected {
     /// Computes both on the CPU: for named problems a matter of seconds.
     ///
     /// # Errors
-    /// As [`reference()`].
+    /// As the operators' references.
     pub fn new(
-        problem: &AttentionProblem,
+        question: &Question,
         inputs: &BTreeMap<String, HostTensor>,
     ) -> Result<Self, SpecError> {
-        Ok(Self { exact: reference(problem, inputs)?, plain: plain(problem, inputs)? })
+        Ok(Self { outputs: expected(question, inputs)? })
     }
 
-    /// Holds every element of every output against the truth.
+    /// Holds every element of every output against the truth. Outputs are as the device wrote them.
     ///
     /// # Errors
     /// [`Mismatch`] of the first output that is wrong; one that is missing has no elements.
-    pub fn check(
-        &self,
-        problem: &AttentionProblem,
-        outputs: &BTreeMap<String, HostTensor>,
-    ) -> Result<JudgeReport, Mismatch> {
+    pub fn check(&self, outputs: &BTreeMap<String, HostTensor>) -> Result<JudgeReport, Mismatch> {
         let mut worst =
             JudgeReport { count: 0, max_error: 0.0, plain_error: 0.0, worst_share: 0.0 };
-        let wanted = crate::operator::Operator::outputs(problem);
-        for name in wanted {
-            let report = self.judged(problem, name, outputs.get(name))?;
+        for answer::Expected { name, desc, exact, plain, row_scale } in &self.outputs {
+            let whole = outputs.get(*name).filter(|host| host.bytes.len() as u64 >= desc.bytes());
+            let got = whole.map(|host| place::take(&host.bytes, desc).0.to_f64());
+            let budget = Budget { dtype: desc.dtype, plain, row_scale };
+            let report = judge(name, &got.unwrap_or_default(), exact, budget)?;
             worst.count += report.count;
             worst.max_error = worst.max_error.max(report.max_error);
             worst.plain_error = worst.plain_error.max(report.plain_error);
@@ -47,81 +46,54 @@ impl Expected {
         }
         Ok(worst)
     }
-
-    fn judged(
-        &self,
-        problem: &AttentionProblem,
-        name: &str,
-        got: Option<&HostTensor>,
-    ) -> Result<JudgeReport, Mismatch> {
-        let got = got.map(|host| heads_first(problem, name, host)).unwrap_or_default();
-        let (exact, plain, dtype, scale) = if name == "lse" {
-            (&self.exact.lse, &self.plain.lse, Dtype::F32, lse_scale(&self.exact.lse))
-        } else {
-            let dtype = problem.spec.out_dtype.unwrap_or(problem.spec.dtype);
-            (&self.exact.out, &self.plain.out, dtype, self.exact.value_max.clone())
-        };
-        judge(name, &got, exact, Budget { dtype, plain, row_scale: &scale })
-    }
-}
-
-/// An output's numbers in the order of the reference, batch, head, seq, dim.
-fn heads_first(problem: &AttentionProblem, name: &str, host: &HostTensor) -> Vec<f64> {
-    let values = host.to_f64();
-    let e = &problem.extents;
-    if name == "lse" || problem.spec.layout == AttentionLayout::Bhsd {
-        return values;
-    }
-    let [heads, seq, dim] = [e.q_heads, e.seq_len_q, e.value_dim].map(|extent| extent as usize);
-    if values.len() != e.batch as usize * heads * seq * dim {
-        return values;
-    }
-    let row =
-        |batch: usize, head: usize, query: usize| ((batch * seq + query) * heads + head) * dim;
-    (0..e.batch as usize * heads * seq)
-        .map(|index| row(index / seq / heads, index / seq % heads, index % seq))
-        .flat_map(|first| values[first..first + dim].iter().copied())
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::AttentionSpec;
-    use crate::problems::inputs;
+    use crate::attention::{AttentionLayout, AttentionSpec};
+    use crate::question::OperatorSpec;
+    use crate::tensor::Dtype;
 
-    fn small(layout: AttentionLayout) -> AttentionProblem {
-        let spec = AttentionSpec {
+    fn small(layout: AttentionLayout) -> Question {
+        let spec = OperatorSpec::from(AttentionSpec {
             layout,
             batch: Some(2),
             q_heads: Some(3),
             seq_len_q: Some(4),
             head_dim: Some(5),
             ..AttentionSpec::default()
-        };
-        AttentionProblem::new(&spec, &spec.assumed_tensors().unwrap()).unwrap()
+        });
+        spec.ask(&spec.assumed_tensors().unwrap()).unwrap()
+    }
+
+    fn output(values: &[f64], shape: &[u64]) -> BTreeMap<String, HostTensor> {
+        BTreeMap::from([("out".to_owned(), HostTensor::from_f64(Dtype::F32, shape, values))])
     }
 
     #[test]
     fn a_right_output_passes_in_either_layout_and_a_wrong_or_missing_one_fails() {
-        let first = small(AttentionLayout::Bhsd);
-        let expected = Expected::new(&first, &inputs(&first, 1)).unwrap();
-        let mut right = expected.exact.out.clone();
-        let output = |values: &[f64], shape: &[u64]| {
-            BTreeMap::from([("out".to_owned(), HostTensor::from_f64(Dtype::F32, shape, values))])
+        let expected = |layout| {
+            let question = small(layout);
+            Expected::new(&question, &question.sample(1)).unwrap()
         };
-        assert!(expected.check(&first, &output(&right, &[2, 3, 4, 5])).is_ok());
-        let last = small(AttentionLayout::Bshd);
+        let first = expected(AttentionLayout::Bhsd);
+        let mut right = first.outputs[0].exact.clone();
+        assert!(first.check(&output(&right, &[2, 3, 4, 5])).is_ok());
+        let mut last = expected(AttentionLayout::Bshd);
+        last.outputs[0].exact = right.clone();
+        last.outputs[0].plain = first.outputs[0].plain.clone();
+        last.outputs[0].row_scale = first.outputs[0].row_scale.clone();
         let mut moved = vec![0.0; right.len()];
         for (index, &value) in right.iter().enumerate() {
             let [b, h, s, d] = [index / 60, index / 20 % 3, index / 5 % 4, index % 5];
             moved[((b * 4 + s) * 3 + h) * 5 + d] = value;
         }
-        assert!(expected.check(&last, &output(&moved, &[2, 4, 3, 5])).is_ok());
+        assert!(last.check(&output(&moved, &[2, 4, 3, 5])).is_ok());
         right.swap(0, 60);
-        assert!(expected.check(&first, &output(&right, &[2, 3, 4, 5])).is_err());
+        assert!(first.check(&output(&right, &[2, 3, 4, 5])).is_err());
         right[0] = f64::NAN;
-        assert!(expected.check(&first, &output(&right, &[2, 3, 4, 5])).is_err());
-        assert!(expected.check(&first, &BTreeMap::new()).is_err());
+        assert!(first.check(&output(&right, &[2, 3, 4, 5])).is_err());
+        assert!(first.check(&BTreeMap::new()).is_err());
     }
 }

@@ -1,19 +1,20 @@
-//! What a case's outputs should be.
+//! What a question's outputs should be.
 
 use super::inputs::Inputs;
 use super::judge::lse_scale;
-use crate::attention::{
-    AttentionProblem, AttentionReference, MergeProblem, TensorDescs, merge_reference, plain,
-    reference,
-};
+use crate::attention::{self, AttentionReference, MergeProblem, TensorDescs, merge_reference};
 use crate::error::SpecError;
+use crate::matmul::{self, MatmulProblem};
 use crate::moe::{self, MoeProblem};
-use crate::neighborhood::{self, NeighborhoodProblem, NeighborhoodReference};
+use crate::neighborhood::{
+    self, NeighborhoodAggregateProblem, NeighborhoodReference, NeighborhoodScoresProblem,
+};
+use crate::question::Question;
 use crate::tensor::{Dtype, HostTensor, TensorDesc};
 
 /// An output as it should be.
 #[derive(Clone, Debug)]
-pub(super) struct Expected {
+pub(crate) struct Expected {
     pub name: &'static str,
     pub desc: TensorDesc,
     pub exact: Vec<f64>,
@@ -21,32 +22,66 @@ pub(super) struct Expected {
     pub row_scale: Vec<f64>,
 }
 
-/// Out and lse of an attention.
-pub(super) fn expected_attention(
-    problem: &AttentionProblem,
-    inputs: &Inputs,
-) -> Result<Vec<Expected>, SpecError> {
-    let (exact, plain) = (reference(problem, inputs)?, plain(problem, inputs)?);
-    Ok(expected(&problem.tensors, exact, plain))
+/// Every output of a question, in f64 and by a plain implementation.
+///
+/// # Errors
+/// As the operators' references.
+pub(crate) fn expected(question: &Question, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
+    match question {
+        Question::Attention(problem) => {
+            let exact = attention::reference(problem, inputs)?;
+            let plain = attention::plain(problem, inputs)?;
+            Ok(out_and_lse(&problem.tensors, exact, plain))
+        }
+        Question::AttentionMerge(problem) => of_merge(problem, inputs),
+        Question::Neighborhood(problem) => {
+            let as_attention = |NeighborhoodReference { out, lse, value_max }| AttentionReference {
+                out,
+                lse,
+                value_max,
+            };
+            let exact = as_attention(neighborhood::reference(problem, inputs)?);
+            let plain = as_attention(neighborhood::plain(problem, inputs)?);
+            Ok(out_and_lse(&problem.tensors, exact, plain))
+        }
+        Question::NeighborhoodScores(problem) => of_scores(problem, inputs),
+        Question::NeighborhoodAggregate(problem) => of_aggregate(problem, inputs),
+        Question::Moe(problem) => of_moe(problem, inputs),
+        Question::Matmul(problem) => of_matmul(problem, inputs),
+    }
 }
 
-/// Out and lse of a neighborhood.
-pub(super) fn expected_neighborhood(
-    problem: &NeighborhoodProblem,
+fn of_scores(
+    problem: &NeighborhoodScoresProblem,
     inputs: &Inputs,
 ) -> Result<Vec<Expected>, SpecError> {
-    let as_attention =
-        |NeighborhoodReference { out, lse, value_max }| AttentionReference { out, lse, value_max };
-    let exact = as_attention(neighborhood::reference(problem, inputs)?);
-    let plain = as_attention(neighborhood::plain(problem, inputs)?);
-    Ok(expected(&problem.tensors, exact, plain))
+    let exact = neighborhood::scores_reference(problem, inputs, false)?;
+    let plain = neighborhood::scores_reference(problem, inputs, true)?;
+    let desc = problem.tensors()["scores"].clone();
+    Ok(vec![Expected { name: "scores", desc, row_scale: lse_scale(&exact), exact, plain }])
+}
+
+fn of_aggregate(
+    problem: &NeighborhoodAggregateProblem,
+    inputs: &Inputs,
+) -> Result<Vec<Expected>, SpecError> {
+    let exact = neighborhood::aggregate_reference(problem, inputs, false)?;
+    let plain = neighborhood::aggregate_reference(problem, inputs, true)?.out;
+    let desc = problem.tensors()["out"].clone();
+    Ok(vec![Expected { name: "out", desc, exact: exact.out, plain, row_scale: exact.magnitude }])
+}
+
+/// A row's scale is its largest element.
+fn of_matmul(problem: &MatmulProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
+    let (exact, plain) = (matmul::reference(problem, inputs)?, matmul::plain(problem, inputs)?);
+    let rows = exact.chunks(problem.extents.columns.max(1) as usize);
+    let most = |row: &[f64]| row.iter().fold(0.0_f64, |most, out| most.max(out.abs()));
+    let (row_scale, desc) = (rows.map(most).collect(), problem.tensors["out"].clone());
+    Ok(vec![Expected { name: "out", desc, exact, plain, row_scale }])
 }
 
 /// Every output of a mixture of experts; integers are exact.
-pub(super) fn expected_moe(
-    problem: &MoeProblem,
-    inputs: &Inputs,
-) -> Result<Vec<Expected>, SpecError> {
+fn of_moe(problem: &MoeProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
     let (exact, mut plain) = (moe::reference(problem, inputs)?, moe::plain(problem, inputs)?);
     let row_scale = |name: &str, dtype: Dtype| match name {
         "out" => exact.row_scale.clone(),
@@ -67,10 +102,7 @@ pub(super) fn expected_moe(
 }
 
 /// Out and lse of a merge; rounding is all the error that a plain one has.
-pub(super) fn expected_merge(
-    problem: &MergeProblem,
-    inputs: &Inputs,
-) -> Result<Vec<Expected>, SpecError> {
+fn of_merge(problem: &MergeProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
     let [parts, batch, heads, seq, dim] = problem.tensors["outs"].shape()[..] else {
         return Ok(Vec::new()); // unreachable: the problem was checked
     };
@@ -85,10 +117,10 @@ pub(super) fn expected_merge(
         lse: rounded(Dtype::F32, &exact.lse),
         value_max: Vec::new(),
     };
-    Ok(expected(&problem.tensors, exact, plain))
+    Ok(out_and_lse(&problem.tensors, exact, plain))
 }
 
-fn expected(
+fn out_and_lse(
     tensors: &TensorDescs,
     exact: AttentionReference,
     plain: AttentionReference,

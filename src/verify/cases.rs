@@ -46,7 +46,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::verify::Question;
 
     #[test]
     fn names_are_unlike_each_other_and_every_case_is_a_right_question() {
@@ -54,7 +53,7 @@ mod tests {
         let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), cases.len());
         for case in &cases {
-            if let Err(error) = Question::new(case) {
+            if let Err(error) = case.question() {
                 panic!("{}: {error}", case.name);
             }
         }

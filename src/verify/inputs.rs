@@ -7,13 +7,25 @@ use crate::attention::{AttentionProblem, MergeProblem, SideRole, Storage};
 use crate::moe::MoeProblem;
 use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
+use crate::question::{Question, with_problem};
 use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 
 /// Tensors by name, without gaps, axes in the caller's order.
-pub(super) type Inputs = BTreeMap<String, HostTensor>;
+pub(crate) type Inputs = BTreeMap<String, HostTensor>;
+
+/// The inputs of a case's question.
+pub(super) fn inputs(case: &Case, question: &Question) -> Inputs {
+    match question {
+        Question::Attention(problem) => attention_inputs(case, problem),
+        Question::AttentionMerge(problem) => merge_inputs(case, problem),
+        Question::Neighborhood(problem) => neighborhood_inputs(case, problem),
+        Question::Moe(problem) => moe_inputs(case, problem),
+        other => with_problem!(other, problem => problem.sample(case.seed)),
+    }
+}
 
 /// The inputs of an attention. Keys and values beyond `kv_lens` are NaN.
-pub(super) fn attention_inputs(case: &Case, problem: &AttentionProblem) -> Inputs {
+fn attention_inputs(case: &Case, problem: &AttentionProblem) -> Inputs {
     let mut inputs = Inputs::new();
     let outputs = problem.outputs();
     for (name, desc) in problem.tensors() {
@@ -32,7 +44,7 @@ pub(super) fn attention_inputs(case: &Case, problem: &AttentionProblem) -> Input
 }
 
 /// The inputs of a neighborhood.
-pub(super) fn neighborhood_inputs(case: &Case, problem: &NeighborhoodProblem) -> Inputs {
+fn neighborhood_inputs(case: &Case, problem: &NeighborhoodProblem) -> Inputs {
     let mut inputs = Inputs::new();
     let outputs = problem.outputs();
     for (name, desc) in problem.tensors() {
@@ -49,7 +61,7 @@ pub(super) fn neighborhood_inputs(case: &Case, problem: &NeighborhoodProblem) ->
 }
 
 /// The inputs of a mixture of experts. Weights shrink with what they sum, so that results are about as large as x.
-pub(super) fn moe_inputs(case: &Case, problem: &MoeProblem) -> Inputs {
+fn moe_inputs(case: &Case, problem: &MoeProblem) -> Inputs {
     let mut inputs = Inputs::new();
     let outputs = problem.outputs();
     for (name, desc) in problem.tensors() {
@@ -88,7 +100,7 @@ fn aux_values(noise: &mut Random, desc: &TensorDesc) -> Vec<f64> {
 }
 
 /// The inputs of a merge: a fifth of the parts of rows are without keys, as is all of row 0; their outs are NaN.
-pub(super) fn merge_inputs(case: &Case, problem: &MergeProblem) -> Inputs {
+fn merge_inputs(case: &Case, problem: &MergeProblem) -> Inputs {
     let (outs, lses) = (&problem.tensors["outs"], &problem.tensors["lses"]);
     let mut noise = Random::of(case.seed, "lses");
     let rows = lses.layout.len() / lses.shape()[0].max(1);

@@ -5,18 +5,17 @@
 //! What comes back is [judged](judge::judge) against the reference in f64, within a budget that the error of a plain
 //! implementation sets.
 
-mod answer;
+pub(crate) mod answer;
 mod case;
 mod cases;
 mod inputs;
 pub mod judge;
-mod place;
+pub(crate) mod place;
 mod question;
 mod report;
 mod run;
 
 pub use case::{Case, Fill, Placement, Style};
 pub use cases::{cases, find_cases};
-pub use question::Question;
 pub use report::{CaseFailure, CaseReport, Failure};
 pub use run::{CaseTiles, Trial, run_case};

@@ -1,69 +1,45 @@
 //! What a case asks.
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-
 use super::case::{Case, Placement};
 use super::place;
-use crate::attention::{AttentionProblem, AttentionSpec, MergeProblem, TensorDescs};
+use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
 use crate::error::{Error, SpecError};
-use crate::moe::{MoeProblem, MoeSpec};
-use crate::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
+use crate::moe::MoeProblem;
+use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
+use crate::question::{OperatorSpec, Question};
 use crate::tensor::TensorDesc;
 
-/// A case's question, checked.
-#[derive(Clone, Debug)]
-pub enum Question {
-    /// An attention.
-    Attention(Box<AttentionProblem>),
-    /// A neighborhood attention.
-    Neighborhood(Box<NeighborhoodProblem>),
-    /// A mixture of experts.
-    Moe(Box<MoeProblem>),
-    /// A merge of partial results.
-    Merge(MergeProblem),
-}
-
-impl Question {
-    /// Checks what a case asks.
+impl Case {
+    /// What the case asks, checked.
     ///
     /// # Errors
     /// [`SpecError`] when the case asks a wrong question.
-    pub fn new(case: &Case) -> Result<Self, Error> {
-        Ok(match case.spec["op"].as_str() {
-            Some("attention_merge") => {
-                Self::Merge(MergeProblem::new(&spec_of(case)?, &placed(case, TensorDescs::new()))?)
+    pub fn question(&self) -> Result<Question, Error> {
+        let spec: OperatorSpec = serde_json::from_value(self.spec.clone())
+            .map_err(|error| SpecError::value("spec", "a spec", error))?;
+        Ok(match &spec {
+            OperatorSpec::Attention(spec) => {
+                Question::Attention(Box::new(attention_problem(self, spec)?))
             }
-            Some("neighborhood") => {
-                let spec = spec_of::<NeighborhoodSpec>(case)?;
-                let tensors = placed(case, spec.assumed_tensors()?);
-                let whole = NeighborhoodProblem::new(&spec, &tensors)?;
+            OperatorSpec::Neighborhood(spec) => {
+                let tensors = placed(self, spec.assumed_tensors()?);
+                let whole = NeighborhoodProblem::new(spec, &tensors)?;
                 // Outputs that the problem laid out are placed too.
-                let tensors = placed(case, whole.tensors);
-                Self::Neighborhood(Box::new(NeighborhoodProblem::new(&spec, &tensors)?))
+                let tensors = placed(self, whole.tensors);
+                Question::Neighborhood(Box::new(NeighborhoodProblem::new(spec, &tensors)?))
             }
-            Some("moe") => {
-                let spec = spec_of::<MoeSpec>(case)?;
-                let tensors = placed(case, spec.assumed_tensors()?);
-                let mut whole = MoeProblem::new(&spec, &tensors)?;
+            OperatorSpec::Moe(spec) => {
+                let tensors = placed(self, spec.assumed_tensors()?);
+                let mut whole = MoeProblem::new(spec, &tensors)?;
                 // Of the outputs only out may have gaps.
                 whole.tensors.retain(|name, _| name == "out" || tensors.contains_key(name));
-                let tensors = placed(case, whole.tensors);
-                Self::Moe(Box::new(MoeProblem::new(&spec, &tensors)?))
+                let tensors = placed(self, whole.tensors);
+                Question::Moe(Box::new(MoeProblem::new(spec, &tensors)?))
             }
-            _ => Self::Attention(Box::new(attention_problem(case)?)),
+            other => other.ask(&placed(self, other.assumed_tensors()?))?,
         })
     }
-}
-
-/// The spec without the operator's name.
-fn spec_of<S: DeserializeOwned>(case: &Case) -> Result<S, SpecError> {
-    let mut spec = case.spec.clone();
-    if let Value::Object(fields) = &mut spec {
-        fields.remove("op");
-    }
-    serde_json::from_value(spec).map_err(|error| SpecError::value("spec", "a spec", error))
 }
 
 /// Tensors where the case's placement wants them, those that the case adds among them.
@@ -78,13 +54,12 @@ fn placed(case: &Case, mut tensors: TensorDescs) -> TensorDescs {
 }
 
 /// The problem with every tensor where the case's placement wants it.
-fn attention_problem(case: &Case) -> Result<AttentionProblem, Error> {
-    let spec = spec_of::<AttentionSpec>(case)?;
+fn attention_problem(case: &Case, spec: &AttentionSpec) -> Result<AttentionProblem, Error> {
     let mut dense = spec.assumed_tensors()?;
     for (name, dtype, shape) in &case.tensors {
         dense.insert((*name).to_owned(), TensorDesc::contiguous(*dtype, shape));
     }
-    let whole = AttentionProblem::new(&spec, &dense)?;
+    let whole = AttentionProblem::new(spec, &dense)?;
     let mut placed: TensorDescs = whole
         .tensors()
         .into_iter()
@@ -100,5 +75,5 @@ fn attention_problem(case: &Case) -> Result<AttentionProblem, Error> {
             placed.insert(name.to_owned(), TensorDesc { dtype: spec.dtype, layout });
         }
     }
-    AttentionProblem::new(&spec, &placed)
+    AttentionProblem::new(spec, &placed)
 }

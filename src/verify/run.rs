@@ -1,19 +1,16 @@
 //! Running a case.
 
+use std::any::Any;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::answer::{
-    Expected, expected_attention, expected_merge, expected_moe, expected_neighborhood,
-};
+use super::answer::{Expected, expected};
 use super::case::{Case, Placement};
-use super::inputs::{Inputs, attention_inputs, merge_inputs, moe_inputs, neighborhood_inputs};
+use super::inputs::{Inputs, inputs};
 use super::judge::{Budget, JudgeReport, judge};
 use super::place;
-use super::question::Question;
 use super::report::{CaseFailure, CaseReport, Failure};
-use crate::attention::AttentionProblem;
 use crate::engine::Engine;
 use crate::error::{Error, PlanError};
 use crate::fused::FusedTiles;
@@ -21,6 +18,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::matmul::MatmulTiles;
 use crate::neighborhood::NeighborhoodTiles;
 use crate::operator::Operator;
+use crate::question::{Question, with_problem};
 use crate::tensor::TensorDesc;
 
 /// Tiles of an operator; cases of another run with those that the plan chooses.
@@ -32,8 +30,20 @@ pub enum CaseTiles {
     Attention(FusedTiles),
     /// Of neighborhoods.
     Neighborhood(NeighborhoodTiles),
-    /// Of mixtures of experts.
-    Moe(MatmulTiles),
+    /// Of matmuls and mixtures of experts.
+    Matmul(MatmulTiles),
+}
+
+impl CaseTiles {
+    /// The tiles, if they are an operator's.
+    fn of<O: Operator>(self) -> Option<O::Tiles> {
+        let tiles: &dyn Any = match &self {
+            Self::Attention(tiles) => tiles,
+            Self::Neighborhood(tiles) => tiles,
+            Self::Matmul(tiles) => tiles,
+        };
+        tiles.downcast_ref().copied()
+    }
 }
 
 impl fmt::Display for CaseTiles {
@@ -41,7 +51,7 @@ impl fmt::Display for CaseTiles {
         match self {
             Self::Attention(tiles) => tiles.fmt(f),
             Self::Neighborhood(tiles) => tiles.fmt(f),
-            Self::Moe(tiles) => tiles.fmt(f),
+            Self::Matmul(tiles) => tiles.fmt(f),
         }
     }
 }
@@ -85,33 +95,13 @@ impl Trial {
     /// # Errors
     /// [`crate::SpecError`] when the case asks a wrong question.
     pub fn new(case: &Case) -> Result<Self, Error> {
-        let question = Question::new(case)?;
-        let (inputs, expected) = match &question {
-            Question::Merge(problem) => {
-                let inputs = merge_inputs(case, problem);
-                let expected = expected_merge(problem, &inputs)?;
-                (inputs, expected)
-            }
-            Question::Neighborhood(problem) => {
-                let inputs = neighborhood_inputs(case, problem);
-                let expected = expected_neighborhood(problem, &inputs)?;
-                (inputs, expected)
-            }
-            Question::Moe(problem) => {
-                let inputs = moe_inputs(case, problem);
-                let expected = expected_moe(problem, &inputs)?;
-                (inputs, expected)
-            }
-            Question::Attention(problem) => {
-                let inputs = attention_inputs(case, problem);
-                let expected = expected_attention(problem, &inputs)?;
-                (inputs, expected)
-            }
-        };
+        let question = case.question()?;
+        let inputs = inputs(case, &question);
+        let expected = expected(&question, &inputs)?;
         Ok(Self { case: case.clone(), question, inputs, expected })
     }
 
-    /// Every tile set worth trying; none for a merge, which has but one.
+    /// Every tile set worth trying; none for an operator that has but one.
     ///
     /// # Errors
     /// [`PlanError`] where none fits.
@@ -124,9 +114,12 @@ impl Trial {
                 problem.candidates(limits)?.into_iter().map(CaseTiles::Neighborhood).collect()
             }
             Question::Moe(problem) => {
-                problem.candidates(limits)?.into_iter().map(CaseTiles::Moe).collect()
+                problem.candidates(limits)?.into_iter().map(CaseTiles::Matmul).collect()
             }
-            Question::Merge(_) => Vec::new(),
+            Question::Matmul(problem) => {
+                problem.candidates(limits)?.into_iter().map(CaseTiles::Matmul).collect()
+            }
+            _ => Vec::new(),
         })
     }
 
@@ -157,45 +150,16 @@ impl Trial {
             Box::new(CaseFailure {
                 name: self.case.name.clone(),
                 seed: self.case.seed,
-                question: match &self.question {
-                    Question::Attention(problem) => problem.to_string(),
-                    Question::Neighborhood(problem) => problem.to_string(),
-                    Question::Moe(problem) => problem.to_string(),
-                    Question::Merge(problem) => problem.to_string(),
-                },
+                question: self.question.to_string(),
                 adapter: engine.adapter().name.clone(),
                 tiles: tiles.map_or("of the plan's choice".to_owned(), |tiles| tiles.to_string()),
                 failure,
             })
         };
-        let (tiles, dispatches, buffers) = match &self.question {
-            Question::Attention(problem) => {
-                let tiles = match tiles {
-                    Some(CaseTiles::Attention(tiles)) => Some(tiles),
-                    _ => None,
-                };
-                let tiles = self
-                    .with_splits(problem, engine, tiles)
-                    .map_err(|e| failed(Error::from(e).into()))?;
-                self.call(engine, problem.as_ref(), tiles)
-            }
-            Question::Neighborhood(problem) => {
-                let tiles = match tiles {
-                    Some(CaseTiles::Neighborhood(tiles)) => Some(tiles),
-                    _ => None,
-                };
-                self.call(engine, problem.as_ref(), tiles)
-            }
-            Question::Moe(problem) => {
-                let tiles = match tiles {
-                    Some(CaseTiles::Moe(tiles)) => Some(tiles),
-                    _ => None,
-                };
-                self.call(engine, problem.as_ref(), tiles)
-            }
-            Question::Merge(problem) => self.call(engine, problem, None),
-        }
-        .map_err(|error| failed(error.into()))?;
+        let tiles = self.with_splits(engine, tiles).map_err(|e| failed(Error::from(e).into()))?;
+        let (tiles, dispatches, buffers) =
+            with_problem!(&self.question, problem => self.call(engine, problem, tiles))
+                .map_err(|error| failed(error.into()))?;
         let outputs = self.judged(buffers, change).map_err(failed)?;
         Ok(CaseReport { name: self.case.name.clone(), tiles, dispatches, outputs })
     }
@@ -203,16 +167,18 @@ impl Trial {
     /// The tiles asked for; where the case asks for splits, those of the plan's choice with them.
     fn with_splits(
         &self,
-        problem: &AttentionProblem,
         engine: &Engine,
-        asked: Option<FusedTiles>,
-    ) -> Result<Option<FusedTiles>, PlanError> {
-        let Some(splits) = self.case.kv_splits else { return Ok(asked) };
-        let chosen = match asked {
-            Some(tiles) => Some(tiles),
-            None => problem.candidates(engine.limits())?.first().copied(),
+        asked: Option<CaseTiles>,
+    ) -> Result<Option<CaseTiles>, PlanError> {
+        let (Some(splits), Question::Attention(problem)) = (self.case.kv_splits, &self.question)
+        else {
+            return Ok(asked);
         };
-        Ok(chosen.map(|tiles| tiles.with_kv_splits(splits)))
+        let chosen = match asked {
+            Some(CaseTiles::Attention(tiles)) => Some(tiles),
+            _ => problem.candidates(engine.limits())?.first().copied(),
+        };
+        Ok(chosen.map(|tiles| CaseTiles::Attention(tiles.with_kv_splits(splits))))
     }
 
     /// Uploads, records, submits and reads the outputs' buffers back.
@@ -220,9 +186,9 @@ impl Trial {
         &self,
         engine: &Engine,
         problem: &O,
-        tiles: Option<O::Tiles>,
+        tiles: Option<CaseTiles>,
     ) -> Result<(String, usize, Vec<Vec<u8>>), Error> {
-        let prepared = engine.prepare(problem, tiles)?;
+        let prepared = engine.prepare(problem, tiles.and_then(CaseTiles::of::<O>))?;
         let shared = |name: &str| self.case.placement == Placement::Packed && name != "out";
         let mut buffers: Vec<(&str, wgpu::Buffer)> = Vec::new();
         for (name, desc) in problem.tensors() {

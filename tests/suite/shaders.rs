@@ -5,10 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, StorageAccess, TypeInner};
 use rayon::prelude::*;
+use tilewise::PlanError;
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
-use tilewise::gpu::recording::Step;
+use tilewise::gpu::recording::{Plan, Step};
 use tilewise::operator::Operator;
-use tilewise::verify::{Case, Question, cases};
+use tilewise::question::Question;
+use tilewise::verify::{Case, cases};
 
 use crate::support::repository;
 
@@ -40,25 +42,26 @@ fn kernels() -> Vec<Step> {
     steps.into_iter().filter(|step| seen.insert(step.shader.clone())).collect()
 }
 
+/// The plans of a problem with its first tile sets.
+fn plans<O: Operator>(
+    problem: &O,
+    limits: &GpuLimits,
+    most: usize,
+) -> Vec<Result<Plan, PlanError>> {
+    let tiles = problem.candidates(limits).unwrap();
+    tiles.iter().take(most).map(|tiles| problem.plan(limits, tiles)).collect()
+}
+
 /// The dispatches of a case with its first tile sets.
 fn steps(case: &Case, limits: &GpuLimits, most: usize) -> Vec<Step> {
-    let plans: Vec<_> = match Question::new(case).unwrap() {
-        Question::Attention(problem) => {
-            let tiles = problem.candidates(limits).unwrap();
-            tiles.iter().take(most).map(|tiles| problem.plan(limits, tiles)).collect()
-        }
-        Question::Neighborhood(problem) => {
-            let tiles = problem.candidates(limits).unwrap();
-            tiles.iter().take(most).map(|tiles| problem.plan(limits, tiles)).collect()
-        }
-        Question::Moe(problem) => {
-            let tiles = problem.candidates(limits).unwrap();
-            tiles.iter().take(most).map(|tiles| problem.plan(limits, tiles)).collect()
-        }
-        Question::Merge(problem) => {
-            let tiles = problem.candidates(limits).unwrap();
-            vec![problem.plan(limits, &tiles[0])]
-        }
+    let plans = match case.question().unwrap() {
+        Question::Attention(problem) => plans(problem.as_ref(), limits, most),
+        Question::AttentionMerge(problem) => plans(problem.as_ref(), limits, most),
+        Question::Neighborhood(problem) => plans(problem.as_ref(), limits, most),
+        Question::NeighborhoodScores(problem) => plans(problem.as_ref(), limits, most),
+        Question::NeighborhoodAggregate(problem) => plans(problem.as_ref(), limits, most),
+        Question::Moe(problem) => plans(problem.as_ref(), limits, most),
+        Question::Matmul(problem) => plans(problem.as_ref(), limits, most),
     };
     let right =
         plans.into_iter().map(|plan| plan.unwrap_or_else(|error| panic!("{}: {error}", case.name)));

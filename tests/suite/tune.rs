@@ -13,7 +13,7 @@ use tilewise::error::PlanError;
 use tilewise::gpu::limits::GpuLimits;
 use tilewise::gpu::recording::{Bound, Grid, Plan, Slot, Step};
 use tilewise::gpu::shader::{Declared, Params, Part, Shader};
-use tilewise::operator::Operator;
+use tilewise::operator::{Operator, Tiles};
 use tilewise::tensor::{Dtype, TensorDesc};
 use tilewise::tune::{TilesFrom, TunePolicy, Tuned, Tunings, Verdict};
 use tilewise::{CachePlace, Engine, EngineOptions};
@@ -45,6 +45,8 @@ enum Way {
 
 const WAYS: [Way; 6] =
     [Way::Slow, Way::Wrong, Way::Unwritten, Way::Unplanned, Way::Broken, Way::Fast];
+
+impl Tiles for Way {}
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,17 +1,17 @@
 //! The figures, as a table and as JSON.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::sample::Summary;
-use crate::attention::AttentionProblem;
 use crate::cli::common::device_line;
-use crate::cli::explain::label;
 use crate::cli::measure::Ceilings;
 use crate::cli::output::{digits, table};
 use crate::engine::Engine;
-use crate::fused::FusedTiles;
 use crate::gpu::device::AdapterDescription;
+use crate::operator::Tiles;
 use crate::problems::{Counted, NamedProblem, Work};
+use crate::question::Question;
 use crate::tune::TilesFrom;
 use crate::verify::judge::JudgeReport;
 
@@ -33,7 +33,9 @@ pub(super) struct Figures {
     problem: &'static str,
     origin: &'static str,
     dtype: String,
-    tiles: FusedTiles,
+    tiles: Value,
+    #[serde(skip)]
+    label: String,
     tiles_from: TilesFrom,
     gflop: f64,
     counted: Counted,
@@ -63,16 +65,17 @@ fn checked_json<S: serde::Serializer>(
 impl Figures {
     pub fn new(
         named: &NamedProblem,
-        problem: &AttentionProblem,
-        (tiles, tiles_from): (FusedTiles, TilesFrom),
+        question: &Question,
+        (tiles, tiles_from): (&impl Tiles, TilesFrom),
         work: Work,
         checked: Option<JudgeReport>,
     ) -> Self {
         Self {
             problem: named.name,
             origin: named.origin,
-            dtype: problem.spec.dtype.to_string(),
-            tiles,
+            dtype: question.dtype().to_string(),
+            tiles: serde_json::to_value(tiles).unwrap_or_default(),
+            label: tiles.label(),
             tiles_from,
             gflop: work.flops / 1e9,
             counted: work.counted,
@@ -89,7 +92,7 @@ impl Figures {
             TilesFrom::Stored => "stored",
             TilesFrom::Forced => "forced",
         };
-        let tiles = format!("{} ({from})", label(&self.tiles));
+        let tiles = format!("{} ({from})", self.label);
         let mark = if self.counted == Counted::AllPairs { " *" } else { "" };
         let gflop = format!("{}{mark}", digits(self.gflop));
         let (Some(wall), Some(cpu), Some(checked)) = (self.wall, self.cpu, &self.checked) else {

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::attention::AttentionProblem;
 use crate::cli::common::CliError;
 use crate::cli::measure::Elapsed;
+use crate::operator::Operator;
 use crate::problems::Resident;
 
 /// A timed run lasts about this long: short calls are repeated within one submission.
 const RUN: Duration = Duration::from_millis(20);
 
 /// A call that is warm, and how often it is repeated in a run.
-pub(super) struct Candidate {
-    call: Resident<AttentionProblem>,
+pub(super) struct Candidate<O: Operator> {
+    call: Resident<O>,
     calls: u32,
 }
 
-impl Candidate {
+impl<O: Operator> Candidate<O> {
     /// Warms a call that is compiled already, and looks how long it takes.
-    pub fn new(call: Resident<AttentionProblem>) -> Result<Self, CliError> {
+    pub fn new(call: Resident<O>) -> Result<Self, CliError> {
         let first = Elapsed::of(|| call.run(1))?;
         let calls = (RUN.as_secs_f64() / first.wall.as_secs_f64().max(1e-6)).ceil();
         Ok(Self { call, calls: (calls as u32).clamp(1, 1000) })
@@ -34,8 +34,8 @@ impl Candidate {
 }
 
 /// Runs every candidate once, then all of them again: what drifts, drifts for all.
-pub(super) fn time_interleaved(
-    candidates: &[Candidate],
+pub(super) fn time_interleaved<O: Operator>(
+    candidates: &[Candidate<O>],
     runs: u32,
 ) -> Result<Vec<Vec<Elapsed>>, CliError> {
     let mut samples = vec![Vec::new(); candidates.len()];

@@ -2,21 +2,15 @@
 
 use super::super::common::{CliError, Common};
 use super::super::output::print;
-use super::super::spec::read_inputs;
 use super::{Device, ExplainArgs, Kernel, compile};
-use crate::matmul::{MatmulProblem, MatmulSpec, MatmulTiles};
-use crate::operator::Operator;
+use crate::matmul::{MatmulProblem, MatmulTiles};
+use crate::operator::{Operator, Tiles};
 
 pub(super) fn explain(
     common: &Common,
     args: &ExplainArgs,
-    spec: &MatmulSpec,
+    problem: &MatmulProblem,
 ) -> Result<(), CliError> {
-    let tensors = match &args.input {
-        Some(path) => read_inputs(path)?.1,
-        None => spec.assumed_tensors()?,
-    };
-    let problem = MatmulProblem::new(spec, &tensors)?;
     let device = Device::of(common, args)?;
     let candidates = problem.candidates(&device.limits)?;
     let forced: Option<MatmulTiles> = common.tiles()?;

@@ -6,21 +6,23 @@ use comfy_table::Table;
 
 use super::super::common::{CliError, Common};
 use super::super::output::{bytes, digits, print, table};
-use super::super::spec::moe_problem;
 use super::report::{step_table, tensor_bytes, tensor_table};
 use super::{Device, ExplainArgs, Kernel, compile, options};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Grid, Plan};
 use crate::matmul::MatmulTiles;
-use crate::moe::{Loads, MoeProblem, MoeSpec};
-use crate::operator::Operator;
+use crate::moe::{Loads, MoeProblem};
+use crate::operator::{Operator, Tiles};
 
-pub(super) fn explain(common: &Common, args: &ExplainArgs, spec: &MoeSpec) -> Result<(), CliError> {
+pub(super) fn explain(
+    common: &Common,
+    args: &ExplainArgs,
+    problem: &MoeProblem,
+) -> Result<(), CliError> {
     if args.simulate {
         let message = "--simulate applies to neighborhood specs, this one is moe";
         return Err(CliError::Request(message.to_owned()));
     }
-    let problem = moe_problem(spec, args.input.as_deref())?;
     let device = Device::of(common, args)?;
     let forced: Option<MatmulTiles> = common.tiles()?;
     let candidates = problem.candidates(&device.limits)?;
@@ -35,19 +37,19 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs, spec: &MoeSpec) -> Re
     line("reproduce", &format!("{problem}{options}"));
     line("planned for", &device.name);
     line("tiles", &format!("{} ({how})\n{:14}{chosen}", chosen.label(), ""));
-    let reads = bytes(tensor_bytes(&problem, false));
+    let reads = bytes(tensor_bytes(problem, false));
     line("reads", &format!("{reads} at most: experts without tokens are not read"));
-    line("writes", &bytes(tensor_bytes(&problem, true)));
+    line("writes", &bytes(tensor_bytes(problem, true)));
     line("scratch", &bytes(plan.scratch_bytes()));
     line("params", &bytes(plan.params_bytes(&device.limits)));
-    line("work", &work(&problem));
-    line("loads", &loads(&problem, chosen.tile_rows()));
+    line("work", &work(problem));
+    line("loads", &loads(problem, chosen.tile_rows()));
     line("dispatches", &dispatches(&plan));
-    let _ = writeln!(text, "\n{}\n", tensor_table(&problem, &device.limits, &plan));
+    let _ = writeln!(text, "\n{}\n", tensor_table(problem, &device.limits, &plan));
     let _ = writeln!(text, "{}\n", step_table(&plan));
-    let _ = writeln!(text, "{}\n", candidate_table(&problem, &device.limits, &candidates));
+    let _ = writeln!(text, "{}\n", candidate_table(problem, &device.limits, &candidates));
     let wanted = if args.all_tiles { candidates } else { vec![chosen] };
-    let kernels = kernels(&problem, &device.limits, &wanted)?;
+    let kernels = kernels(problem, &device.limits, &wanted)?;
     for Kernel { name, shader } in &kernels {
         let _ = writeln!(text, "// ==== kernel {name}\n{}", shader.text());
     }
@@ -59,7 +61,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs, spec: &MoeSpec) -> Re
 }
 
 fn work(problem: &MoeProblem) -> String {
-    let e = &problem.extents;
+    let e = problem.extents;
     let gflop = |flops: f64| digits(flops / 1e9);
     let tokens = f64::from(e.tokens) * f64::from(e.model_dim);
     let router = if problem.has("router_w") || problem.has("phi") {

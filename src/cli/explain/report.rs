@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use comfy_table::Table;
 
-use super::{Kernel, label};
+use super::Kernel;
 use crate::attention::AttentionProblem;
 use crate::cli::common::CliError;
 use crate::cli::output::{bytes, digits, table};
 use crate::fused::FusedTiles;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Slot};
-use crate::operator::Operator;
+use crate::operator::{Operator, Tiles};
 
 /// What is reported.
 pub(super) struct Report<'a> {
@@ -36,7 +36,7 @@ impl Report<'_> {
         };
         line("reproduce", &format!("{}{}", self.problem, self.options));
         line("planned for", self.device);
-        line("tiles", &format!("{} ({how})\n{:14}{}", label(&self.chosen), "", self.chosen));
+        line("tiles", &format!("{} ({how})\n{:14}{}", self.chosen.label(), "", self.chosen));
         line("reads", &bytes(tensor_bytes(self.problem, false)));
         line("writes", &bytes(tensor_bytes(self.problem, true)));
         line("scratch", &bytes(plan.scratch_bytes()));
@@ -56,7 +56,7 @@ impl Report<'_> {
         let shape = self.problem.fused_shape();
         for tiles in self.candidates {
             table.add_row([
-                label(tiles),
+                tiles.label(),
                 tiles.workgroup_size().to_string(),
                 bytes(tiles.workgroup_bytes(shape).into()),
                 tiles.tile_q().to_string(),

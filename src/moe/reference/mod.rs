@@ -10,11 +10,12 @@ use rayon::prelude::*;
 
 use self::experts::Experts;
 use self::routing::{Routing, masked, route, router_logits, softmax};
-use super::problem::MoeProblem;
+use super::problem::{MoeProblem, is_expert_weights};
 use super::routing::Router;
 use super::spec::MoeOutput;
 use crate::error::SpecError;
 use crate::matmul::weights;
+use crate::operator::Operator;
 use crate::tensor::{Dtype, HostTensor};
 
 /// What a mixture of experts gives, on the CPU.
@@ -62,6 +63,26 @@ pub fn plain(
     inputs: &BTreeMap<String, HostTensor>,
 ) -> Result<MoeReference, SpecError> {
     compute(problem, inputs, Some(problem.spec.dtype))
+}
+
+/// Rows that each expert whose weights are here computes: the routing alone. `inputs` need no weights of experts.
+///
+/// # Errors
+/// As [`reference()`].
+pub fn expert_rows(
+    problem: &MoeProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<Vec<f64>, SpecError> {
+    let e = &problem.extents;
+    if let Router::Soft { slots } = problem.spec.router {
+        return Ok(vec![f64::from(slots); e.local_experts() as usize]);
+    }
+    let mut routed = problem.clone();
+    routed.spec.outputs = vec![MoeOutput::Counts];
+    let outputs = problem.outputs();
+    routed.tensors.retain(|name, _| !is_expert_weights(name) && !outputs.contains(&name.as_str()));
+    let counts = compute(&routed, inputs, None)?.outputs.remove("counts").unwrap_or_default();
+    Ok(counts[e.expert_start as usize..e.expert_end as usize].to_vec())
 }
 
 /// Inputs as numbers.

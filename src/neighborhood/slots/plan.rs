@@ -12,7 +12,7 @@ use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Step};
 use crate::neighborhood::bind::Rows;
-use crate::operator::Operator;
+use crate::operator::{Operator, Tiles};
 use crate::tensor::TensorDesc;
 
 pub(super) const WORKGROUP_SIZE: u32 = 64;
@@ -21,6 +21,8 @@ pub(super) const WORKGROUP_SIZE: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotTiles {}
+
+impl Tiles for SlotTiles {}
 
 impl fmt::Display for SlotTiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,181 @@
+//! A question of any operator: what a file, a case or a named problem asks.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attention::{AttentionProblem, AttentionSpec, MergeProblem, MergeSpec};
+use crate::error::{Error, SpecError};
+use crate::matmul::{MatmulProblem, MatmulSpec};
+use crate::moe::{MoeProblem, MoeSpec};
+use crate::neighborhood::{
+    NeighborhoodAggregateProblem, NeighborhoodAggregateSpec, NeighborhoodProblem,
+    NeighborhoodScoresProblem, NeighborhoodScoresSpec, NeighborhoodSpec,
+};
+use crate::operator::Operator;
+use crate::tensor::{Dtype, HostTensor, TensorDescs};
+
+/// A spec of any operator; as JSON, its fields beside `op`, the operator's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum OperatorSpec {
+    /// Attention.
+    Attention(Box<AttentionSpec>),
+    /// Merging partial results.
+    AttentionMerge(MergeSpec),
+    /// Neighborhood attention.
+    Neighborhood(Box<NeighborhoodSpec>),
+    /// Its scores alone.
+    NeighborhoodScores(NeighborhoodScoresSpec),
+    /// Its sums alone.
+    NeighborhoodAggregate(NeighborhoodAggregateSpec),
+    /// A mixture of experts.
+    Moe(Box<MoeSpec>),
+    /// A matmul.
+    Matmul(MatmulSpec),
+}
+
+impl OperatorSpec {
+    /// The question that the spec asks of tensors.
+    ///
+    /// # Errors
+    /// [`SpecError`] names what is wrong, what would be right and what was given.
+    pub fn ask(&self, tensors: &TensorDescs) -> Result<Question, Error> {
+        Ok(match self {
+            Self::Attention(spec) => {
+                Question::Attention(Box::new(AttentionProblem::new(spec, tensors)?))
+            }
+            Self::AttentionMerge(spec) => {
+                Question::AttentionMerge(Box::new(MergeProblem::new(spec, tensors)?))
+            }
+            Self::Neighborhood(spec) => {
+                Question::Neighborhood(Box::new(NeighborhoodProblem::new(spec, tensors)?))
+            }
+            Self::NeighborhoodScores(spec) => {
+                let problem = NeighborhoodScoresProblem::new(spec, tensors)?;
+                Question::NeighborhoodScores(Box::new(problem))
+            }
+            Self::NeighborhoodAggregate(spec) => {
+                let problem = NeighborhoodAggregateProblem::new(spec, tensors)?;
+                Question::NeighborhoodAggregate(Box::new(problem))
+            }
+            Self::Moe(spec) => Question::Moe(Box::new(MoeProblem::new(spec, tensors)?)),
+            Self::Matmul(spec) => Question::Matmul(Box::new(MatmulProblem::new(spec, tensors)?)),
+        })
+    }
+
+    /// Whether the operator's kernels have one form, so that no tiles are chosen.
+    pub fn has_one_kernel(&self) -> bool {
+        match self {
+            Self::AttentionMerge(_)
+            | Self::NeighborhoodScores(_)
+            | Self::NeighborhoodAggregate(_) => true,
+            Self::Attention(_) | Self::Neighborhood(_) | Self::Moe(_) | Self::Matmul(_) => false,
+        }
+    }
+
+    /// Input tensors without gaps for a spec that says all its extents; none for an operator whose spec has no extents.
+    ///
+    /// # Errors
+    /// [`SpecError::Value`] naming the first extent that the spec leaves open.
+    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
+        match self {
+            Self::Attention(spec) => spec.assumed_tensors(),
+            Self::Neighborhood(spec) => spec.assumed_tensors(),
+            Self::Moe(spec) => spec.assumed_tensors(),
+            Self::Matmul(spec) => spec.assumed_tensors(),
+            Self::AttentionMerge(_)
+            | Self::NeighborhoodScores(_)
+            | Self::NeighborhoodAggregate(_) => Ok(TensorDescs::new()),
+        }
+    }
+}
+
+impl From<AttentionSpec> for OperatorSpec {
+    fn from(spec: AttentionSpec) -> Self {
+        Self::Attention(Box::new(spec))
+    }
+}
+
+impl From<NeighborhoodSpec> for OperatorSpec {
+    fn from(spec: NeighborhoodSpec) -> Self {
+        Self::Neighborhood(Box::new(spec))
+    }
+}
+
+impl From<MoeSpec> for OperatorSpec {
+    fn from(spec: MoeSpec) -> Self {
+        Self::Moe(Box::new(spec))
+    }
+}
+
+impl From<MatmulSpec> for OperatorSpec {
+    fn from(spec: MatmulSpec) -> Self {
+        Self::Matmul(spec)
+    }
+}
+
+/// A checked question of any operator.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// An attention.
+    Attention(Box<AttentionProblem>),
+    /// A merge of partial results.
+    AttentionMerge(Box<MergeProblem>),
+    /// A neighborhood attention.
+    Neighborhood(Box<NeighborhoodProblem>),
+    /// Its scores alone.
+    NeighborhoodScores(Box<NeighborhoodScoresProblem>),
+    /// Its sums alone.
+    NeighborhoodAggregate(Box<NeighborhoodAggregateProblem>),
+    /// A mixture of experts.
+    Moe(Box<MoeProblem>),
+    /// A matmul.
+    Matmul(Box<MatmulProblem>),
+}
+
+/// The same for the problem of a question, whatever its operator: `with_problem!(question, problem => expression)`.
+macro_rules! with_problem {
+    ($question:expr, $problem:ident => $body:expr) => {
+        with_problem!(
+            @$question, $problem => $body;
+            Attention AttentionMerge Neighborhood NeighborhoodScores NeighborhoodAggregate Moe Matmul
+        )
+    };
+    (@$question:expr, $problem:ident => $body:expr; $($operator:ident)*) => {
+        match $question {
+            $($crate::question::Question::$operator(boxed) => {
+                let $problem = boxed.as_ref();
+                $body
+            })*
+        }
+    };
+}
+pub(crate) use with_problem;
+
+impl Question {
+    /// Element type of what it is asked of, weights aside.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::Attention(problem) => problem.spec.dtype,
+            Self::AttentionMerge(problem) => problem.spec.dtype,
+            Self::Neighborhood(problem) => problem.spec.dtype,
+            Self::NeighborhoodScores(problem) => problem.spec.dtype,
+            Self::NeighborhoodAggregate(problem) => problem.spec.dtype,
+            Self::Moe(problem) => problem.spec.dtype,
+            Self::Matmul(problem) => problem.spec.dtype,
+        }
+    }
+
+    /// Inputs to measure with, as [`Operator::sample`] makes them.
+    pub fn sample(&self, seed: u64) -> BTreeMap<String, HostTensor> {
+        with_problem!(self, problem => problem.sample(seed))
+    }
+}
+
+/// A command line that reproduces the question.
+impl std::fmt::Display for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        with_problem!(self, problem => problem.fmt(f))
+    }
+}
