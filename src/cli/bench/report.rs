@@ -1,16 +1,15 @@
-//! The figures, as a table and as JSON.
+//! The figures, as JSON has them.
 
 use serde::Serialize;
 use serde_json::Value;
 
+use super::compare::Comparison;
 use super::sample::Summary;
-use crate::cli::common::device_line;
+use crate::cli::common::CliError;
 use crate::cli::measure::Ceilings;
-use crate::cli::output::{digits, table};
-use crate::engine::Engine;
 use crate::gpu::device::AdapterDescription;
 use crate::operator::Tiles;
-use crate::problems::{Counted, NamedProblem, Work};
+use crate::problems::{Along, Counted, NamedProblem, Work};
 use crate::question::Question;
 use crate::tune::TilesFrom;
 use crate::verify::judge::JudgeReport;
@@ -18,27 +17,37 @@ use crate::verify::judge::JudgeReport;
 /// All figures of a run, with what they were measured on.
 #[derive(Serialize)]
 pub(super) struct Report {
-    adapter: AdapterDescription,
+    pub adapter: AdapterDescription,
     /// Whether only WebGPU's default limits were used.
-    floor: bool,
-    ceilings: Ceilings,
-    runs: u32,
-    seed: u64,
+    pub floor: bool,
+    pub ceilings: Ceilings,
+    pub runs: u64,
+    pub seed: u64,
     pub results: Vec<Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
 }
 
 /// The figures of a problem with a tile set.
 #[derive(Serialize)]
 pub(super) struct Figures {
-    problem: &'static str,
-    origin: &'static str,
+    pub problem: &'static str,
+    pub origin: &'static str,
+    pub operator: &'static str,
     dtype: String,
     tiles: Value,
     #[serde(skip)]
-    label: String,
-    tiles_from: TilesFrom,
-    gflop: f64,
-    counted: Counted,
+    pub label: String,
+    pub tiles_from: TilesFrom,
+    pub gflop: f64,
+    pub counted: Counted,
+    /// Bytes that a call moves at least.
+    pub bytes: f64,
+    pub scratch_bytes: u64,
+    /// Keys, tokens or rows.
+    pub length: Option<f64>,
+    /// Keys that a query sees on each axis.
+    pub window: Option<f64>,
     /// `None` where the output is wrong: such a call is not timed.
     #[serde(serialize_with = "checked_json")]
     pub checked: Option<JudgeReport>,
@@ -68,105 +77,77 @@ impl Figures {
         question: &Question,
         (tiles, tiles_from): (&impl Tiles, TilesFrom),
         work: Work,
-        checked: Option<JudgeReport>,
     ) -> Self {
         Self {
             problem: named.name,
             origin: named.origin,
+            operator: question.operator(),
             dtype: question.dtype().to_string(),
             tiles: serde_json::to_value(tiles).unwrap_or_default(),
             label: tiles.label(),
             tiles_from,
             gflop: work.flops / 1e9,
             counted: work.counted,
-            checked,
+            bytes: work.bytes,
+            scratch_bytes: 0,
+            length: Along::Length.of(question),
+            window: Along::Window.of(question),
+            checked: None,
             wall: None,
             cpu: None,
         }
     }
 
-    fn row(&self, ceilings: &Ceilings) -> [String; 8] {
-        let name = self.problem.to_owned();
-        let from = match self.tiles_from {
-            TilesFrom::Heuristic => "heuristic",
-            TilesFrom::Stored => "stored",
-            TilesFrom::Forced => "forced",
-        };
-        let tiles = format!("{} ({from})", self.label);
-        let mark = if self.counted == Counted::AllPairs { " *" } else { "" };
-        let gflop = format!("{}{mark}", digits(self.gflop));
-        let (Some(wall), Some(cpu), Some(checked)) = (self.wall, self.cpu, &self.checked) else {
-            let blank = String::new;
-            let wrong = "WRONG".to_owned();
-            return [name, tiles, wrong, gflop, blank(), blank(), blank(), blank()];
-        };
-        let gflops = self.gflop / wall.median_ms * 1e3;
-        let share = match ceilings.by_cpu_time {
-            Some(by_cpu) => self.gflop / cpu.median_ms * 1e3 / by_cpu.multiply_add_gflop_per_cpu_s,
-            None => gflops / ceilings.multiply_add_gflops,
-        };
-        let spread = format!("{} to {}", digits(wall.least_ms), digits(wall.most_ms));
-        [
-            name,
-            tiles,
-            format!("{:.1e}", checked.max_error),
-            gflop,
-            format!("{} ({spread})", digits(wall.median_ms)),
-            digits(cpu.median_ms),
-            digits(gflops),
-            format!("{:.0} %", share * 100.0),
-        ]
+    /// The time that counts: of a software adapter the CPU's, since its cores are shared.
+    pub fn time(&self, software: bool) -> Option<Summary> {
+        if software { self.cpu } else { self.wall }
+    }
+
+    /// GFLOP a second of the time that counts.
+    pub fn gflops(&self, software: bool) -> Option<f64> {
+        self.time(software).map(|time| self.gflop / time.median_ms * 1e3)
+    }
+
+    /// GB a second of the time that counts.
+    pub fn gb_per_s(&self, software: bool) -> Option<f64> {
+        self.time(software).map(|time| self.bytes / time.median_ms / 1e6)
     }
 }
 
 impl Report {
-    pub fn new(engine: &Engine, ceilings: Ceilings, floor: bool) -> Self {
-        let adapter = engine.adapter().clone();
-        Self { adapter, floor, ceilings, runs: 0, seed: 0, results: Vec::new() }
+    pub fn new(
+        adapter: &AdapterDescription,
+        ceilings: Ceilings,
+        floor: bool,
+        [runs, seed]: [u64; 2],
+    ) -> Self {
+        let adapter = adapter.clone();
+        Self { adapter, floor, ceilings, runs, seed, results: Vec::new(), comparison: None }
     }
 
-    /// Says how the figures were got.
-    pub fn sampled(self, runs: u32, seed: u64) -> Self {
-        Self { runs, seed, ..self }
+    pub fn is_software(&self) -> bool {
+        self.adapter.is_software()
     }
 
-    /// How many results are wrong.
-    pub fn wrong(&self) -> usize {
-        self.results.iter().filter(|figures| figures.checked.is_none()).count()
-    }
-
-    pub fn text(&self) -> String {
-        let headings =
-            ["problem", "tiles", "max error", "GFLOP", "ms", "CPU ms", "GFLOP/s", "of ceiling"];
-        let mut table = table(&headings, 2);
-        for figures in &self.results {
-            table.add_row(figures.row(&self.ceilings));
+    /// GFLOP/s and GB/s that the device does at most, by the time that counts.
+    pub fn most(&self) -> [f64; 2] {
+        match self.ceilings.by_cpu_time {
+            Some(by_cpu) => [by_cpu.multiply_add_gflop_per_cpu_s, by_cpu.copy_gb_per_cpu_s],
+            None => [self.ceilings.multiply_add_gflops, self.ceilings.copy_gb_per_s],
         }
-        let floor = if self.floor { ", WebGPU's default limits" } else { "" };
-        format!("{}{floor}\n\n{table}\n\n{}", device_line(&self.adapter), self.notes())
     }
 
-    fn notes(&self) -> String {
-        let Ceilings { multiply_add_gflops, by_cpu_time, .. } = self.ceilings;
-        let runs = self.runs;
-        let mut notes = format!(
-            "Every output was held against the f64 reference before it was timed. ms: a call by the clock, median of {runs} runs\n\
-             (least to most). CPU ms: a call's CPU time in all threads of this process. GFLOP: of the pairs that the mask keeps.\n"
-        );
-        notes += &match by_cpu_time {
-            Some(by_cpu) => format!(
-                "of ceiling: GFLOP a CPU-second against the {} of the device's own multiply-add loop. This adapter is software: it\n\
-                 runs on processor cores that others use too, its CPU times count, and none of this says anything about GPUs.\n",
-                digits(by_cpu.multiply_add_gflop_per_cpu_s)
-            ),
-            None => format!(
-                "of ceiling: against the {} GFLOP/s of the device's own f32 multiply-add loop.\n",
-                digits(multiply_add_gflops)
-            ),
-        };
-        if self.results.iter().any(|figures| figures.counted == Counted::AllPairs) {
-            notes += "* of all pairs: this mask is not counted cheaply.\n";
+    /// # Errors
+    /// Where results are wrong, or slower than what they were compared with.
+    pub fn verdict(&self) -> Result<(), CliError> {
+        let wrong = self.results.iter().filter(|figures| figures.checked.is_none()).count();
+        let slower = self.comparison.as_ref().map_or(0, Comparison::slower);
+        match (wrong, slower) {
+            (0, 0) => Ok(()),
+            (0, slower) => Err(CliError::Failed(format!("{slower} problems became slower"))),
+            (wrong, _) => {
+                Err(CliError::Failed(format!("{wrong} results are wrong and were not timed")))
+            }
         }
-        notes
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::common::CliError;
 use crate::cli::measure::Elapsed;
@@ -48,11 +48,13 @@ pub(super) fn time_interleaved<O: Operator>(
 }
 
 /// Times of a call over runs, in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Summary {
     pub median_ms: f64,
     pub least_ms: f64,
     pub most_ms: f64,
+    /// First and third.
+    pub quartiles_ms: [f64; 2],
 }
 
 impl Summary {
@@ -60,11 +62,16 @@ impl Summary {
         let mut ms: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e3).collect();
         ms.sort_by(f64::total_cmp);
         let at = |index: usize| ms.get(index).copied().unwrap_or(f64::NAN);
-        let middle = ms.len().saturating_sub(1);
+        let last = ms.len().saturating_sub(1);
+        let quantile = |quarters: usize| {
+            let (whole, rest) = (last * quarters / 4, (last * quarters % 4) as f64 / 4.0);
+            at(whole) * (1.0 - rest) + at((whole + 1).min(last)) * rest
+        };
         Self {
-            median_ms: (at(middle / 2) + at(middle.div_ceil(2))) / 2.0,
+            median_ms: quantile(2),
             least_ms: at(0),
-            most_ms: at(middle),
+            most_ms: at(last),
+            quartiles_ms: [quantile(1), quantile(3)],
         }
     }
 }
@@ -79,6 +86,7 @@ mod tests {
         let odd = of(&[9, 1, 3]);
         assert_eq!((odd.median_ms, odd.least_ms, odd.most_ms), (3.0, 1.0, 9.0));
         assert_eq!(of(&[4, 2]).median_ms, 3.0);
+        assert_eq!(of(&[5, 1, 2, 3, 4]).quartiles_ms, [2.0, 4.0]);
         assert!(of(&[]).median_ms.is_nan());
     }
 }
