@@ -22,6 +22,23 @@ pub(super) struct WindowFields<'a> {
     pub spatial: Option<&'a [u32]>,
 }
 
+/// The windows of a spec; of one that has no `head_windows`, with nothing beside it.
+macro_rules! window_fields {
+    ($spec:expr, $head_windows:expr) => {
+        $crate::neighborhood::axes::WindowFields {
+            window: &$spec.window,
+            head_windows: $head_windows,
+            stride: &$spec.stride,
+            group_offset: &$spec.group_offset,
+            dilation: &$spec.dilation,
+            causal: &$spec.causal,
+            border: $spec.border,
+            spatial: $spec.spatial.as_deref(),
+        }
+    };
+}
+pub(super) use window_fields;
+
 impl WindowFields<'_> {
     /// The number of axes.
     pub fn rank(&self) -> Result<usize, SpecError> {
@@ -171,4 +188,19 @@ pub(super) fn check_core(
 pub(super) fn shape_over(axes: &[Axis], batch: u32, tail: &[u32]) -> Vec<u64> {
     let spatial = axes.iter().map(|axis| axis.extent);
     [batch].into_iter().chain(spatial).chain(tail.iter().copied()).map(u64::from).collect()
+}
+
+/// The shape of a tensor `[batch, X…, heads, last]` of a spec that says its batch and axes.
+///
+/// # Errors
+/// [`SpecError::Value`] naming what the spec leaves open.
+pub(super) fn stated_shape(
+    batch: Option<u32>,
+    spatial: Option<&[u32]>,
+    [heads, last]: [u64; 2],
+) -> Result<Vec<u64>, SpecError> {
+    let spatial = spatial.ok_or_else(|| check::unstated("spatial"))?;
+    let outer = [check::stated("batch", batch)?];
+    let axes = spatial.iter().copied().map(u64::from);
+    Ok(outer.into_iter().chain(axes).chain([heads, last]).collect())
 }

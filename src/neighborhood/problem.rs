@@ -4,7 +4,7 @@ use std::fmt;
 
 use ordered_float::OrderedFloat;
 
-use super::axes::{MAX_TOKENS, WindowFields, check_core, shape_over};
+use super::axes::{MAX_TOKENS, check_core, shape_over, window_fields};
 use super::score::NeighborhoodScore;
 use super::snippets;
 use super::spec::{NeighborhoodOutput, NeighborhoodSpec};
@@ -69,7 +69,7 @@ impl NeighborhoodProblem {
     /// [`SpecError`] names what is wrong: the field or the axis, and the numbers.
     pub fn new(spec: &NeighborhoodSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
         check_numbers(spec)?;
-        let windows = windows_of(spec);
+        let windows = window_fields!(spec, &spec.head_windows);
         let rank = windows.rank()?;
         for name in CORE {
             let desc = check::find(tensors, name, "neighborhood")?;
@@ -155,19 +155,6 @@ impl NeighborhoodProblem {
 impl fmt::Display for NeighborhoodProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         command_line(f, "explain", "neighborhood", &self.spec)
-    }
-}
-
-fn windows_of(spec: &NeighborhoodSpec) -> WindowFields<'_> {
-    WindowFields {
-        window: &spec.window,
-        head_windows: &spec.head_windows,
-        stride: &spec.stride,
-        group_offset: &spec.group_offset,
-        dilation: &spec.dilation,
-        causal: &spec.causal,
-        border: spec.border,
-        spatial: spec.spatial.as_deref(),
     }
 }
 

@@ -3,6 +3,7 @@
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
+use super::axes::stated_shape;
 use super::score::NeighborhoodScore;
 use super::snippets;
 use crate::error::SpecError;
@@ -113,23 +114,18 @@ impl NeighborhoodSpec {
     /// # Errors
     /// [`SpecError::Value`] naming the first extent that the spec leaves open.
     pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
-        let Some(spatial) = &self.spatial else {
-            return Err(check::unstated("spatial"));
-        };
-        let batch = check::stated("batch", self.batch)?;
         let q_heads = check::stated("q_heads", self.q_heads)?;
         let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
         let head_dim = check::stated("head_dim", self.head_dim)?;
         let value_dim = self.value_dim.map_or(head_dim, u64::from);
         let tensor = |heads: u64, dim: u64| {
-            let spatial = spatial.iter().copied().map(u64::from);
-            let shape: Vec<u64> = [batch].into_iter().chain(spatial).chain([heads, dim]).collect();
-            TensorDesc::contiguous(self.dtype, &shape)
+            let shape = stated_shape(self.batch, self.spatial.as_deref(), [heads, dim])?;
+            Ok::<_, SpecError>(TensorDesc::contiguous(self.dtype, &shape))
         };
         let mut tensors = TensorDescs::from([
-            ("q".to_owned(), tensor(q_heads, head_dim)),
-            ("k".to_owned(), tensor(kv_heads, head_dim)),
-            ("v".to_owned(), tensor(kv_heads, value_dim)),
+            ("q".to_owned(), tensor(q_heads, head_dim)?),
+            ("k".to_owned(), tensor(kv_heads, head_dim)?),
+            ("v".to_owned(), tensor(kv_heads, value_dim)?),
         ]);
         for name in snippets::aux_names(self) {
             tensors.insert(name, TensorDesc::contiguous(Dtype::F32, &[q_heads]));

@@ -207,16 +207,16 @@ fn volume(axes: &[Axis]) -> Result<u32, SpecError> {
     })
 }
 
-/// A command line that reproduces the question, of tensors in files.
+/// A command line that reproduces the question.
 impl fmt::Display for NeighborhoodScoresProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        command_line(f, "run", "neighborhood_scores", &self.spec)
+        command_line(f, "explain", "neighborhood_scores", &self.spec)
     }
 }
 
-/// A command line that reproduces the question, of tensors in files.
+/// A command line that reproduces the question.
 impl fmt::Display for NeighborhoodAggregateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        command_line(f, "run", "neighborhood_aggregate", &self.spec)
+        command_line(f, "explain", "neighborhood_aggregate", &self.spec)
     }
 }

@@ -3,9 +3,11 @@
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
-use crate::neighborhood::axes::WindowFields;
+use crate::error::SpecError;
+use crate::neighborhood::axes::{WindowFields, stated_shape, window_fields};
 use crate::neighborhood::spec::Border;
-use crate::tensor::Dtype;
+use crate::tensor::check;
+use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
 /// `scores[x, slot] = softmax_scale · q[x] · k[key of the slot]`, −∞ where the slot stands for no key; `{"op":
 /// "neighborhood_scores", …}`. q and k are heads-last, scores `[batch, X…, q_heads, slots]`, f32.
@@ -51,17 +53,23 @@ pub struct NeighborhoodScoresSpec {
 }
 
 impl NeighborhoodScoresSpec {
+    /// Tensors without gaps for a spec that says all its extents.
+    ///
+    /// # Errors
+    /// [`SpecError::Value`] naming the first extent that the spec leaves open.
+    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
+        let q_heads = check::stated("q_heads", self.q_heads)?;
+        let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
+        let dim = check::stated("head_dim", self.head_dim)?;
+        let tensor = |name: &str, heads: u64| {
+            let shape = stated_shape(self.batch, self.spatial.as_deref(), [heads, dim])?;
+            Ok((name.to_owned(), TensorDesc::contiguous(self.dtype, &shape)))
+        };
+        [tensor("q", q_heads), tensor("k", kv_heads)].into_iter().collect()
+    }
+
     pub(super) fn windows(&self) -> WindowFields<'_> {
-        WindowFields {
-            window: &self.window,
-            head_windows: &[],
-            stride: &self.stride,
-            group_offset: &self.group_offset,
-            dilation: &self.dilation,
-            causal: &self.causal,
-            border: self.border,
-            spatial: self.spatial.as_deref(),
-        }
+        window_fields!(self, &[])
     }
 }
 
@@ -109,16 +117,25 @@ pub struct NeighborhoodAggregateSpec {
 }
 
 impl NeighborhoodAggregateSpec {
+    /// Tensors without gaps for a spec that says all its extents, weights in f32.
+    ///
+    /// # Errors
+    /// [`SpecError::Value`] naming the first extent that the spec leaves open.
+    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
+        let q_heads = check::stated("q_heads", self.q_heads)?;
+        let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
+        let dim = check::stated("value_dim", self.value_dim)?;
+        let volume = self.window.iter().fold(1_u64, |volume, n| volume.saturating_mul(u64::from(*n)));
+        let tensor = |name: &str, dtype: Dtype, rows: [u64; 2]| {
+            let shape = stated_shape(self.batch, self.spatial.as_deref(), rows)?;
+            Ok((name.to_owned(), TensorDesc::contiguous(dtype, &shape)))
+        };
+        [tensor("weights", Dtype::F32, [q_heads, volume]), tensor("v", self.dtype, [kv_heads, dim])]
+            .into_iter()
+            .collect()
+    }
+
     pub(super) fn windows(&self) -> WindowFields<'_> {
-        WindowFields {
-            window: &self.window,
-            head_windows: &[],
-            stride: &self.stride,
-            group_offset: &self.group_offset,
-            dilation: &self.dilation,
-            causal: &self.causal,
-            border: self.border,
-            spatial: self.spatial.as_deref(),
-        }
+        window_fields!(self, &[])
     }
 }
