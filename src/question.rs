@@ -84,9 +84,9 @@ impl OperatorSpec {
             Self::Neighborhood(spec) => spec.assumed_tensors(),
             Self::Moe(spec) => spec.assumed_tensors(),
             Self::Matmul(spec) => spec.assumed_tensors(),
-            Self::AttentionMerge(_)
-            | Self::NeighborhoodScores(_)
-            | Self::NeighborhoodAggregate(_) => Ok(TensorDescs::new()),
+            Self::NeighborhoodScores(spec) => spec.assumed_tensors(),
+            Self::NeighborhoodAggregate(spec) => spec.assumed_tensors(),
+            Self::AttentionMerge(_) => Ok(TensorDescs::new()),
         }
     }
 }

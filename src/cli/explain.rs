@@ -1,5 +1,6 @@
 //! `tilewise explain`: what a spec becomes, without running it.
 
+mod attention;
 mod matmul;
 mod moe;
 mod neighborhood;
@@ -12,18 +13,15 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use self::report::Report;
 use super::common::{CliError, Common, device_line};
-use super::output::print;
 use super::spec::{asked, read_spec};
-use crate::attention::AttentionProblem;
 use crate::engine::{Engine, Matrices};
-use crate::fused::FusedTiles;
+use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::device::adapters;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::shader::Shader;
 use crate::operator::{Operator, Tiles};
-use crate::question::Question;
+use crate::question::{OperatorSpec, Question};
 
 #[derive(Args)]
 pub(super) struct ExplainArgs {
@@ -45,49 +43,27 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliError> {
     let spec = read_spec(&args.spec)?;
-    if spec.has_one_kernel() {
-        let message = "this operator has one kernel and no choice to explain";
+    if matches!(spec, OperatorSpec::AttentionMerge(_)) {
+        let message = "attention_merge has one kernel and no choice to explain";
         return Err(CliError::Request(message.to_owned()));
     }
-    match asked(&spec, args.input.as_deref())? {
+    let question = asked(&spec, args.input.as_deref())?;
+    if args.simulate && !matches!(question, Question::Neighborhood(_)) {
+        let message = "--simulate applies to neighborhood specs alone";
+        return Err(CliError::Request(message.to_owned()));
+    }
+    match question {
+        Question::Attention(problem) => attention::explain(common, args, &problem),
+        Question::AttentionMerge(_) => Ok(()), // refused above
         Question::Neighborhood(problem) => neighborhood::explain(common, args, &problem),
+        Question::NeighborhoodScores(problem) => {
+            neighborhood::explain_slots(common, args, &*problem)
+        }
+        Question::NeighborhoodAggregate(problem) => {
+            neighborhood::explain_slots(common, args, &*problem)
+        }
         Question::Moe(problem) => moe::explain(common, args, &problem),
         Question::Matmul(problem) => matmul::explain(common, args, &problem),
-        Question::Attention(problem) => attention(common, args, &problem),
-        Question::AttentionMerge(_)
-        | Question::NeighborhoodScores(_)
-        | Question::NeighborhoodAggregate(_) => Ok(()), // refused above
-    }
-}
-
-fn attention(
-    common: &Common,
-    args: &ExplainArgs,
-    problem: &AttentionProblem,
-) -> Result<(), CliError> {
-    if args.simulate {
-        let message = "--simulate applies to neighborhood specs, this one is attention";
-        return Err(CliError::Request(message.to_owned()));
-    }
-    let device = Device::of(common, args)?;
-    let candidates = problem.candidates(&device.limits)?;
-    let forced: Option<FusedTiles> = common.tiles()?;
-    let chosen = forced.unwrap_or(candidates[0]);
-    let report = Report {
-        problem,
-        options: options(common, args, forced),
-        device: &device.name,
-        limits: &device.limits,
-        chosen,
-        forced: forced.is_some(),
-        candidates: &candidates,
-    };
-    let wanted = if args.all_tiles { candidates.clone() } else { vec![chosen] };
-    let kernels = kernels(problem, &device.limits, &wanted)?;
-    print(&report.text(&kernels)?)?;
-    match (&device.engine, args.compile) {
-        (Some(engine), true) => compile(engine, &kernels),
-        _ => Ok(()),
     }
 }
 
@@ -133,11 +109,13 @@ struct Kernel {
     shader: Arc<Shader>,
 }
 
-/// Each different kernel of the plans with these tiles, once.
-fn kernels(
-    problem: &AttentionProblem,
+/// Each different kernel of the plans with these tiles, once; `trips` is what a forward kernel's name says beside its
+/// tiles.
+fn kernels<O: Operator>(
+    problem: &O,
     limits: &GpuLimits,
-    tiles: &[FusedTiles],
+    tiles: &[O::Tiles],
+    trips: impl Fn(&O::Tiles) -> String,
 ) -> Result<Vec<Kernel>, CliError> {
     let mut kernels: Vec<Kernel> = Vec::new();
     for tiles in tiles {
@@ -145,7 +123,7 @@ fn kernels(
             if kernels.iter().all(|known| known.shader != step.shader) {
                 let mut name = format!("{} {}", step.shader.entry, tiles.label());
                 if step.shader.entry.starts_with("fused_forward") {
-                    name.push_str(&trips(tiles, problem));
+                    name.push_str(&trips(tiles));
                 }
                 kernels.push(Kernel { name, shader: step.shader });
             }
@@ -154,9 +132,9 @@ fn kernels(
     Ok(kernels)
 }
 
-/// ` trips=4:512,8:256`: how often the rolled loops of a kernel run.
-fn trips(tiles: &FusedTiles, problem: &AttentionProblem) -> String {
-    let loops = tiles.rolled_loops(problem.fused_shape());
+/// ` trips=4:512,8:256`: how often the rolled loops of a forward kernel run.
+fn trips(tiles: &FusedTiles, shape: FusedShape) -> String {
+    let loops = tiles.rolled_loops(shape);
     let loops: Vec<String> =
         loops.iter().map(|(trips, multiply_adds)| format!("{trips}:{multiply_adds}")).collect();
     format!(" trips={}", loops.join(","))

@@ -2,9 +2,9 @@
 
 use super::super::common::{CliError, Common};
 use super::super::output::print;
-use super::{Device, ExplainArgs, Kernel, compile};
+use super::{Device, ExplainArgs, Kernel, compile, kernels};
 use crate::matmul::{MatmulProblem, MatmulTiles};
-use crate::operator::{Operator, Tiles};
+use crate::operator::Operator;
 
 pub(super) fn explain(
     common: &Common,
@@ -24,15 +24,7 @@ pub(super) fn explain(
         text += &format!("  {tiles}\n");
     }
     let wanted = if args.all_tiles { candidates } else { vec![chosen] };
-    let mut kernels: Vec<Kernel> = Vec::new();
-    for tiles in wanted {
-        for step in problem.plan(&device.limits, &tiles)?.steps {
-            if kernels.iter().all(|known| known.shader != step.shader) {
-                let name = format!("{} {}", step.shader.entry, tiles.label());
-                kernels.push(Kernel { name, shader: step.shader });
-            }
-        }
-    }
+    let kernels = kernels(problem, &device.limits, &wanted, |_| String::new())?;
     for Kernel { name, shader } in &kernels {
         text += &format!("\n// ==== kernel {name}\n{}", shader.text());
     }

@@ -6,8 +6,8 @@ use comfy_table::Table;
 
 use super::super::common::{CliError, Common};
 use super::super::output::{bytes, digits, print, table};
-use super::report::{step_table, tensor_bytes, tensor_table};
-use super::{Device, ExplainArgs, Kernel, compile, options};
+use super::report::{chosen, kernel_text, step_table, tensor_bytes, tensor_table};
+use super::{Device, ExplainArgs, compile, kernels, options};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Grid, Plan};
 use crate::matmul::MatmulTiles;
@@ -19,16 +19,11 @@ pub(super) fn explain(
     args: &ExplainArgs,
     problem: &MoeProblem,
 ) -> Result<(), CliError> {
-    if args.simulate {
-        let message = "--simulate applies to neighborhood specs, this one is moe";
-        return Err(CliError::Request(message.to_owned()));
-    }
     let device = Device::of(common, args)?;
     let forced: Option<MatmulTiles> = common.tiles()?;
     let candidates = problem.candidates(&device.limits)?;
-    let chosen = forced.unwrap_or(candidates[0]);
-    let plan = problem.plan(&device.limits, &chosen)?;
-    let how = if forced.is_some() { "as asked" } else { "the heuristic's choice" };
+    let tiles = forced.unwrap_or(candidates[0]);
+    let plan = problem.plan(&device.limits, &tiles)?;
     let mut text = String::new();
     let options = options(common, args, forced);
     let mut line = |name: &str, value: &str| {
@@ -36,24 +31,21 @@ pub(super) fn explain(
     };
     line("reproduce", &format!("{problem}{options}"));
     line("planned for", &device.name);
-    line("tiles", &format!("{} ({how})\n{:14}{chosen}", chosen.label(), ""));
+    line("tiles", &chosen(&tiles, forced.is_some()));
     let reads = bytes(tensor_bytes(problem, false));
     line("reads", &format!("{reads} at most: experts without tokens are not read"));
     line("writes", &bytes(tensor_bytes(problem, true)));
     line("scratch", &bytes(plan.scratch_bytes()));
     line("params", &bytes(plan.params_bytes(&device.limits)));
     line("work", &work(problem));
-    line("loads", &loads(problem, chosen.tile_rows()));
+    line("loads", &loads(problem, tiles.tile_rows()));
     line("dispatches", &dispatches(&plan));
     let _ = writeln!(text, "\n{}\n", tensor_table(problem, &device.limits, &plan));
     let _ = writeln!(text, "{}\n", step_table(&plan));
     let _ = writeln!(text, "{}\n", candidate_table(problem, &device.limits, &candidates));
-    let wanted = if args.all_tiles { candidates } else { vec![chosen] };
-    let kernels = kernels(problem, &device.limits, &wanted)?;
-    for Kernel { name, shader } in &kernels {
-        let _ = writeln!(text, "// ==== kernel {name}\n{}", shader.text());
-    }
-    print(&text)?;
+    let wanted = if args.all_tiles { candidates } else { vec![tiles] };
+    let kernels = kernels(problem, &device.limits, &wanted, |_| String::new())?;
+    print(&(text + &kernel_text(&kernels)))?;
     match (&device.engine, args.compile) {
         (Some(engine), true) => compile(engine, &kernels),
         _ => Ok(()),
@@ -124,22 +116,4 @@ fn candidate_table(problem: &MoeProblem, limits: &GpuLimits, candidates: &[Matmu
         ]);
     }
     table
-}
-
-/// Each different kernel of the plans with these tiles, once; those around the matmuls have no tiles to name.
-fn kernels(
-    problem: &MoeProblem,
-    limits: &GpuLimits,
-    tiles: &[MatmulTiles],
-) -> Result<Vec<Kernel>, CliError> {
-    let mut kernels: Vec<Kernel> = Vec::new();
-    for tiles in tiles {
-        for step in problem.plan(limits, tiles)?.steps {
-            if kernels.iter().all(|known| known.shader != step.shader) {
-                let name = format!("{} {}", step.shader.entry, tiles.label());
-                kernels.push(Kernel { name, shader: step.shader });
-            }
-        }
-    }
-    Ok(kernels)
 }

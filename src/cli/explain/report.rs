@@ -4,67 +4,57 @@ use std::fmt::Write as _;
 
 use comfy_table::Table;
 
-use super::Kernel;
-use crate::attention::AttentionProblem;
-use crate::cli::common::CliError;
-use crate::cli::output::{bytes, digits, table};
-use crate::fused::FusedTiles;
+use super::{Device, Kernel};
+use crate::cli::output::{bytes, table};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Slot};
 use crate::operator::{Operator, Tiles};
 
-/// What is reported.
-pub(super) struct Report<'a> {
-    pub problem: &'a AttentionProblem,
+/// What is reported of every operator's plan.
+pub(super) struct Report<'a, O: Operator> {
+    pub problem: &'a O,
     /// Those of a command line that shows the same.
     pub options: String,
-    pub device: &'a str,
-    pub limits: &'a GpuLimits,
-    pub chosen: FusedTiles,
-    pub forced: bool,
-    pub candidates: &'a [FusedTiles],
+    pub device: &'a Device,
+    pub plan: &'a Plan,
+    /// The tiles, and who chose them.
+    pub tiles: String,
+    pub work: String,
 }
 
-impl Report<'_> {
-    /// The plan with the chosen tiles, then the WGSL of these kernels.
-    pub fn text(&self, kernels: &[Kernel]) -> Result<String, CliError> {
-        let plan = self.problem.plan(self.limits, &self.chosen)?;
-        let how = if self.forced { "as asked" } else { "the heuristic's choice" };
+impl<O: Operator> Report<'_, O> {
+    /// The plan: what it takes, its tensors, its steps.
+    pub fn text(&self) -> String {
+        let Self { problem, options, device, plan, tiles, work } = self;
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "{name:<14}{value}");
         };
-        line("reproduce", &format!("{}{}", self.problem, self.options));
-        line("planned for", self.device);
-        line("tiles", &format!("{} ({how})\n{:14}{}", self.chosen.label(), "", self.chosen));
-        line("reads", &bytes(tensor_bytes(self.problem, false)));
-        line("writes", &bytes(tensor_bytes(self.problem, true)));
+        line("reproduce", &format!("{problem}{options}"));
+        line("planned for", &device.name);
+        line("tiles", tiles);
+        line("reads", &bytes(tensor_bytes(*problem, false)));
+        line("writes", &bytes(tensor_bytes(*problem, true)));
         line("scratch", &bytes(plan.scratch_bytes()));
-        line("params", &bytes(plan.params_bytes(self.limits)));
-        line("work", &format!("{} GFLOP before masking", digits(self.problem.dense_flops() / 1e9)));
-        let _ = writeln!(text, "\n{}\n", tensor_table(self.problem, self.limits, &plan));
-        let _ = writeln!(text, "{}\n", step_table(&plan));
-        let _ = writeln!(text, "{}\n", self.candidate_table());
-        for Kernel { name, shader } in kernels {
-            let _ = writeln!(text, "// ==== kernel {name}\n{}", shader.text());
-        }
-        Ok(text)
+        line("params", &bytes(plan.params_bytes(&device.limits)));
+        line("work", work);
+        let _ = writeln!(text, "\n{}\n", tensor_table(*problem, &device.limits, plan));
+        let _ = writeln!(text, "{}\n", step_table(plan));
+        text
     }
+}
 
-    fn candidate_table(&self) -> Table {
-        let mut table = table(&["candidate", "lanes", "workgroup memory", "rows", "keys"], 1);
-        let shape = self.problem.fused_shape();
-        for tiles in self.candidates {
-            table.add_row([
-                tiles.label(),
-                tiles.workgroup_size().to_string(),
-                bytes(tiles.workgroup_bytes(shape).into()),
-                tiles.tile_q().to_string(),
-                tiles.tile_kv().to_string(),
-            ]);
-        }
-        table
-    }
+/// A tile set, with who chose it.
+pub(super) fn chosen(tiles: &impl Tiles, forced: bool) -> String {
+    let how = if forced { "as asked" } else { "the heuristic's choice" };
+    format!("{} ({how})\n{:14}{tiles}", tiles.label(), "")
+}
+
+/// The WGSL of kernels.
+pub(super) fn kernel_text(kernels: &[Kernel]) -> String {
+    let text =
+        |kernel: &Kernel| format!("// ==== kernel {}\n{}\n", kernel.name, kernel.shader.text());
+    kernels.iter().map(text).collect()
 }
 
 /// Bytes of the tensors that are read or written, each once.
