@@ -101,6 +101,11 @@ impl Case {
         )
     }
 
+    /// A case of scores or sums over windows apart, with all its extents in `spec`.
+    pub(super) fn slots(name: impl Into<String>, spec: Value) -> Self {
+        Self::new(name, spec)
+    }
+
     /// A case of an f32 mixture of experts: tokens, model_dim, experts, expert_dim.
     pub(super) fn moe(
         name: impl Into<String>,

@@ -6,7 +6,7 @@ use crate::tensor::Dtype::{Bf16, F16, F32, I32};
 use crate::verify::case::{Case, Fill, Placement, Style};
 
 pub(super) fn cases() -> Vec<Case> {
-    [rules(), shapes(), extras(), functions()].concat()
+    [rules(), shapes(), extras(), functions(), apart()].concat()
 }
 
 /// Two heads of 16 dims.
@@ -111,5 +111,29 @@ fn functions() -> Vec<Case> {
         case("rows_without_keys", &[3, 5, 6], &[1, 3, 2])
             .with(&json!({"mask": {"wgsl": nothing}}))
             .core(),
+    ]
+}
+
+/// Scores and aggregate, the two halves.
+fn apart() -> Vec<Case> {
+    let half = |op: &str, name: &str, dim: &str, fields: Value| {
+        let mut spec = json!({
+            "op": format!("neighborhood_{op}"), "batch": 2, "q_heads": 4, "kv_heads": 2,
+            "spatial": [9, 14], "window": [3, 6],
+        });
+        spec[dim] = 20.into();
+        Case::slots(format!("neighborhood/{op}{name}"), spec).with(&fields)
+    };
+    let scores = |name: &str, fields: Value| half("scores", name, "head_dim", fields);
+    let aggregate = |name: &str, fields: Value| half("aggregate", name, "value_dim", fields);
+    let clipped =
+        json!({"stride": [2, 3], "dilation": [2, 1], "causal": [false, true], "border": "clip"});
+    vec![
+        scores("", json!({})).core(),
+        scores("_clip", clipped.clone()).place(Placement::Odd),
+        scores("_f16", json!({"dtype": F16, "head_dim": 7})).core(),
+        aggregate("", json!({})).core(),
+        aggregate("_clip", clipped).place(Placement::Odd),
+        aggregate("_bf16", json!({"dtype": Bf16, "value_dim": 7, "out_dtype": "f32"})).core(),
     ]
 }
