@@ -44,27 +44,24 @@ fn fused_forward_stream(
     var l: array<f32, STATS>;
     for (var g = 0u; g < STATS; g++) {
         // A row that is not there asks for the last one's modifiers and mask: side tensors end with it.
-        rows[g] = domain_row(block, min(row_first + g * SPREAD + lane_row, block.row_end - block.row_first - 1u));
+        let row = row_first + g * SPREAD + lane_row;
+        let row_last = block.row_end - block.row_first - 1u;
+        rows[g] = domain_row(block, min(row, row_last));
+        rows[g].valid = rows[g].valid && row <= row_last;
         m[g] = LOWEST;
     }
-    // SPREAD rows a trip, moved down a place by the next: rolled for the sake of compile time. A lane works out where its own
-    // row lies, for all that hold dims of it.
-    var filled = 0u;
-    loop {
-        for (var g = 1u; g < STATS; g++) { q[g - 1u] = q[g]; }
-        let own_row = domain_row(block, row_first + filled + lane_row);
+    // A lane works out where its own rows lie, for all that hold dims of them.
+    for (var g = 0u; g < STATS; g++) {
         var own_offset = NO_ROW;
-        if (own_row.valid) { own_offset = q_offset(own_row); }
+        if (rows[g].valid) { own_offset = q_offset(rows[g]); }
         for (var j = 0u; j < SPREAD; j++) {
             let offset = subgroupShuffleXor(own_offset, j);
             for (var d = 0u; d < HEAD_STEPS; d++) {
                 var part = vec4<f32>(0.0);
                 if (offset != NO_ROW) { part = q_load4(offset, (d * LANES + lane) * 4u); }
-                q[STATS - 1u][j][d] = part;
+                q[g][j][d] = part;
             }
         }
-        filled += SPREAD;
-        if (filled >= ROWS) { break; }
     }
 
     for (var tile = block.tile_first; tile < block.tile_end; tile++) {
@@ -145,15 +142,13 @@ fn fused_forward_stream(
         }
     }
 
-    var emitted = 0u;
-    loop {
-        let own_row = domain_row(block, row_first + emitted + lane_row);
+    for (var g = 0u; g < STATS; g++) {
         var own_offset = NO_ROW;
         var own_scale = 0.0;
-        if (own_row.valid) {
-            own_offset = emit_offset(block, own_row);
-            own_scale = emit_scale(block, own_row, m[0], l[0]);
-            if (lane < SPREAD) { emit_lse(block, own_row, m[0], l[0]); }
+        if (rows[g].valid) {
+            own_offset = emit_offset(block, rows[g]);
+            own_scale = emit_scale(block, rows[g], m[g], l[g]);
+            if (lane < SPREAD) { emit_lse(block, rows[g], m[g], l[g]); }
         }
         for (var j = 0u; j < SPREAD; j++) {
             let offset = subgroupShuffleXor(own_offset, j);
@@ -161,12 +156,9 @@ fn fused_forward_stream(
             if (offset != NO_ROW) {
                 for (var d = 0u; d < VALUE_STEPS; d++) {
                     let dim = (d * LANES + lane) * 4u;
-                    if (dim < VALUE_DIM) { emit_scaled(offset, dim, out[0][j][d], scale); }
+                    if (dim < VALUE_DIM) { emit_scaled(offset, dim, out[g][j][d], scale); }
                 }
             }
         }
-        for (var g = 1u; g < STATS; g++) { m[g - 1u] = m[g]; l[g - 1u] = l[g]; out[g - 1u] = out[g]; }
-        emitted += SPREAD;
-        if (emitted >= ROWS) { break; }
     }
 }

@@ -169,6 +169,13 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
         let state = domain_tile_state(block, tile);
         if (state == EMPTY) { continue; }
 
+        var k_rows: array<u32, K_LOADS>; // the same for every chunk
+        for (var i = 0u; i < K_LOADS; i++) {
+            let slot = staging(lane + i * WORKGROUP_SIZE, K_COUNT) / HEAD_VECS;
+            // Slots hold the first key of every lane, then the second of every lane, …
+            let key = domain_key(block, tile, slot % LANES_X * COLS + slot / LANES_X);
+            k_rows[i] = k_offset(block, min(key, block.kv_end - 1u));
+        }
         var s: array<f32, ROWS * COLS>;
         for (var i = 0u; i < ROWS * COLS; i++) { s[i] = 0.0; }
         for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
@@ -177,9 +184,7 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
             var k: array<vec4<f32>, K_LOADS>;
             for (var i = 0u; i < K_LOADS; i++) {
                 let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);
-                let slot = at / HEAD_VECS; // slots hold the first key of every lane, then the second of every lane, …
-                let key = domain_key(block, tile, slot % LANES_X * COLS + slot / LANES_X);
-                k[i] = k_load4(k_offset(block, min(key, block.kv_end - 1u)), chunk * HEAD_CHUNK + at % HEAD_VECS * 4u);
+                k[i] = k_load4(k_rows[i], chunk * HEAD_CHUNK + at % HEAD_VECS * 4u);
             }
             workgroupBarrier(); // the last chunk of k, or of v, is no longer read
             if (!Q_STAYS) { store_q(lane, 0u, &q); }

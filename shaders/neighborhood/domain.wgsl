@@ -2,6 +2,7 @@
 // come first and have one token). A tile's rows are a box of queries of one dilation class, in in-class coordinates; its
 // keys are boxes that together hold what the rows' windows do. Extra tokens follow in tiles of their own.
 // A block has KEY_BOXES boxes along each axis, some of them empty where its windows are cut off: constants divide faster.
+// Where the plan knows that every row sees every key of every tile, EVERY_TILE_FULL drops all that tests keys.
 // A key is its in-class coordinates from the block's first key on, packed into one word; an extra token is EXTRA_FIRST + index.
 
 const EMPTY_TILE: u32 = 0u;
@@ -90,6 +91,7 @@ fn domain_key(block: Block, tile: u32, c: u32) -> u32 {
         return select(NO_KEY, EXTRA_FIRST + extra, extra < params.extra);
     }
     let at = place_in(tile, KEY_BOXES) * KEY_BOX + place_in(c, KEY_BOX);
+    if (EVERY_TILE_FULL) { return pack(at); }
     return select(NO_KEY, pack(at), (c < KEY_BOX_VOLUME) & all(at < block.span));
 }
 
@@ -99,6 +101,7 @@ fn window_keeps(q: Query, key: u32) -> bool {
 }
 
 fn domain_tile_state(block: Block, tile: u32) -> u32 {
+    if (EVERY_TILE_FULL) { return FULL_TILE; }
     if (HAS_EXTRA && tile >= WINDOW_TILES) {
         return select(PARTIAL_TILE, FULL_TILE, (tile - WINDOW_TILES + 1u) * TILE_KV <= params.extra);
     }

@@ -61,6 +61,7 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     source.const_vec3("KEY_BOX", tiles.key_box.0);
     source.const_u32("QUERY_BOX_VOLUME", tiles.query_box.volume() as u32);
     source.const_u32("KEY_BOX_VOLUME", tiles.key_box.volume() as u32);
+    source.const_bool("EVERY_TILE_FULL", context.every_tile_is_full);
     let key_boxes = tiles.most_key_boxes(axes);
     source.const_vec3("KEY_BOXES", key_boxes.0);
     source.const_u32("WINDOW_TILES", key_boxes.volume() as u32);

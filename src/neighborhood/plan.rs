@@ -6,7 +6,7 @@
 use super::bind::Rows;
 use super::kernel::forward_step;
 use super::problem::NeighborhoodProblem;
-use super::simulate::{candidate_tiles, simulate};
+use super::simulate::{Simulation, candidate_tiles, simulate};
 use super::snippets;
 use super::tiles::{NeighborhoodTiles, Packing};
 use super::window::Axis;
@@ -26,6 +26,8 @@ pub(super) struct Context<'a> {
     pub tiles: NeighborhoodTiles,
     pub packing: Packing,
     pub axes: [Axis; 3],
+    /// Every row sees every key of every tile.
+    pub every_tile_is_full: bool,
     pub slice: Slice,
     pub sides: Sides<'a>,
 }
@@ -62,13 +64,22 @@ impl Operator for NeighborhoodProblem {
             what: format!("a window of {:?} keys", self.spec.window),
             reason: format!("coordinates of a block's keys outgrow one word with {tiles}"),
         })?;
+        let every_tile_is_full = self.every_tile_is_full(tiles);
         let mut steps = sides(self, limits).pack_steps()?;
         for slice in
             slices(e.batch, e.kv_heads, limits, |slice| largest_binding(self, limits, slice))?
         {
             let sides = sides(self, limits);
-            let tiles = *tiles;
-            let context = Context { problem: self, limits, tiles, packing, axes, slice, sides };
+            let context = Context {
+                problem: self,
+                limits,
+                tiles: *tiles,
+                packing,
+                axes,
+                every_tile_is_full,
+                slice,
+                sides,
+            };
             let workgroups = context.workgroups();
             let most = context.workgroups_a_dispatch();
             for first in (0..workgroups).step_by(most as usize) {
@@ -95,6 +106,14 @@ impl Operator for NeighborhoodProblem {
 }
 
 impl NeighborhoodProblem {
+    /// Nothing is masked, and no block has fewer tiles than another: where windows and boxes divide.
+    fn every_tile_is_full(&self, tiles: &NeighborhoodTiles) -> bool {
+        let Simulation { blocks, tiles_visited, tiles_full, .. } = simulate(self, tiles);
+        let whole = blocks * tiles.most_key_boxes(&self.axes3()).volume();
+        let masked = self.spec.mask.is_some() || self.extents.extra > 0;
+        !masked && tiles_full == tiles_visited && tiles_visited == whole
+    }
+
     /// The same question with batch, axes and extra tokens rounded, without gaps.
     fn rounded(&self) -> Result<Self, SpecError> {
         let mut spec = self.spec.clone();

@@ -125,7 +125,8 @@ impl NeighborhoodAggregateSpec {
         let q_heads = check::stated("q_heads", self.q_heads)?;
         let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
         let dim = check::stated("value_dim", self.value_dim)?;
-        let volume = self.window.iter().fold(1_u64, |volume, n| volume.saturating_mul(u64::from(*n)));
+        let volume =
+            self.window.iter().fold(1_u64, |volume, n| volume.saturating_mul(u64::from(*n)));
         let tensor = |name: &str, dtype: Dtype, rows: [u64; 2]| {
             let shape = stated_shape(self.batch, self.spatial.as_deref(), rows)?;
             Ok((name.to_owned(), TensorDesc::contiguous(dtype, &shape)))
