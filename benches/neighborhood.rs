@@ -1,6 +1,7 @@
 //! Neighborhood attention against our own dense attention over the same tokens, and against the bound that the simulator
-//! sets, and against a naive kernel: interleaved runs, the median of each, by CPU time on a software adapter. `--tiles`
-//! compares every candidate tile set instead.
+//! sets, and against a naive kernel: interleaved runs, the median of each, by CPU time on a software adapter. Then the
+//! time a token of images that grow in area alone. `--tiles` compares every candidate tile set instead; `--naive-pipelines`
+//! only creates the naive kernel's, each named on stderr before: for those who read what a compiler says.
 //! On a software adapter the times say nothing about GPUs; the first line tells the device.
 
 mod naive;
@@ -23,32 +24,70 @@ const CALLS: u32 = 8;
 const HEADS: u64 = 2;
 const HEAD_DIM: u64 = 64;
 
-/// Extents, window, stride. The last three grow in area alone.
+/// Extents, window, stride.
 type Problem = (&'static [u64], &'static [u32], &'static [u32]);
-const PROBLEMS: [Problem; 8] = [
+const PROBLEMS: [Problem; 6] = [
     (&[4096], &[64], &[64]),
     (&[4096], &[65], &[1]),
     (&[64, 64], &[8, 8], &[8, 8]),
     (&[64, 64], &[16, 16], &[16, 16]),
-    (&[16, 16, 16], &[7, 7, 7], &[1, 1, 1]),
-    (&[28, 28], &[13, 13], &[1, 1]),
     (&[56, 56], &[13, 13], &[1, 1]),
-    (&[112, 112], &[13, 13], &[1, 1]),
+    (&[16, 16, 16], &[7, 7, 7], &[1, 1, 1]),
 ];
 
-/// Dense attention is timed up to here; beyond, it is left out.
-const DENSE_TOKENS: u64 = 4096;
+/// Images that grow in area alone, and how many calls of each are as much work.
+const GROWING: [(Problem, u32); 3] = [
+    ((&[28, 28], &[13, 13], &[1, 1]), 16),
+    ((&[56, 56], &[13, 13], &[1, 1]), 4),
+    ((&[112, 112], &[13, 13], &[1, 1]), 1),
+];
 
 fn main() -> Result<(), Error> {
+    let asked = |flag: &str| std::env::args().any(|argument| argument == flag);
+    if asked("--naive-pipelines") {
+        let engine = Engine::open(&EngineOptions { floor: true, ..EngineOptions::default() })?;
+        for (spatial, window, stride) in PROBLEMS.into_iter().filter(|problem| problem.0.len() < 3)
+        {
+            eprintln!("=== kernel naive {spatial:?} window {window:?} stride {stride:?}");
+            let shape = Shape { spatial, window, stride, heads: HEADS, head_dim: HEAD_DIM };
+            drop(naive::pipeline(&engine, &shape));
+        }
+        return Ok(());
+    }
     let engine = Engine::open(&EngineOptions::default())?;
     println!(
         "{} ({}), f32, {HEADS} heads, head_dim {HEAD_DIM}",
         engine.adapter().name,
         engine.adapter().kind
     );
-    let all_tiles = std::env::args().any(|argument| argument == "--tiles");
+    let all_tiles = asked("--tiles");
     for problem in PROBLEMS {
         if all_tiles { tiles(&engine, problem)? } else { against_dense(&engine, problem)? }
+    }
+    if all_tiles { Ok(()) } else { growth(&engine) }
+}
+
+/// Time a token over images that grow, beside that of the smallest.
+fn growth(engine: &Engine) -> Result<(), Error> {
+    let mut calls = Vec::new();
+    for (question, times) in GROWING {
+        let own = inputs(question.0);
+        let call = Resident::new(engine, &problem(question, &descs(&own))?, None, &own)?;
+        call.run(1)?;
+        calls.push((question, times, call, Vec::new()));
+    }
+    for _ in 0..RUNS {
+        for (_, times, call, taken) in &mut calls {
+            taken.push(milliseconds(engine, *times, || call.run(*times))?);
+        }
+    }
+    let mut smallest = None;
+    for ((spatial, window, _), _, _, taken) in &mut calls {
+        let token_us = 1e3 * median(taken) / spatial.iter().product::<u64>() as f64;
+        let ratio = token_us / *smallest.get_or_insert(token_us);
+        println!(
+            "{spatial:?} window {window:?}: {token_us:.3} us a token, {ratio:.2} x the smallest's"
+        );
     }
     Ok(())
 }
@@ -116,32 +155,23 @@ fn against_dense(engine: &Engine, question: Problem) -> Result<(), Error> {
     flat.values_mut().for_each(|host| host.shape = vec![1, tokens, HEADS, HEAD_DIM]);
     let spec = AttentionSpec { layout: AttentionLayout::Bshd, ..AttentionSpec::default() };
     let dense = AttentionProblem::new(&spec, &descs(&flat))?;
-    let dense = match tokens <= DENSE_TOKENS {
-        true => Some(Resident::new(engine, &dense, None, &flat)?),
-        false => None,
-    };
+    let dense = Resident::new(engine, &dense, None, &flat)?;
     let (mut fused_ms, mut dense_ms, mut naive_ms) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
         fused_ms.push(milliseconds(engine, CALLS, || fused.run(CALLS))?);
-        if let Some(dense) = &dense {
-            dense_ms.push(milliseconds(engine, 1, || dense.run(1))?);
-        }
+        dense_ms.push(milliseconds(engine, 1, || dense.run(1))?);
         if let Some(naive) = &naive {
             naive_ms.push(milliseconds(engine, 1, || naive.run())?);
         }
     }
     let simulation = simulate(&problem, &fused.prepared.tiles);
     let fused_ms = median(&mut fused_ms);
+    let (dense_ms, bound) = (median(&mut dense_ms), simulation.speedup_bound);
+    let speedup = dense_ms / fused_ms;
+    let share = 100.0 * speedup / bound;
     print!(
-        "{spatial:?} window {window:?} stride {stride:?}: {fused_ms:.2} ms, {:.3} us a token",
-        1e3 * fused_ms / tokens as f64
+        "{spatial:?} window {window:?} stride {stride:?}: {fused_ms:.2} ms; dense {dense_ms:.1} ms: {speedup:.2} x of at most {bound:.2} x ({share:.0} %)"
     );
-    if dense.is_some() {
-        let (dense_ms, bound) = (median(&mut dense_ms), simulation.speedup_bound);
-        let speedup = dense_ms / fused_ms;
-        let share = 100.0 * speedup / bound;
-        print!("; dense {dense_ms:.1} ms: {speedup:.2} x of at most {bound:.2} x ({share:.0} %)");
-    }
     if naive.is_some() {
         print!("; naive {:.2} x as long", median(&mut naive_ms) / fused_ms);
     }

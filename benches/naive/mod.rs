@@ -30,26 +30,7 @@ impl Naive {
         shape: &Shape<'_>,
         inputs: &BTreeMap<String, HostTensor>,
     ) -> Result<Self, Error> {
-        let device = engine.device();
-        let module = wgpu::ShaderModuleDescriptor {
-            label: Some("naive"),
-            source: wgpu::ShaderSource::Wgsl(text(shape).into()),
-        };
-        // SAFETY: a query's window lies within the image and the image within the buffers, and all loops end. It runs
-        // unchecked as the fused kernels do.
-        let checks = wgpu::ShaderRuntimeChecks::unchecked();
-        let module = unsafe { device.create_shader_module_trusted(module, checks) };
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some("naive"),
-            layout: None,
-            module: &module,
-            entry_point: Some("neighborhood_naive"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        });
+        let (device, pipeline) = (engine.device(), pipeline(engine, shape));
         let invocations = shape.spatial.iter().product::<u64>() * shape.heads;
         let bytes = invocations * shape.head_dim * Dtype::F32.bytes();
         let nan = vec![0xff; bytes as usize];
@@ -92,6 +73,30 @@ impl Naive {
         let shape = vec![self.bytes / Dtype::F32.bytes()];
         Ok(HostTensor { dtype: Dtype::F32, shape, bytes }.to_f64())
     }
+}
+
+/// The pipeline alone.
+pub fn pipeline(engine: &Engine, shape: &Shape<'_>) -> wgpu::ComputePipeline {
+    let device = engine.device();
+    let module = wgpu::ShaderModuleDescriptor {
+        label: Some("naive"),
+        source: wgpu::ShaderSource::Wgsl(text(shape).into()),
+    };
+    // SAFETY: a query's window lies within the image and the image within the buffers, and all loops end. It runs
+    // unchecked as the fused kernels do.
+    let checks = wgpu::ShaderRuntimeChecks::unchecked();
+    let module = unsafe { device.create_shader_module_trusted(module, checks) };
+    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some("naive"),
+        layout: None,
+        module: &module,
+        entry_point: Some("neighborhood_naive"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: None,
+    })
 }
 
 fn text(shape: &Shape<'_>) -> String {

@@ -160,3 +160,28 @@ fn tiles_that_do_not_hold_their_boxes() {
     let error = problem.plan(&limits, &split).unwrap_err().to_string();
     assert!(error.contains("kv_splits is 2"), "{error}");
 }
+
+#[test]
+fn an_image_larger_than_a_binding_is_refused_with_both_numbers() {
+    let limits = tilewise::gpu::limits::GpuLimits::floor();
+    let of_side = |side: u32| {
+        let spec = NeighborhoodSpec {
+            window: vec![7, 7],
+            batch: Some(2),
+            spatial: Some(vec![side, 1024]),
+            q_heads: Some(2),
+            head_dim: Some(32),
+            ..NeighborhoodSpec::default()
+        };
+        let problem = NeighborhoodProblem::new(&spec, &spec.assumed_tensors().unwrap()).unwrap();
+        let tiles = problem.candidates(&limits).unwrap()[0];
+        problem.plan(&limits, &tiles)
+    };
+    // Batches are sliced; of a batch a single head reaches over the whole image.
+    assert!(of_side(511).is_ok());
+    let error = of_side(513).unwrap_err().to_string();
+    let needed = 513 * 1024 * 2 * 32 * 4 - 32 * 4 + 256;
+    for part in [&needed.to_string(), "134217728", "of a single head"] {
+        assert!(error.contains(part), "no {part} in {error}");
+    }
+}
