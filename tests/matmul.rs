@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
-use tilewise::gpu::limits::GpuLimits;
+use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, plain, reference};
 use tilewise::operator::Operator;
 use tilewise::tensor::{BlockFormat, Dtype, HostTensor, Layout, WeightFormat};
@@ -78,6 +78,47 @@ fn every_tile_set_is_right_at_odd_extents() {
         for tiles in problem.candidates(engine().limits()).unwrap() {
             check(engine(), &problem, &inputs, Some(tiles));
         }
+    }
+}
+
+/// Halves, where there are matrices: extents that vectors divide and that they don't, one that chunks divide.
+#[test]
+fn every_tile_set_is_right_in_halves() {
+    let spec = spec(&json!({"dtype": "f16"}));
+    for extents in [[35, 67, 41], [140, 70, 52], [9, 130, 64]] {
+        let inputs = inputs(&spec, extents);
+        let problem = problem(&spec, &inputs);
+        let candidates = problem.candidates(engine().limits()).unwrap();
+        let matrices = |tiles: &MatmulTiles| matches!(tiles, MatmulTiles::Matrix { .. });
+        if !candidates.iter().any(matrices) {
+            eprintln!("left out: matrix tiles, which this device offers no matrices for");
+        }
+        for tiles in candidates {
+            check(engine(), &problem, &inputs, Some(tiles));
+        }
+    }
+}
+
+#[test]
+fn matrices_are_refused_where_they_would_round_or_are_missing() {
+    let gpu = GpuLimits {
+        workgroup_bytes: 48 << 10,
+        subgroup: Some(SubgroupSizes { least: 32, most: 32 }),
+        matrix: Some(16),
+        ..GpuLimits::floor()
+    };
+    let tiles = MatmulTiles::candidates(500, true, &gpu)[0];
+    assert!(matches!(tiles, MatmulTiles::Matrix { .. }), "{tiles}");
+    for (json, limits, reason) in [
+        (json!({"dtype": "f32"}), gpu.clone(), "matrices are of f16"),
+        (json!({"dtype": "f16", "weights": "q8_0"}), gpu, "matrices are of f16"),
+        (json!({"dtype": "f16"}), GpuLimits::floor(), "offers no cooperative matrices"),
+    ] {
+        let spec = spec(&json);
+        let problem = problem(&spec, &inputs(&spec, [500, 64, 64]));
+        assert!(!problem.candidates(&limits).unwrap().contains(&tiles));
+        let error = problem.plan(&limits, &tiles).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
     }
 }
 

@@ -60,12 +60,43 @@ fn piece_matrix(piece: u32, n: u32) -> u32 {
 }
 
 // Writes a piece of the outputs, as wide as a tile has keys, to where the scores were.
-fn spill(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
+fn write_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
     for (var r = 0u; r < ROW_MATRICES; r++) {
         for (var n = 0u; n < KEY_MATRICES; n++) {
             let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
             coopStoreT((*acc)[r * VALUE_MATRICES + piece_matrix(piece, n)], &wg_scores[at], SCORE_STRIDE);
         }
+    }
+}
+
+// Reads it from there.
+fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
+    for (var r = 0u; r < ROW_MATRICES; r++) {
+        for (var n = 0u; n < KEY_MATRICES; n++) {
+            let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
+            (*acc)[r * VALUE_MATRICES + piece_matrix(piece, n)] = coopLoadT<SumMatrix>(&wg_scores[at], SCORE_STRIDE);
+        }
+    }
+}
+
+// The same of a piece that is found out at run time. Each has its own call, since matrices that are chosen then would lie in memory.
+fn write_any_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
+    switch piece {
+        case 0u: { write_piece(row_first, 0u, acc); }
+        case 1u: { write_piece(row_first, 1u, acc); }
+        case 2u: { write_piece(row_first, 2u, acc); }
+        case 3u: { write_piece(row_first, 3u, acc); }
+        default: { if (VALUE_PIECES > 4u) { write_piece(row_first, piece, acc); } }
+    }
+}
+
+fn read_any_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
+    switch piece {
+        case 0u: { read_piece(row_first, 0u, acc); }
+        case 1u: { read_piece(row_first, 1u, acc); }
+        case 2u: { read_piece(row_first, 2u, acc); }
+        case 3u: { read_piece(row_first, 3u, acc); }
+        default: { if (VALUE_PIECES > 4u) { read_piece(row_first, piece, acc); } }
     }
 }
 
@@ -188,7 +219,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
         workgroupBarrier(); // weights, v and wg_raised are written
         if (any_raised()) {
             for (var piece = 0u; piece < VALUE_PIECES; piece++) {
-                spill(row_first, piece, &acc);
+                write_any_piece(row_first, piece, &acc);
                 workgroupBarrier(); // the piece is written
                 for (var r = 0u; r < ROWS; r++) {
                     for (var i = 0u; i < LANE_VECS; i++) {
@@ -196,12 +227,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                     }
                 }
                 workgroupBarrier(); // and rescaled
-                for (var r = 0u; r < ROW_MATRICES; r++) {
-                    for (var n = 0u; n < KEY_MATRICES; n++) {
-                        let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
-                        acc[r * VALUE_MATRICES + piece_matrix(piece, n)] = coopLoadT<SumMatrix>(&wg_scores[at], SCORE_STRIDE);
-                    }
-                }
+                read_any_piece(row_first, piece, &acc);
                 workgroupBarrier(); // and read back, by every subgroup that has the rows
             }
         }
@@ -223,7 +249,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
 
     row_sum(lane, &l); // holds a barrier: the scores are no longer read
     for (var piece = 0u; piece < VALUE_PIECES; piece++) {
-        spill(row_first, piece, &acc);
+        write_any_piece(row_first, piece, &acc);
         workgroupBarrier(); // the piece is written
         for (var r = 0u; r < ROWS; r++) {
             let row = domain_row(block, y + r * LANES_Y);

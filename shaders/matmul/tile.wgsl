@@ -66,11 +66,11 @@ fn matmul_tile(
     var w: array<array<vec4<f32>, W_LOADS>, PARTS>;
     for (var chunk = 0u; chunk < inner; chunk += CHUNK) {
         for (var i = 0u; i < A_LOADS; i++) {
-            a[i] = a_load4(a_offset[i], chunk + staging(lane + i * WORKGROUP_SIZE, A_COUNT) % VECS * 4u);
+            a[i] = a_load4(a_offset[i], chunk + staging_column(lane, i, A_COUNT, VECS) * 4u);
         }
         for (var part = 0u; part < PARTS; part++) {
             for (var i = 0u; i < W_LOADS; i++) {
-                w[part][i] = w_load4(part, w_offset[part][i], chunk + staging(lane + i * WORKGROUP_SIZE, W_COUNT) % VECS * 4u);
+                w[part][i] = w_load4(part, w_offset[part][i], chunk + staging_column(lane, i, W_COUNT, VECS) * 4u);
             }
         }
         workgroupBarrier(); // the last chunk is no longer read

@@ -24,6 +24,12 @@ use crate::tensor::{HostTensor, TensorDesc};
 /// Key tiles below which a row's keys are not split further.
 const LEAST_TILES_A_SPLIT: u64 = 4;
 
+/// Workgroups that keep a device busy: more than this, and splitting a row's keys only adds merging. How many
+/// processors a GPU has no limit tells; these are of one in the middle of what there is.
+const GPU_PROCESSORS: u64 = 64;
+const INVOCATIONS_A_PROCESSOR: u64 = 512;
+const CPU_WORKGROUPS: u64 = 16;
+
 /// Everything that a pass's kernels depend on.
 pub(super) struct Context<'a> {
     pub problem: &'a AttentionProblem,
@@ -92,7 +98,9 @@ impl Operator for AttentionProblem {
             });
         }
         let split = |tiles: FusedTiles| tiles.with_kv_splits(self.splits(tiles, limits));
-        Ok(candidates.into_iter().map(split).collect())
+        let mut candidates: Vec<FusedTiles> = candidates.into_iter().map(split).collect();
+        candidates.extend(self.other_splits(candidates[0]));
+        Ok(candidates)
     }
 
     fn plan(&self, limits: &GpuLimits, tiles: &FusedTiles) -> Result<Plan, PlanError> {
@@ -143,9 +151,26 @@ impl AttentionProblem {
         let rows = u64::from(e.seq_len_q) * u64::from(group_rows);
         let groups = u64::from(e.batch) * u64::from(e.q_heads / group_rows);
         let workgroups = (rows.div_ceil(u64::from(tiles.tile_q())) * groups).max(1);
-        let wanted: u64 = if limits.is_cpu { 16 } else { 128 };
-        let tiles = self.typical_lens()[1].div_ceil(u64::from(tiles.tile_kv()));
-        (wanted / workgroups).min(tiles / LEAST_TILES_A_SPLIT).max(1) as u32
+        let resident = INVOCATIONS_A_PROCESSOR / u64::from(tiles.workgroup_size());
+        let wanted = if limits.is_cpu { CPU_WORKGROUPS } else { GPU_PROCESSORS * resident.max(1) };
+        (wanted / workgroups).clamp(1, self.most_splits(tiles)) as u32
+    }
+
+    /// Splits that leave each part enough key tiles.
+    fn most_splits(&self, tiles: FusedTiles) -> u64 {
+        let key_tiles = self.typical_lens()[1].div_ceil(u64::from(tiles.tile_kv()));
+        (key_tiles / LEAST_TILES_A_SPLIT).max(1)
+    }
+
+    /// The same tiles without splits, with half as many and with twice as many, where that differs: how many workgroups
+    /// a device holds is a guess that measuring corrects.
+    fn other_splits(&self, tiles: FusedTiles) -> Vec<FusedTiles> {
+        let chosen = tiles.kv_splits();
+        let most = self.most_splits(tiles) as u32;
+        let mut others = vec![1, chosen / 2, chosen.saturating_mul(2).min(most)];
+        others.retain(|&splits| splits > 0 && splits != chosen);
+        others.dedup();
+        others.into_iter().map(|splits| tiles.with_kv_splits(splits)).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::operator::{Operator, Tiles};
 use crate::tensor::{Dtype, HostTensor, Layout, TensorDesc};
 
 /// Writes the types of matrices of `size` rows and columns into a kernel.
-pub(super) fn matrix_types(source: &mut KernelSource, size: u32) {
+pub(crate) fn matrix_types(source: &mut KernelSource, size: u32) {
     source.enable("f16");
     source.enable("wgpu_cooperative_matrix");
     let kind = format!("coop_mat{size}x{size}");

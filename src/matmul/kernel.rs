@@ -5,9 +5,11 @@ use std::ops::Range;
 use super::operand::{Operand, Reads, raw_type};
 use super::tiles::MatmulTiles;
 use crate::error::PlanError;
+use crate::fused::matrix::matrix_types;
 use crate::fused::source::{KernelSource, Launch, add_fragment};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Grid, Step};
+use crate::tensor::WeightFormat;
 
 /// How many row tiles there are.
 pub(crate) enum Workgroups {
@@ -50,8 +52,12 @@ pub(crate) fn add_column_bias(source: &mut KernelSource) {
 
 impl Matmul {
     /// Closes a source that has the fragments of rows and finish already.
-    pub fn step(self, mut source: KernelSource, limits: &GpuLimits) -> Result<Step, PlanError> {
-        self.tiles.check(limits)?;
+    pub fn step(mut self, mut source: KernelSource, limits: &GpuLimits) -> Result<Step, PlanError> {
+        let halves = self.weights.iter().chain([&self.a]).all(|operand| operand.halves);
+        if !halves {
+            self.tiles = self.tiles.without_matrices();
+        }
+        self.tiles.check(halves, limits)?;
         let gated = self.weights.len() == 2;
         self.constants(&mut source, gated, limits.is_cpu);
         let params = &mut source.params;
@@ -60,7 +66,11 @@ impl Matmul {
         params.u32("column_tile_first", 0);
         params.u32("result_first", self.result_first);
         params.u32("result_stride", self.result_stride);
-        self.a.bind(&mut source, "a", Reads::Vectors);
+        let reads = match self.tiles {
+            MatmulTiles::Matrix { .. } => Reads::Halves,
+            _ => Reads::Vectors,
+        };
+        self.a.bind(&mut source, "a", reads);
         self.weight_readers(&mut source);
         source.bind("result", "f32", true, self.result.clone());
         if source.binding_count() > limits.storage_buffers {
@@ -76,7 +86,7 @@ impl Matmul {
         let mut step = source.step(Launch {
             entry,
             workgroup_size: self.tiles.workgroup_size(),
-            workgroup_bytes: self.tiles.workgroup_bytes(limits),
+            workgroup_bytes: self.tiles.part_bytes(self.weights.len() as u32, limits),
             checked: false,
             grid,
         });
@@ -90,6 +100,7 @@ impl Matmul {
         source.const_bool("GATED", gated);
         source.const_u32("WORKGROUP_SIZE", self.tiles.workgroup_size());
         source.const_u32("TILE_ROWS", self.tiles.tile_rows());
+        source.const_bool("INNER_WHOLE", self.tiles.divides(self.inner));
         match self.tiles {
             MatmulTiles::Workgroup { tile_columns, rows, columns, chunk, .. } => {
                 source.const_u32("TILE_COLUMNS", tile_columns);
@@ -102,6 +113,25 @@ impl Matmul {
                 };
                 let steps = [4, 2].into_iter().find(fits).filter(|_| !is_cpu).unwrap_or(1);
                 source.const_u32("STEPS", steps);
+            }
+            MatmulTiles::Matrix {
+                size,
+                row_matrices,
+                column_matrices,
+                subgroup_rows,
+                subgroup_columns,
+                chunk,
+                ..
+            } => {
+                matrix_types(source, size);
+                source.const_u32("MATRIX", size);
+                source.const_u32("TILE_COLUMNS", self.tiles.part_columns(1));
+                source.const_u32("ROW_MATRICES", row_matrices);
+                source.const_u32("COLUMN_MATRICES", column_matrices);
+                source.const_u32("SUBGROUP_ROWS", subgroup_rows);
+                source.const_u32("SUBGROUP_COLUMNS", subgroup_columns);
+                source.const_u32("CHUNK", chunk);
+                source.const_bool("A_WIDE", self.a.format != WeightFormat::F16);
             }
             MatmulTiles::Stream { rows, columns, .. } => {
                 source.const_u32("ROWS", rows);
@@ -127,6 +157,10 @@ impl Matmul {
     fn weight_readers(&self, source: &mut KernelSource) {
         let vectors = self.unit_vectors();
         let (reads, functions) = match self.tiles {
+            MatmulTiles::Matrix { .. } => {
+                let half4 = ["half4", "offset: u32, d: u32", "offset, d", "vec4<f16>"];
+                (Reads::Halves, vec![half4])
+            }
             MatmulTiles::Workgroup { .. } => {
                 let load4 = ["load4", "offset: u32, d: u32", "offset, d", "vec4<f32>"];
                 (Reads::Vectors, vec![load4])
@@ -161,6 +195,12 @@ impl Matmul {
                 add_fragment!(source, "common/staging.wgsl");
                 add_fragment!(source, "matmul/tile.wgsl");
                 "matmul_tile"
+            }
+            MatmulTiles::Matrix { .. } => {
+                add_fragment!(source, "common/lanes_subgroup.wgsl");
+                add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "matmul/matrix.wgsl");
+                "matmul_matrix"
             }
             MatmulTiles::Stream { .. } => {
                 // Where a workgroup is one whole subgroup, whatever the driver picks, its lanes share their reads.

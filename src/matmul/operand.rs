@@ -11,6 +11,8 @@ pub(crate) struct Operand {
     /// Where element 0 lies.
     pub first: u32,
     pub format: WeightFormat,
+    /// Halves hold its numbers: it is f16, or what plain implementations store as f16.
+    pub halves: bool,
     pub access: Access,
     pub row_stride: u32,
     /// From one expert's matrix to the next.
@@ -24,6 +26,8 @@ pub(crate) struct Operand {
 pub(crate) enum Reads {
     /// `NAME_load4(offset, d)`: elements d to d + 3 of a row, zero from `params.inner` on.
     Vectors,
+    /// The same, and `NAME_half4(offset, d)` as halves.
+    Halves,
     /// `NAME_raw(offset, unit)`: so many vectors of a row as they are stored, from element `4 · vectors · unit` on;
     /// `NAME_vector(raw, v)`: the numbers of one of them.
     Units { vectors: u32 },
@@ -54,11 +58,17 @@ impl Operand {
         }
     }
 
+    /// Whether it lies as vectors of four halves.
+    fn in_half_vectors(&self) -> bool {
+        self.format == WeightFormat::F16 && self.access == Access::Vec4
+    }
+
     fn element(&self, reads: Reads) -> &'static str {
         match (self.format.blocks(), reads) {
             (Some(_), Reads::Units { .. }) if self.scales.is_some() => "vec4<u32>",
             (Some(_), _) => "u32",
             (None, Reads::Units { vectors: 2 }) => "vec4<u32>",
+            (None, Reads::Halves) if self.in_half_vectors() => "vec4<f16>",
             (None, _) => KernelSource::row_element(self.format.dtype(), self.access),
         }
     }
@@ -80,6 +90,13 @@ impl Operand {
                 }
             }
             (None, Reads::Vectors) => plain_reader(name, self.format.dtype(), self.access),
+            (None, Reads::Halves) if self.in_half_vectors() => half_reader(name),
+            (None, Reads::Halves) => {
+                let load4 = plain_reader(name, self.format.dtype(), self.access);
+                format!(
+                    "{load4}fn {name}_half4(offset: u32, d: u32) -> vec4<f16> {{ return vec4<f16>({name}_load4(offset, d)); }}\n"
+                )
+            }
             (None, Reads::Units { vectors: 2 }) => {
                 let half = |word: &str| halves(self.format.dtype(), &format!("raw.{word}"));
                 format!(
@@ -111,11 +128,22 @@ fn halves(dtype: Dtype, words: &str) -> String {
     }
 }
 
+/// The vector at d of a row, zero from `params.inner` on; `INNER_WHOLE`: nothing from there on is asked for.
+const VECTOR_AT: &str = "offset / 4u + select(min(d, params.inner - 4u), d, INNER_WHOLE) / 4u";
+
+/// Halves as they lie.
+fn half_reader(name: &str) -> String {
+    format!(
+        "fn {name}_half4(offset: u32, d: u32) -> vec4<f16> {{\n    let word = {name}[{VECTOR_AT}];\n    return select(vec4<f16>(), word, INNER_WHOLE || d < params.inner);\n}}\n\
+         fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{ return vec4<f32>({name}_half4(offset, d)); }}\n"
+    )
+}
+
 fn plain_reader(name: &str, dtype: Dtype, access: Access) -> String {
     if access == Access::Vec4 {
         let value = if dtype == Dtype::F32 { "word".to_owned() } else { halves(dtype, "word") };
         return format!(
-            "fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let word = {name}[(offset + min(d, params.inner - 4u)) / 4u];\n    return select(vec4(0.0), {value}, d < params.inner);\n}}\n"
+            "fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let word = {name}[{VECTOR_AT}];\n    return select(vec4(0.0), {value}, INNER_WHOLE || d < params.inner);\n}}\n"
         );
     }
     let at = element_at(name, dtype, "i");
@@ -141,7 +169,7 @@ fn block_reader(name: &str, format: BlockFormat, reads: Reads) -> String {
         BlockFormat::Q8_0 | BlockFormat::Q4_0 => (16, "unpack2x16float(head).x"),
         BlockFormat::Mxfp4 => (8, "e8m0(head & 0xffu)"),
     };
-    if reads == Reads::Vectors {
+    if matches!(reads, Reads::Vectors | Reads::Halves) {
         let place = if format == BlockFormat::Q8_0 { "d % 32u" } else { "d % 16u" };
         let value = decoded(format, "word >> (d / 16u % 2u * 4u)");
         return format!(
@@ -170,7 +198,7 @@ fn pair_reader(name: &str, reads: Reads) -> String {
         "fn {name}_scale(offset: u32, block: u32) -> f32 {{\n    let at = params.{name}_scales_first + (offset - params.{name}_first) / 16u + block;\n    return e8m0(({name}_scales[at >> 2u] >> (8u * (at & 3u))) & 0xffu);\n}}\n"
     );
     match reads {
-        Reads::Vectors => format!(
+        Reads::Vectors | Reads::Halves => format!(
             "{scale}fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let place = min(d, params.inner - 4u);\n    let word = {name}[offset / 4u + place / 8u];\n    let value = {name}_scale(offset, place / 32u) * e2m1_pairs(word >> (place / 4u % 2u * 16u));\n    return select(vec4(0.0), value, d < params.inner);\n}}\n"
         ),
         Reads::Units { .. } => format!(

@@ -22,11 +22,11 @@ impl Operator for MatmulProblem {
     type Tiles = MatmulTiles;
 
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<MatmulTiles>, PlanError> {
-        MatmulTiles::some_candidates(u64::from(self.extents.rows), limits)
+        MatmulTiles::some_candidates(u64::from(self.extents.rows), self.halves(), limits)
     }
 
     fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
-        tiles.check(limits)?;
+        tiles.check(self.halves(), limits)?;
         let dense = Dense { problem: self, limits, tiles: *tiles };
         let MatmulExtents { rows, columns, .. } = self.extents;
         let column_step = dense.column_step()?;

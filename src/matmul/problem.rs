@@ -78,6 +78,11 @@ impl MatmulProblem {
         self.spec.out_dtype.unwrap_or(self.spec.dtype)
     }
 
+    /// Whether both operands are f16.
+    pub(super) fn halves(&self) -> bool {
+        self.spec.dtype == Dtype::F16 && self.spec.weight_format() == WeightFormat::F16
+    }
+
     /// Multiply-adds times two.
     pub fn flops(&self) -> f64 {
         let MatmulExtents { rows, columns, inner } = self.extents;

@@ -25,6 +25,24 @@ pub enum MatmulTiles {
         /// Inner dims staged at once.
         chunk: u32,
     },
+    /// Cooperative matrices of halves with sums in f32: for devices that multiply matrices. Matmuls whose operands are
+    /// not halves run with [`MatmulTiles::Workgroup`] tiles of the same rows and columns.
+    Matrix {
+        /// Rows and columns of a matrix.
+        size: u32,
+        /// Matrices of rows that a subgroup owns: 1 or 2.
+        row_matrices: u32,
+        /// Matrices of columns that a subgroup owns, 2 or 4; of a gated pair of matrices, half as many of each.
+        column_matrices: u32,
+        /// Subgroups that own different rows.
+        subgroup_rows: u32,
+        /// Subgroups that own different columns.
+        subgroup_columns: u32,
+        /// Inner dims staged at once.
+        chunk: u32,
+        /// Invocations a workgroup: its subgroups times the device's largest subgroup.
+        workgroup_size: u32,
+    },
     /// Operands straight from memory, a lane for each column: for processors, and for few rows.
     Stream {
         /// Rows a workgroup owns.
@@ -49,7 +67,8 @@ pub enum MatmulTiles {
 }
 
 /// `tile_rows, tile_columns, rows, columns, chunk`, best first where there are rows enough.
-const WORKGROUP_SETS: [[u32; 5]; 10] = [
+const WORKGROUP_SETS: [[u32; 5]; 11] = [
+    [64, 128, 4, 8, 32],
     [64, 128, 4, 8, 16],
     [128, 128, 8, 8, 16],
     [128, 128, 8, 8, 8],
@@ -61,6 +80,13 @@ const WORKGROUP_SETS: [[u32; 5]; 10] = [
     [16, 64, 2, 4, 32],
     [8, 64, 1, 4, 32],
 ];
+
+/// `row_matrices, column_matrices, subgroup_rows, subgroup_columns`, best first where there are rows enough.
+const MATRIX_SETS: [[u32; 4]; 6] =
+    [[2, 4, 4, 2], [2, 4, 2, 2], [2, 2, 4, 2], [2, 2, 2, 2], [1, 4, 2, 2], [1, 2, 1, 4]];
+
+/// `rows, columns` of a lane in workgroup tiles that take the place of matrices, the first that has few enough lanes.
+const MICRO_TILES: [[u32; 2]; 4] = [[1, 4], [4, 4], [4, 8], [8, 8]];
 
 /// `rows, columns`, best first where there are rows enough.
 const STREAM_SETS: [[u32; 2]; 6] = [[16, 2], [8, 4], [8, 2], [4, 2], [2, 2], [1, 2]];
@@ -79,6 +105,9 @@ impl MatmulTiles {
     pub const fn tile_rows(&self) -> u32 {
         match *self {
             Self::Workgroup { tile_rows, .. } => tile_rows,
+            Self::Matrix { size, row_matrices, subgroup_rows, .. } => {
+                size * row_matrices * subgroup_rows
+            }
             Self::Stream { rows, .. } | Self::Reduce { rows, .. } => rows,
         }
     }
@@ -87,6 +116,9 @@ impl MatmulTiles {
     pub const fn part_columns(&self, parts: u32) -> u32 {
         match *self {
             Self::Workgroup { tile_columns, .. } => tile_columns / parts,
+            Self::Matrix { size, column_matrices, subgroup_columns, .. } => {
+                size * column_matrices * subgroup_columns / parts
+            }
             Self::Stream { columns, workgroup_size, .. } => workgroup_size * columns / parts,
             Self::Reduce { columns, lanes, workgroup_size, .. } => {
                 workgroup_size / lanes * columns / parts
@@ -100,17 +132,27 @@ impl MatmulTiles {
             Self::Workgroup { tile_rows, tile_columns, rows, columns, .. } => {
                 (tile_rows / rows) * (tile_columns / columns)
             }
-            Self::Stream { workgroup_size, .. } | Self::Reduce { workgroup_size, .. } => {
-                workgroup_size
-            }
+            Self::Matrix { workgroup_size, .. }
+            | Self::Stream { workgroup_size, .. }
+            | Self::Reduce { workgroup_size, .. } => workgroup_size,
         }
     }
 
-    /// Workgroup memory that the kernel takes.
+    /// Workgroup memory that the kernel takes, with a gated pair of matrices where that takes more.
     pub fn workgroup_bytes(&self, limits: &GpuLimits) -> u32 {
+        self.part_bytes(2, limits)
+    }
+
+    /// The same with `parts` matrices of weights.
+    pub(super) fn part_bytes(&self, parts: u32, limits: &GpuLimits) -> u32 {
         match *self {
             Self::Workgroup { tile_rows, tile_columns, chunk, .. } => {
                 (tile_rows + tile_columns) * (chunk / 4 + 1) * 16
+            }
+            Self::Matrix { size, subgroup_rows, subgroup_columns, chunk, .. } => {
+                let (rows, columns) = (self.tile_rows(), self.part_columns(1));
+                let strip = size * subgroup_rows * (parts * size * subgroup_columns + 4);
+                2 * (rows + columns) * (chunk + 8) + 4 * strip + 8
             }
             Self::Stream { .. } => 0,
             Self::Reduce { .. } if self.sums_by_subgroup(limits) => 0,
@@ -128,14 +170,74 @@ impl MatmulTiles {
         }
     }
 
-    /// Whether a kernel can run with these tiles on the device.
+    /// Whether chunks of the inner dims end where those do.
+    pub(super) const fn divides(&self, inner: u32) -> bool {
+        match *self {
+            Self::Workgroup { chunk, .. } | Self::Matrix { chunk, .. } => {
+                inner.is_multiple_of(chunk)
+            }
+            Self::Stream { .. } | Self::Reduce { .. } => false,
+        }
+    }
+
+    /// Workgroup tiles in the place of matrices, as many rows and columns.
+    pub(super) fn without_matrices(self) -> Self {
+        let Self::Matrix { .. } = self else { return self };
+        let (tile_rows, tile_columns) = (self.tile_rows(), self.part_columns(1));
+        let lanes = |[rows, columns]: [u32; 2]| (tile_rows / rows) * (tile_columns / columns);
+        let fits = |micro: &[u32; 2]| (1..=256).contains(&lanes(*micro));
+        let [rows, columns] = MICRO_TILES.into_iter().find(fits).unwrap_or([8, 8]);
+        Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk: 16 }
+    }
+
+    /// Whether a kernel can run with these tiles on the device; `halves`: its operands are f16.
     ///
     /// # Errors
     /// [`PlanError::Tiles`] with the numbers.
-    pub fn check(&self, limits: &GpuLimits) -> Result<(), PlanError> {
-        let wrong = self.fault(limits);
+    pub fn check(&self, halves: bool, limits: &GpuLimits) -> Result<(), PlanError> {
+        let plain = self.without_matrices();
+        let wrong = self
+            .matrix_fault(halves, limits)
+            .or_else(|| self.fault(limits))
+            .or_else(|| plain.fault(limits));
         let refuse = |reason| PlanError::Tiles { tiles: self.to_string(), reason };
         wrong.map_or(Ok(()), |reason| Err(refuse(reason)))
+    }
+
+    /// What keeps the matrix kernel from running with these numbers, if anything.
+    fn matrix_fault(&self, halves: bool, limits: &GpuLimits) -> Option<String> {
+        let Self::Matrix {
+            size,
+            row_matrices,
+            column_matrices,
+            subgroup_rows,
+            subgroup_columns,
+            chunk,
+            workgroup_size,
+        } = *self
+        else {
+            return None;
+        };
+        let Some(side) = limits.matrix else {
+            return Some("the device offers no cooperative matrices that pass their check".into());
+        };
+        if !halves {
+            return Some("matrices are of f16, these tensors or weights are not".into());
+        }
+        let most = limits.subgroup.map_or(0, |sizes| sizes.most);
+        let subgroups = [subgroup_rows, subgroup_columns];
+        let right = size == side
+            && [1, 2].contains(&row_matrices)
+            && [2, 4].contains(&column_matrices)
+            && subgroups.iter().all(|count| [1, 2, 4, 8].contains(count))
+            && workgroup_size == subgroup_rows * subgroup_columns * most
+            && (size..=256).contains(&chunk)
+            && chunk.is_multiple_of(size);
+        (!right).then(|| {
+            format!(
+                "expected size {side}, row_matrices 1 or 2, column_matrices 2 or 4, subgroup_rows and subgroup_columns powers of two up to 8, workgroup_size {most} times both, chunk a multiple of size up to 256"
+            )
+        })
     }
 
     fn fault(&self, limits: &GpuLimits) -> Option<String> {
@@ -155,6 +257,11 @@ impl MatmulTiles {
                     }
                 }
                 rows * columns
+            }
+            // Matrices are spread over a subgroup's lanes.
+            Self::Matrix { size, row_matrices, column_matrices, .. } => {
+                let lanes = limits.subgroup.map_or(1, |sizes| sizes.least.max(1));
+                (row_matrices * column_matrices * size * size / lanes).div_ceil(2)
             }
             Self::Stream { rows, columns, workgroup_size } => {
                 if rows == 0 || columns == 0 || !columns.is_multiple_of(2) || workgroup_size == 0 {
@@ -197,8 +304,12 @@ impl MatmulTiles {
     ///
     /// # Errors
     /// [`PlanError::Limit`] where none fits the device.
-    pub(crate) fn some_candidates(rows: u64, limits: &GpuLimits) -> Result<Vec<Self>, PlanError> {
-        let tiles = Self::candidates(rows, limits);
+    pub(crate) fn some_candidates(
+        rows: u64,
+        halves: bool,
+        limits: &GpuLimits,
+    ) -> Result<Vec<Self>, PlanError> {
+        let tiles = Self::candidates(rows, halves, limits);
         if !tiles.is_empty() {
             return Ok(tiles);
         }
@@ -210,8 +321,9 @@ impl MatmulTiles {
         })
     }
 
-    /// Every tile set worth trying where matrices have about `rows` rows, the best guess first.
-    pub fn candidates(rows: u64, limits: &GpuLimits) -> Vec<Self> {
+    /// Every tile set worth trying where matrices have about `rows` rows, the best guess first; `halves`: tensors and
+    /// weights are f16.
+    pub fn candidates(rows: u64, halves: bool, limits: &GpuLimits) -> Vec<Self> {
         let workgroup_size = limits.subgroup.map_or(32, |sizes| sizes.most.clamp(8, 64));
         let tiles = WORKGROUP_SETS.map(|[tile_rows, tile_columns, rows, columns, chunk]| {
             Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk }
@@ -227,18 +339,36 @@ impl MatmulTiles {
             lanes,
             workgroup_size: group,
         });
-        let mut all: Vec<Self> = tiles.into_iter().chain(streams).chain(reduces).collect();
-        all.retain(|tiles| tiles.check(limits).is_ok());
+        let mut all = Self::matrices(limits);
+        all.extend(tiles.into_iter().chain(streams).chain(reduces));
+        all.retain(|tiles| tiles.check(halves, limits).is_ok());
         all.sort_by_key(|tiles| {
             let suits = match tiles {
                 Self::Reduce { .. } => rows <= FEW_ROWS,
                 Self::Stream { .. } => limits.is_cpu && rows > FEW_ROWS,
-                Self::Workgroup { .. } => !limits.is_cpu && rows > FEW_ROWS,
+                Self::Matrix { .. } | Self::Workgroup { .. } => !limits.is_cpu && rows > FEW_ROWS,
             };
             let idle = u64::from(tiles.tile_rows()).saturating_sub(rows.next_power_of_two());
             (!suits, matches!(tiles, Self::Stream { .. }) != limits.is_cpu, idle)
         });
         all
+    }
+
+    /// Sets of cooperative matrices, best first.
+    fn matrices(limits: &GpuLimits) -> Vec<Self> {
+        let (Some(size), Some(sizes)) = (limits.matrix, limits.subgroup) else { return Vec::new() };
+        let set = |[row_matrices, column_matrices, subgroup_rows, subgroup_columns]: [u32; 4]| {
+            Self::Matrix {
+                size,
+                row_matrices,
+                column_matrices,
+                subgroup_rows,
+                subgroup_columns,
+                chunk: 2 * size,
+                workgroup_size: subgroup_rows * subgroup_columns * sizes.most,
+            }
+        };
+        MATRIX_SETS.map(set).to_vec()
     }
 }
 
@@ -248,6 +378,20 @@ impl Tiles for MatmulTiles {
         match *self {
             Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
                 format!("{tile_rows}x{tile_columns}.{rows}x{columns}.chunk{chunk}")
+            }
+            Self::Matrix {
+                size,
+                row_matrices,
+                column_matrices,
+                subgroup_rows,
+                subgroup_columns,
+                chunk,
+                ..
+            } => {
+                let (rows, columns) = (self.tile_rows(), self.part_columns(1));
+                format!(
+                    "matrix{size}.{rows}x{columns}.{row_matrices}x{column_matrices}.of{subgroup_rows}x{subgroup_columns}.chunk{chunk}"
+                )
             }
             Self::Stream { rows, columns, workgroup_size } => {
                 format!("stream.{rows}x{columns}.of{workgroup_size}")
@@ -272,13 +416,13 @@ mod tests {
     #[test]
     fn the_floor_has_tiles_for_many_rows_and_for_few() {
         let floor = GpuLimits::floor();
-        let many = MatmulTiles::candidates(1000, &floor);
+        let many = MatmulTiles::candidates(1000, true, &floor);
         assert!(
             many[0].tile_rows() >= 64 && many[0].workgroup_bytes(&floor) <= 16 << 10,
             "{}",
             many[0]
         );
-        let few = MatmulTiles::candidates(1, &floor);
+        let few = MatmulTiles::candidates(1, true, &floor);
         assert!(few[0].tile_rows() <= 8, "{}", few[0]);
     }
 
@@ -291,7 +435,7 @@ mod tests {
             columns: 4,
             chunk: 16,
         };
-        let error = tiles.check(&GpuLimits::floor()).unwrap_err().to_string();
+        let error = tiles.check(false, &GpuLimits::floor()).unwrap_err().to_string();
         assert!(error.contains("64 is no multiple of 5"), "{error}");
     }
 }

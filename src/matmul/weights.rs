@@ -109,7 +109,8 @@ pub(crate) fn operand<E>(
         [] => (0, 0),
     };
     let access = if format.blocks().is_some() { Access::Vec4 } else { Access::of(desc) };
-    Ok(Operand { bound, first, format, access, row_stride, expert_stride, scales })
+    let halves = format == WeightFormat::F16;
+    Ok(Operand { bound, first, format, halves, access, row_stride, expert_stride, scales })
 }
 
 /// Weights that hold noise of mean 0 and standard deviation `scale`; of a pair of tensors either.

@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_gpu_gets_dispatches_of_a_second_and_a_processor_one() {
         let (problem, _) = layer();
-        let tiles = MatmulTiles::candidates(64, &GpuLimits::floor())[0];
+        let tiles = MatmulTiles::candidates(64, false, &GpuLimits::floor())[0];
         let mut large = problem;
         (large.extents.tokens, large.extents.model_dim) = (100_000, 4096);
         large.extents.expert_dim = 14_336;

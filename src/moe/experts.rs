@@ -11,9 +11,9 @@ use super::spec::{Activation, WeightOn};
 use crate::error::PlanError;
 use crate::fused::slices::workgroups_a_dispatch;
 use crate::fused::source::{Access, KernelSource, add_fragment};
-use crate::gpu::recording::{Bound, Step};
+use crate::gpu::recording::Step;
 use crate::matmul::{Matmul, Operand, Workgroups, add_column_bias, dense_rows, weights};
-use crate::tensor::WeightFormat;
+use crate::tensor::{Dtype, WeightFormat};
 
 /// x · router_wᵀ + router_b, or x · phi.
 pub(super) fn logits(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
@@ -77,7 +77,7 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
                 columns,
                 tiles: context.tiles,
                 a: match to {
-                    Scratch::Shared => rows_of(context.scratch(Scratch::Hidden)?, inner),
+                    Scratch::Shared => rows_of(context, Scratch::Hidden, inner)?,
                     _ => operand(context, "x")?,
                 },
                 weights: vec![operand(context, name)?],
@@ -126,7 +126,7 @@ pub(super) fn gate_up(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanErro
         columns: e.expert_dim,
         tiles: context.tiles,
         a: match soft {
-            true => rows_of(context.scratch(Scratch::Slots)?, e.model_dim),
+            true => rows_of(context, Scratch::Slots, e.model_dim)?,
             false => operand(context, "x")?,
         },
         weights: first_weights(context, "", Some(&cut.experts))?,
@@ -155,7 +155,7 @@ pub(super) fn down(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> 
         inner: e.expert_dim,
         columns: e.model_dim,
         tiles: context.tiles,
-        a: rows_of(context.scratch(Scratch::Hidden)?, e.expert_dim),
+        a: rows_of(context, Scratch::Hidden, e.expert_dim)?,
         weights: vec![expert_operand(context, "w_down", &cut.experts)?],
         result: context.scratch(Scratch::Given)?,
         result_first: 0,
@@ -272,16 +272,17 @@ fn operand(context: &Context<'_>, name: &str) -> Result<Operand, PlanError> {
     Ok(operand)
 }
 
-/// A scratch matrix of f32.
-fn rows_of(bound: Bound, dim: u32) -> Operand {
+/// A scratch matrix of f32, of what plain implementations store in the type of the tokens.
+fn rows_of(context: &Context<'_>, scratch: Scratch, dim: u32) -> Result<Operand, PlanError> {
     let access = if dim.is_multiple_of(4) { Access::Vec4 } else { Access::Scalar };
-    Operand {
-        bound,
+    Ok(Operand {
+        bound: context.scratch(scratch)?,
         first: 0,
         format: WeightFormat::F32,
+        halves: context.problem.spec.dtype == Dtype::F16,
         access,
         row_stride: padded(dim),
         expert_stride: 0,
         scales: None,
-    }
+    })
 }

@@ -20,7 +20,7 @@ impl Operator for MoeProblem {
 
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<MatmulTiles>, PlanError> {
         let rows = self.most_rows().div_ceil(u64::from(self.extents.local_experts()));
-        let tiles = MatmulTiles::candidates(rows, limits);
+        let tiles = MatmulTiles::candidates(rows, self.halves(), limits);
         if tiles.is_empty() {
             return Err(PlanError::Limit {
                 what: "a matmul".to_owned(),
@@ -33,7 +33,7 @@ impl Operator for MoeProblem {
     }
 
     fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
-        tiles.check(limits)?;
+        tiles.check(self.halves(), limits)?;
         plan_cut(self, limits, *tiles, Cuts::of(self, limits, *tiles)?)
     }
 

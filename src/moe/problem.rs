@@ -157,6 +157,11 @@ impl MoeProblem {
         }
     }
 
+    /// Whether tokens and the experts' weights are f16.
+    pub(super) fn halves(&self) -> bool {
+        self.spec.dtype == Dtype::F16 && self.spec.weight_format() == WeightFormat::F16
+    }
+
     /// Element type of out.
     pub fn out_dtype(&self) -> Dtype {
         self.spec.out_dtype.unwrap_or(self.spec.dtype)

@@ -3,8 +3,9 @@
 use serde_json::json;
 use tilewise::Engine;
 use tilewise::gpu::limits::GpuLimits;
+use tilewise::moe::reference;
 use tilewise::operator::Operator;
-use tilewise::tensor::Dtype;
+use tilewise::tensor::{Dtype, HostTensor};
 
 use crate::support::{Layer, SMALL, check, check_with, engine, f32s, i32s, problem, run};
 
@@ -118,4 +119,37 @@ fn a_hundred_thousand_tokens_of_one_expert_are_placed() {
     assert_eq!(got["counts"], [0.0, 100_000.0, 0.0]);
     assert!(got["pair_rows"].iter().enumerate().all(|(pair, row)| pair as f64 == *row));
     assert!(engine().limits().workgroups_per_dimension < 100_000);
+}
+
+/// What lies between an expert's matmuls may leave the range of halves; the matrices' tiles are scaled then.
+#[test]
+fn hidden_numbers_beyond_halves_give_what_they_should_with_every_tile_set() {
+    let layer = Layer { tokens: 9, model_dim: 32, experts: 2, expert_dim: 40 };
+    let mut inputs = layer.tensors(Dtype::F16, 3);
+    inputs.remove("w_gate");
+    for (name, scale) in [("x", 60.0), ("w_up", 300.0), ("w_down", 1.0 / 256.0)] {
+        let tensor = inputs.get_mut(name).unwrap();
+        // The first token is a common one.
+        let row = |i: usize| if name == "x" && i < 32 { 1e-3 } else { 1.0 };
+        let signed = name == "w_down";
+        let scaled =
+            tensor.to_f64().into_iter().enumerate().map(|(i, value)| {
+                (if signed { value } else { value.abs() + 0.2 }) * scale * row(i)
+            });
+        let values: Vec<f64> = scaled.collect();
+        *tensor = HostTensor::from_f64(Dtype::F16, &tensor.shape, &values);
+    }
+    let question = json!({"dtype": "f16", "top_k": 1, "activation": "relu", "outputs": ["out"]});
+    let problem = problem(&question, &inputs);
+    let want = reference(&problem, &inputs).unwrap().outputs["out"].clone();
+    for tiles in problem.candidates(engine().limits()).unwrap() {
+        let got = engine().run(&problem, Some(tiles), &inputs).unwrap()["out"].to_f64();
+        for (got, want) in got.chunks(32).zip(want.chunks(32)) {
+            let most = want.iter().fold(0.0_f64, |most, out| most.max(out.abs()));
+            let off = got.iter().zip(want).map(|(got, want)| (got - want).abs());
+            // NaN is none of these either.
+            assert!(off.fold(0.0, f64::max) <= most / 512.0, "{tiles}: {got:?}, expected {want:?}");
+            assert!(got.iter().all(|out| out.is_finite()), "{tiles}: {got:?}");
+        }
+    }
 }
