@@ -68,7 +68,6 @@ fn write_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, R
         }
     }
 }
-
 // Reads it from there.
 fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
     for (var r = 0u; r < ROW_MATRICES; r++) {
@@ -78,24 +77,18 @@ fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, RO
         }
     }
 }
-
 // The same of a piece that is found out at run time. Each has its own call, since matrices that are chosen then would lie in memory.
 fn write_any_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
     switch piece {
-        case 0u: { write_piece(row_first, 0u, acc); }
-        case 1u: { write_piece(row_first, 1u, acc); }
-        case 2u: { write_piece(row_first, 2u, acc); }
-        case 3u: { write_piece(row_first, 3u, acc); }
+        case 0u: { write_piece(row_first, 0u, acc); } case 1u: { write_piece(row_first, 1u, acc); }
+        case 2u: { write_piece(row_first, 2u, acc); } case 3u: { write_piece(row_first, 3u, acc); }
         default: { if (VALUE_PIECES > 4u) { write_piece(row_first, piece, acc); } }
     }
 }
-
 fn read_any_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
     switch piece {
-        case 0u: { read_piece(row_first, 0u, acc); }
-        case 1u: { read_piece(row_first, 1u, acc); }
-        case 2u: { read_piece(row_first, 2u, acc); }
-        case 3u: { read_piece(row_first, 3u, acc); }
+        case 0u: { read_piece(row_first, 0u, acc); } case 1u: { read_piece(row_first, 1u, acc); }
+        case 2u: { read_piece(row_first, 2u, acc); } case 3u: { read_piece(row_first, 3u, acc); }
         default: { if (VALUE_PIECES > 4u) { read_piece(row_first, piece, acc); } }
     }
 }
