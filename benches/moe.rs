@@ -13,7 +13,7 @@ use tilewise::gpu::limits::GpuLimits;
 use tilewise::gpu::recording::{Bound, Grid, Plan, Slot, Step};
 use tilewise::gpu::shader::{Declared, Part, Shader};
 use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles};
-use tilewise::moe::{MoeProblem, MoeSpec, Router};
+use tilewise::moe::{Activation, MoeProblem, MoeSpec, Router};
 use tilewise::operator::{Operator, Tiles};
 use tilewise::problems::Resident;
 use tilewise::tensor::{Dtype, HostTensor, TensorDesc, WeightFormat};
@@ -77,9 +77,12 @@ impl Layer {
         .into()
     }
 
-    fn problem(&self, router: Router, inputs: &Tensors, format: WeightFormat) -> MoeProblem {
-        let top_k = Some(self.top_k as u32);
-        let spec = MoeSpec { top_k, router, weights: Some(format), ..MoeSpec::default() };
+    fn spec(&self, router: Router) -> MoeSpec {
+        MoeSpec { top_k: Some(self.top_k as u32), router, ..MoeSpec::default() }
+    }
+
+    fn problem(&self, spec: MoeSpec, inputs: &Tensors, format: WeightFormat) -> MoeProblem {
+        let spec = MoeSpec { weights: Some(format), ..spec };
         let given = |name: &str| match spec.router {
             Router::External => name != "router_w",
             _ => !name.starts_with("topk"),
@@ -108,11 +111,12 @@ fn stored(format: WeightFormat, shape: &[u64], seed: u64) -> HostTensor {
     HostTensor { dtype: Dtype::U8, shape, bytes }
 }
 
-/// A layer's dispatches that multiply experts' weights, or the others; what they read the whole layer has left.
+/// A layer's dispatches that read weights of these names, or the others; what they read the whole layer has left.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Only {
     layer: MoeProblem,
-    matmuls: bool,
+    weights: &'static str,
+    read: bool,
 }
 
 impl fmt::Display for Only {
@@ -130,9 +134,8 @@ impl Operator for Only {
 
     fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
         let mut plan = self.layer.plan(limits, tiles)?;
-        let weights =
-            |bound: &Bound| matches!(&bound.slot, Slot::Tensor(name) if name.starts_with("w_"));
-        plan.steps.retain(|step| step.bindings.iter().any(weights) == self.matmuls);
+        let weights = |bound: &Bound| matches!(&bound.slot, Slot::Tensor(name) if name.starts_with(self.weights));
+        plan.steps.retain(|step| step.bindings.iter().any(weights) == self.read);
         Ok(plan)
     }
 
@@ -244,21 +247,26 @@ fn run<O: Operator>(call: &Resident<O>) -> Run<'_> {
     Box::new(|| call.run(1))
 }
 
-/// The tile sets to compare: the choice, or all.
-fn tile_sets<O: Operator>(engine: &Engine, operator: &O) -> Result<Vec<O::Tiles>, Error> {
-    let all = std::env::args().any(|argument| argument == "--tiles");
-    let candidates = operator.candidates(engine.limits())?;
-    Ok(candidates.into_iter().take(if all { usize::MAX } else { 1 }).collect())
+fn every_tile_set() -> bool {
+    std::env::args().any(|argument| argument == "--tiles")
 }
 
-/// The experts' matmuls alone, after a whole run has left what they read.
+/// The tile sets to compare: the choice, or all.
+fn tile_sets<O: Operator>(engine: &Engine, operator: &O) -> Result<Vec<O::Tiles>, Error> {
+    let candidates = operator.candidates(engine.limits())?;
+    Ok(candidates.into_iter().take(if every_tile_set() { usize::MAX } else { 1 }).collect())
+}
+
+/// The matmuls by weights of these names alone, after a whole run has left what they read.
 fn matmuls_of(
     engine: &Engine,
     layer: &MoeProblem,
-    tiles: Option<MatmulTiles>,
+    weights: &'static str,
+    tiles: MatmulTiles,
     inputs: &Tensors,
 ) -> Result<Resident<Only>, Error> {
-    Resident::new(engine, &Only { layer: layer.clone(), matmuls: true }, tiles, inputs)
+    let only = Only { layer: layer.clone(), weights, read: true };
+    Resident::new(engine, &only, Some(tiles), inputs)
 }
 
 fn against_dense(engine: &Engine) -> Result<(), Error> {
@@ -286,10 +294,10 @@ fn against_dense(engine: &Engine) -> Result<(), Error> {
         let mut seconds = Vec::new();
         let mut gflop = 0.0;
         for inputs in [&balanced, &drawn] {
-            let problem = layer.problem(Router::External, inputs, f32);
+            let problem = layer.problem(layer.spec(Router::External), inputs, f32);
             gflop = problem.expert_flops() / 1e9;
             Resident::new(engine, &problem, Some(tiles), inputs)?.run(1)?;
-            let matmuls = matmuls_of(engine, &problem, Some(tiles), inputs)?;
+            let matmuls = matmuls_of(engine, &problem, "w_", tiles, inputs)?;
             let runs: [Run<'_>; 2] = [Box::new(&dense), run(&matmuls)];
             let medians = medians(engine, &runs)?;
             seconds.push([medians[0], medians[1]]);
@@ -306,9 +314,9 @@ fn against_dense(engine: &Engine) -> Result<(), Error> {
 fn routing(engine: &Engine) -> Result<(), Error> {
     let layer = Layer { tokens: 512, model_dim: 512, experts: 16, expert_dim: 1024, top_k: 2 };
     let inputs = layer.tensors(WeightFormat::F32, |pair| pair % 16);
-    let problem = layer.problem(Router::mixtral(), &inputs, WeightFormat::F32);
+    let problem = layer.problem(layer.spec(Router::mixtral()), &inputs, WeightFormat::F32);
     let whole = Resident::new(engine, &problem, None, &inputs)?;
-    let other = Only { layer: problem.clone(), matmuls: false };
+    let other = Only { layer: problem.clone(), weights: "w_", read: false };
     let other = Resident::new(engine, &other, None, &inputs)?;
     whole.run(1)?;
     let times = medians(engine, &[run(&whole), run(&other)])?;
@@ -320,10 +328,12 @@ fn routing(engine: &Engine) -> Result<(), Error> {
     Ok(())
 }
 
-/// One token: 8 of 64 experts, far more bytes than caches hold.
+/// One token: 8 of 64 experts, far more bytes than caches hold. Of all tile sets, each with tensors of its own, only
+/// the experts that are read.
 fn decode(engine: &Engine) -> Result<(), Error> {
-    let layer = Layer { tokens: 1, model_dim: 1024, experts: 64, expert_dim: 1024, top_k: 8 };
-    println!("\none token, 1024 -> 1024, 8 of 64 experts, the whole layer after its router");
+    let experts = if every_tile_set() { 8 } else { 64 };
+    let layer = Layer { tokens: 1, model_dim: 1024, experts, expert_dim: 1024, top_k: 8 };
+    println!("\none token, 1024 -> 1024, 8 of {experts} experts, the whole layer after its router");
     let copy = Copy { vectors: 4 << 20 };
     let source = HostTensor { dtype: Dtype::F32, shape: vec![16 << 20], bytes: vec![0; 64 << 20] };
     let copied: Tensors = [("source".to_owned(), source)].into();
@@ -336,21 +346,21 @@ fn decode(engine: &Engine) -> Result<(), Error> {
         WeightFormat::F32,
     ];
     let mut calls = Vec::new();
-    let largest = 64 * 1024 * 1024 * 4;
+    let largest = experts * 1024 * 1024 * 4;
     for format in formats {
         if format == WeightFormat::F32 && engine.limits().storage_binding_bytes < largest {
             continue;
         }
-        let inputs = layer.tensors(format, |pair| pair * 8 + 3);
-        let problem = layer.problem(Router::External, &inputs, format);
-        for tiles in tile_sets(engine, &problem)? {
+        let inputs = layer.tensors(format, |pair| pair * (experts / 8) + experts / 8 / 2);
+        let problem = layer.problem(layer.spec(Router::External), &inputs, format);
+        for tiles in tile_sets(engine, &problem)?.into_iter().filter(|t| t.tile_rows() <= 2) {
             let bytes: usize = inputs
                 .iter()
                 .filter(|(name, _)| name.starts_with("w_"))
                 .map(|(_, host)| host.bytes.len())
                 .sum();
             let call = Resident::new(engine, &problem, Some(tiles), &inputs)?;
-            calls.push((format, tiles, bytes / 8, call));
+            calls.push((format, tiles, bytes * 8 / experts as usize, call));
         }
     }
     let mut runs: Vec<Run<'_>> = vec![run(&copy)];
@@ -371,21 +381,21 @@ fn decode(engine: &Engine) -> Result<(), Error> {
     Ok(())
 }
 
+/// One matmul of many experts, each with few rows.
 fn many_experts(engine: &Engine) -> Result<(), Error> {
     let layer = Layer { tokens: 256, model_dim: 512, experts: 64, expert_dim: 1024, top_k: 8 };
-    println!("\nT 256, 512 -> 1024, E 64, top 8, f32: the experts' matmuls");
-    let inputs = layer.tensors(WeightFormat::F32, |pair| ((pair * 2_654_435_761) >> 9) % 64);
-    let problem = layer.problem(Router::External, &inputs, WeightFormat::F32);
+    println!("\nT 256, 512 -> 1024, E 64, top 8, f32: the experts' first matmul, without a gate");
+    let mut inputs = layer.tensors(WeightFormat::F32, |pair| ((pair * 2_654_435_761) >> 9) % 64);
+    inputs.remove("w_gate");
+    let spec = MoeSpec { activation: Activation::Relu, ..layer.spec(Router::External) };
+    let problem = layer.problem(spec, &inputs, WeightFormat::F32);
+    let gflop = problem.expert_flops() / 2e9;
     for tiles in tile_sets(engine, &problem)? {
         Resident::new(engine, &problem, Some(tiles), &inputs)?.run(1)?;
-        let matmuls = matmuls_of(engine, &problem, Some(tiles), &inputs)?;
-        let seconds = medians(engine, &[run(&matmuls)])?[0];
-        println!(
-            "  {}: {:.1} ms, {:.1} GFLOP/s",
-            tiles.label(),
-            seconds * 1e3,
-            problem.expert_flops() / seconds / 1e9
-        );
+        let matmul = matmuls_of(engine, &problem, "w_up", tiles, &inputs)?;
+        let seconds = medians(engine, &[run(&matmul)])?[0];
+        let rate = gflop / seconds;
+        println!("  {}: {:.1} ms, {rate:.1} GFLOP/s", tiles.label(), seconds * 1e3);
     }
     Ok(())
 }

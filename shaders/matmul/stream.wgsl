@@ -37,7 +37,10 @@ fn matmul_stream(
         for (var v = 0u; v < UNIT_VECS; v++) {
             var w: array<array<vec4<f32>, LANE_COLUMNS>, PARTS>;
             for (var part = 0u; part < PARTS; part++) {
-                for (var c = 0u; c < LANE_COLUMNS; c++) { w[part][c] = w_vector(part, raw[part][c], v); }
+                for (var c = 0u; c < LANE_COLUMNS; c++) {
+                    w[part][c] = w_vector(part, raw[part][c], v);
+                    if (UNIT_VECS >= 8u) { w[part][c] = (w[part][c] - vec4(W_OFFSET)) * w_scale(raw[part][c], v / 8u); }
+                }
             }
             var a: array<vec4<f32>, A_LOADS>;
             for (var i = 0u; i < A_LOADS; i++) { a[i] = a_load4(a_offset[i], d + 4u * v); }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::operand::{Operand, Reads, raw_type};
+use super::operand::{self, Operand, Reads, raw_type};
 use super::tiles::MatmulTiles;
 use crate::error::PlanError;
 use crate::fused::matrix::matrix_types;
@@ -100,7 +100,8 @@ impl Matmul {
         source.const_bool("GATED", gated);
         source.const_u32("WORKGROUP_SIZE", self.tiles.workgroup_size());
         source.const_u32("TILE_ROWS", self.tiles.tile_rows());
-        source.const_bool("INNER_WHOLE", self.tiles.divides(self.inner));
+        let step = self.tiles.chunk().unwrap_or(4 * self.unit_vectors());
+        source.const_bool("INNER_WHOLE", self.inner.is_multiple_of(step));
         match self.tiles {
             MatmulTiles::Workgroup { tile_columns, rows, columns, chunk, .. } => {
                 source.const_u32("TILE_COLUMNS", tile_columns);
@@ -136,15 +137,20 @@ impl Matmul {
             MatmulTiles::Stream { rows, columns, .. } => {
                 source.const_u32("ROWS", rows);
                 source.const_u32("COLUMNS", columns);
-                source.const_u32("UNIT_VECS", self.unit_vectors());
+                self.unit_constants(source);
             }
             MatmulTiles::Reduce { rows, columns, lanes, .. } => {
                 source.const_u32("ROWS", rows);
                 source.const_u32("COLUMNS", columns);
                 source.const_u32("LANES_X", lanes);
-                source.const_u32("UNIT_VECS", self.unit_vectors());
+                self.unit_constants(source);
             }
         }
+    }
+
+    fn unit_constants(&self, source: &mut KernelSource) {
+        source.const_u32("UNIT_VECS", self.unit_vectors());
+        source.const_f32("W_OFFSET", operand::offset(self.weights[0].format.blocks()));
     }
 
     /// Vectors that all matrices are read by.
@@ -166,7 +172,7 @@ impl Matmul {
                 (Reads::Vectors, vec![load4])
             }
             MatmulTiles::Stream { .. } | MatmulTiles::Reduce { .. } => {
-                source.accessor(raw_type(self.weights[0].format, vectors));
+                source.accessor(&raw_type(self.weights[0].format, vectors));
                 let raw = ["raw", "offset: u32, unit: u32", "offset, unit", "Raw"];
                 let vector = ["vector", "raw: Raw, v: u32", "raw, v", "vec4<f32>"];
                 (Reads::Units { vectors }, vec![raw, vector])

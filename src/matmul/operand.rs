@@ -2,7 +2,7 @@
 
 use crate::fused::source::{Access, KernelSource, add_fragment, element_at};
 use crate::gpu::recording::Bound;
-use crate::tensor::{BlockFormat, Dtype, WeightFormat};
+use crate::tensor::{BLOCK, BlockFormat, Dtype, WeightFormat};
 
 /// A matrix, or one an expert, with unit stride along the inner dims. Strides and offsets are in elements, in bytes
 /// where it is in blocks.
@@ -29,31 +29,53 @@ pub(crate) enum Reads {
     /// The same, and `NAME_half4(offset, d)` as halves.
     Halves,
     /// `NAME_raw(offset, unit)`: so many vectors of a row as they are stored, from element `4 · vectors · unit` on;
-    /// `NAME_vector(raw, v)`: the numbers of one of them.
+    /// `NAME_vector(raw, v)`: what one of them holds, in blocks before [`offset`] and scale.
     Units { vectors: u32 },
 }
 
-/// What `NAME_raw` gives: as little as registers can hold until the numbers are needed.
-pub(super) fn raw_type(format: WeightFormat, vectors: u32) -> &'static str {
-    match format.blocks() {
-        Some(BlockFormat::Q8_0) => "struct Raw { scale: f32, words: array<u32, 8> }\n",
-        Some(_) => "struct Raw { scale: f32, words: array<u32, 4> }\n",
-        None if vectors == 2 => "alias Raw = vec4<u32>;\n",
-        None => "alias Raw = vec4<f32>;\n",
+/// What `NAME_raw` gives, as little as registers can hold until the numbers are needed, and `w_scale(raw, block)`.
+pub(super) fn raw_type(format: WeightFormat, vectors: u32) -> String {
+    let Some(blocks) = format.blocks() else {
+        let raw = if vectors == 2 { "vec4<u32>" } else { "vec4<f32>" };
+        return format!(
+            "alias Raw = {raw};\nfn w_scale(raw: Raw, block: u32) -> f32 {{ return 1.0; }}\n"
+        );
+    };
+    let count = vectors / BLOCK_VECTORS;
+    format!(
+        "struct Raw {{ scale: array<f32, {count}>, words: array<u32, {}> }}\n\
+         fn w_scale(raw: Raw, block: u32) -> f32 {{\n    var scale = raw.scale;\n    return scale[block];\n}}\n",
+        count * words_of(blocks)
+    )
+}
+
+/// Vectors of a block.
+pub(super) const BLOCK_VECTORS: u32 = BLOCK as u32 / 4;
+
+/// What is subtracted from a block's stored numbers before they are scaled.
+pub(super) fn offset(format: Option<BlockFormat>) -> f32 {
+    if format == Some(BlockFormat::Q4_0) { 8.0 } else { 0.0 }
+}
+
+/// Words of a block's numbers.
+const fn words_of(format: BlockFormat) -> u32 {
+    match format {
+        BlockFormat::Q8_0 => 8,
+        BlockFormat::Q4_0 | BlockFormat::Mxfp4 => 4,
     }
 }
 
 impl Operand {
-    /// Vectors that are best read at once: a block, 16 bytes, or as much as alignment allows.
+    /// Vectors that are best read at once: 16 bytes, a block, two that start at whole words together, or as much as
+    /// alignment allows.
     pub fn unit_vectors(&self, inner: u32) -> u32 {
-        let whole = |n: u32| n.is_multiple_of(8);
-        let even = whole(inner)
-            && whole(self.first)
-            && whole(self.row_stride)
-            && whole(self.expert_stride);
+        let starts_at = |n: u32| {
+            [self.first, self.row_stride, self.expert_stride].iter().all(|at| at.is_multiple_of(n))
+        };
         match self.format {
-            WeightFormat::Q8_0 | WeightFormat::Q4_0 | WeightFormat::Mxfp4 => 8,
-            WeightFormat::F16 | WeightFormat::Bf16 if even => 2,
+            WeightFormat::Q4_0 if inner.is_multiple_of(64) && starts_at(4) => 2 * BLOCK_VECTORS,
+            WeightFormat::Q8_0 | WeightFormat::Q4_0 | WeightFormat::Mxfp4 => BLOCK_VECTORS,
+            WeightFormat::F16 | WeightFormat::Bf16 if inner.is_multiple_of(8) && starts_at(8) => 2,
             _ => 1,
         }
     }
@@ -63,9 +85,16 @@ impl Operand {
         self.format == WeightFormat::F16 && self.access == Access::Vec4
     }
 
+    /// Whether blocks can be read by whole vectors, the last one too.
+    fn is_wide(&self) -> bool {
+        self.bound.size.is_multiple_of(16)
+    }
+
     fn element(&self, reads: Reads) -> &'static str {
         match (self.format.blocks(), reads) {
-            (Some(_), Reads::Units { .. }) if self.scales.is_some() => "vec4<u32>",
+            (Some(_), Reads::Units { .. }) if self.scales.is_some() || self.is_wide() => {
+                "vec4<u32>"
+            }
             (Some(_), _) => "u32",
             (None, Reads::Units { vectors: 2 }) => "vec4<u32>",
             (None, Reads::Halves) if self.in_half_vectors() => "vec4<f16>",
@@ -86,7 +115,12 @@ impl Operand {
                     source.params.u32(format!("{name}_scales_first"), *first);
                     pair_reader(name, reads)
                 } else {
-                    block_reader(name, format, reads)
+                    match reads {
+                        Reads::Vectors | Reads::Halves => block_reader(name, format),
+                        Reads::Units { vectors } => {
+                            unit_reader(name, format, vectors / BLOCK_VECTORS, self.is_wide())
+                        }
+                    }
                 }
             }
             (None, Reads::Vectors) => plain_reader(name, self.format.dtype(), self.access),
@@ -153,43 +187,86 @@ fn plain_reader(name: &str, dtype: Dtype, access: Access) -> String {
     )
 }
 
-/// Numbers of a word of a block, from `scale` and `word`.
-fn decoded(format: BlockFormat, shifted: &str) -> String {
+/// What a word of a block holds.
+fn stored(format: BlockFormat, shifted: &str) -> String {
     match format {
-        BlockFormat::Q8_0 => "scale * q8_numbers(word)".to_owned(),
-        BlockFormat::Q4_0 => format!("q4_numbers({shifted}, scale)"),
-        BlockFormat::Mxfp4 => format!("scale * e2m1_numbers({shifted})"),
+        BlockFormat::Q8_0 => "q8_numbers(word)".to_owned(),
+        BlockFormat::Q4_0 => format!("q4_numbers({shifted})"),
+        BlockFormat::Mxfp4 => format!("e2m1_numbers({shifted})"),
+    }
+}
+
+/// Bits of the scale in front of a block's numbers, and its value from the word `head`.
+const fn head_of(format: BlockFormat) -> (u32, &'static str) {
+    match format {
+        BlockFormat::Q8_0 | BlockFormat::Q4_0 => (16, "unpack2x16float(head).x"),
+        BlockFormat::Mxfp4 => (8, "e8m0(head & 0xffu)"),
     }
 }
 
 /// Blocks as they lie, at any byte that their header may start at: words are read whole and shifted.
-fn block_reader(name: &str, format: BlockFormat, reads: Reads) -> String {
+fn block_reader(name: &str, format: BlockFormat) -> String {
     let bytes = format.bytes() as u32;
-    let (head, scale) = match format {
-        BlockFormat::Q8_0 | BlockFormat::Q4_0 => (16, "unpack2x16float(head).x"),
-        BlockFormat::Mxfp4 => (8, "e8m0(head & 0xffu)"),
-    };
-    if matches!(reads, Reads::Vectors | Reads::Halves) {
-        let place = if format == BlockFormat::Q8_0 { "d % 32u" } else { "d % 16u" };
-        let value = decoded(format, "word >> (d / 16u % 2u * 4u)");
-        return format!(
-            "fn {name}_word(at: u32) -> u32 {{\n    let shift = 8u * (at & 3u);\n    let high = {name}[(at >> 2u) + min(shift, 1u)];\n    return ({name}[at >> 2u] >> shift) | ((high << 1u) << (31u - shift));\n}}\n\
-             fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let block = offset + min(d, params.inner - 4u) / 32u * {bytes}u;\n    let head = {name}[block >> 2u] >> (8u * (block & 3u));\n    let scale = {scale};\n    let word = {name}_word(block + {}u + {place});\n    return select(vec4(0.0), {value}, d < params.inner);\n}}\n",
-            head / 8
-        );
+    let (head, scale) = head_of(format);
+    let place = if format == BlockFormat::Q8_0 { "d % 32u" } else { "d % 16u" };
+    let value = stored(format, "word >> (d / 16u % 2u * 4u)");
+    let less = format!("vec4({:?})", offset(Some(format)));
+    format!(
+        "fn {name}_word(at: u32) -> u32 {{\n    let shift = 8u * (at & 3u);\n    let high = {name}[(at >> 2u) + min(shift, 1u)];\n    return ({name}[at >> 2u] >> shift) | ((high << 1u) << (31u - shift));\n}}\n\
+         fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let block = offset + min(d, params.inner - 4u) / 32u * {bytes}u;\n    let head = {name}[block >> 2u] >> (8u * (block & 3u));\n    let scale = {scale};\n    let word = {name}_word(block + {}u + {place});\n    return select(vec4(0.0), scale * ({value} - {less}), d < params.inner);\n}}\n",
+        head / 8
+    )
+}
+
+/// `count` blocks at once, by vectors of four words where the binding has whole ones, and shifted: by a constant where
+/// the blocks start at a word.
+fn unit_reader(name: &str, format: BlockFormat, count: u32, wide: bool) -> String {
+    let bytes = format.bytes() as u32;
+    let (head, scale) = head_of(format);
+    let words = (bytes * count).div_ceil(4);
+    let mut text = format!(
+        "fn {name}_raw(offset: u32, unit: u32) -> Raw {{\n    let at = offset + unit * {}u;\n    let shift = 8u * (at & 3u);\n    var words: array<u32, {words}>;\n    var raw: Raw;\n    var head: u32;\n",
+        bytes * count
+    );
+    let vectors = words.div_ceil(4);
+    for i in (0..=vectors).filter(|_| wide) {
+        text.push_str(&format!("    let v{i} = {name}[(at >> 4u) + {}u];\n", i.min(vectors - 1)));
     }
-    let words = bytes.div_ceil(4);
+    for word in 0..words {
+        let (i, xyzw) = (word / 4, &"xyzw"[word as usize % 4..][..1]);
+        if wide && word % 4 == 0 {
+            text.push_str(&format!(
+                "    let w{i} = words_from(v{i}, v{}, (at >> 2u) & 3u);\n",
+                i + 1
+            ));
+        }
+        let value =
+            if wide { format!("w{i}.{xyzw}") } else { format!("{name}[(at >> 2u) + {word}u]") };
+        text.push_str(&format!("    words[{word}] = {value};\n"));
+    }
+    for block in 0..count {
+        let first = block * bytes / 4;
+        let shift = match count {
+            1 => "shift".to_owned(),
+            _ => format!("{}u", block * bytes % 4 * 8),
+        };
+        text.push_str(&format!(
+            "    head = words[{first}] >> {shift};\n    raw.scale[{block}] = {scale};\n"
+        ));
+        for i in 0..words_of(format) {
+            let (to, at) = (block * words_of(format) + i, first + i);
+            // A word beyond the last is shifted out.
+            let next = (at + 1).min(words - 1);
+            text.push_str(&format!("    raw.words[{to}] = ((words[{at}] >> {shift}) >> {head}u) | (words[{next}] << ({}u - {shift}));\n", 32 - head));
+        }
+    }
     let (index, shifted) = match format {
         BlockFormat::Q8_0 => ("v", "word"),
-        _ => ("v % 4u", "word >> (v / 4u * 4u)"),
+        _ => ("v / 8u * 4u + v % 4u", "word >> (v / 4u % 2u * 4u)"),
     };
-    let value = decoded(format, shifted);
-    format!(
-        "fn {name}_raw(offset: u32, unit: u32) -> Raw {{\n    let at = offset + unit * {bytes}u;\n    let shift = 8u * (at & 3u);\n    var words: array<u32, {words}>;\n    for (var i = 0u; i < {words}u; i++) {{ words[i] = {name}[(at >> 2u) + i]; }}\n    let head = words[0] >> shift;\n    var raw: Raw;\n    raw.scale = {scale};\n    for (var i = 0u; i < {}u; i++) {{ raw.words[i] = ((words[i] >> shift) >> {head}u) | (words[i + 1u] << ({}u - shift)); }}\n    return raw;\n}}\n\
-         fn {name}_vector(raw: Raw, v: u32) -> vec4<f32> {{\n    var words = raw.words;\n    let scale = raw.scale;\n    let word = words[{index}];\n    return {value};\n}}\n",
-        words - 1,
-        32 - head
-    )
+    let value = stored(format, shifted);
+    text.push_str(&format!("    return raw;\n}}\nfn {name}_vector(raw: Raw, v: u32) -> vec4<f32> {{\n    var words = raw.words;\n    let word = words[{index}];\n    return {value};\n}}\n"));
+    text
 }
 
 /// mxfp4 as checkpoints hold it: neighbours share a byte, a block's scale is the byte of its own number.
@@ -202,8 +279,8 @@ fn pair_reader(name: &str, reads: Reads) -> String {
             "{scale}fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let place = min(d, params.inner - 4u);\n    let word = {name}[offset / 4u + place / 8u];\n    let value = {name}_scale(offset, place / 32u) * e2m1_pairs(word >> (place / 4u % 2u * 16u));\n    return select(vec4(0.0), value, d < params.inner);\n}}\n"
         ),
         Reads::Units { .. } => format!(
-            "{scale}fn {name}_raw(offset: u32, unit: u32) -> Raw {{\n    let words = {name}[offset / 16u + unit];\n    return Raw({name}_scale(offset, unit), array<u32, 4>(words.x, words.y, words.z, words.w));\n}}\n\
-             fn {name}_vector(raw: Raw, v: u32) -> vec4<f32> {{\n    var words = raw.words;\n    return raw.scale * e2m1_pairs(words[v / 2u] >> (v % 2u * 16u));\n}}\n"
+            "{scale}fn {name}_raw(offset: u32, unit: u32) -> Raw {{\n    let words = {name}[offset / 16u + unit];\n    return Raw(array<f32, 1>({name}_scale(offset, unit)), array<u32, 4>(words.x, words.y, words.z, words.w));\n}}\n\
+             fn {name}_vector(raw: Raw, v: u32) -> vec4<f32> {{\n    var words = raw.words;\n    return e2m1_pairs(words[v / 2u] >> (v % 2u * 16u));\n}}\n"
         ),
     }
 }

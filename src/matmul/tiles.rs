@@ -1,5 +1,6 @@
 //! Tile sets of the matmul: what may be chosen, what fits a device, what to choose first.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -89,10 +90,11 @@ const MATRIX_SETS: [[u32; 4]; 6] =
 const MICRO_TILES: [[u32; 2]; 4] = [[1, 4], [4, 4], [4, 8], [8, 8]];
 
 /// `rows, columns`, best first where there are rows enough.
-const STREAM_SETS: [[u32; 2]; 6] = [[16, 2], [8, 4], [8, 2], [4, 2], [2, 2], [1, 2]];
+const STREAM_SETS: [[u32; 2]; 8] =
+    [[32, 2], [16, 4], [16, 2], [8, 4], [8, 2], [4, 2], [2, 2], [1, 2]];
 
 /// `rows, columns`, best first where there are rows enough.
-const REDUCE_SETS: [[u32; 2]; 5] = [[4, 4], [2, 8], [2, 4], [1, 8], [1, 4]];
+const REDUCE_SETS: [[u32; 2]; 6] = [[4, 4], [2, 4], [2, 8], [1, 4], [1, 8], [1, 16]];
 
 /// Rows up to which reading weights takes longer than multiplying them.
 const FEW_ROWS: u64 = 4;
@@ -170,13 +172,11 @@ impl MatmulTiles {
         }
     }
 
-    /// Whether chunks of the inner dims end where those do.
-    pub(super) const fn divides(&self, inner: u32) -> bool {
+    /// Inner dims that are staged at once; the other families stage none.
+    pub(super) const fn chunk(&self) -> Option<u32> {
         match *self {
-            Self::Workgroup { chunk, .. } | Self::Matrix { chunk, .. } => {
-                inner.is_multiple_of(chunk)
-            }
-            Self::Stream { .. } | Self::Reduce { .. } => false,
+            Self::Workgroup { chunk, .. } | Self::Matrix { chunk, .. } => Some(chunk),
+            Self::Stream { .. } | Self::Reduce { .. } => None,
         }
     }
 
@@ -349,7 +349,12 @@ impl MatmulTiles {
                 Self::Matrix { .. } | Self::Workgroup { .. } => !limits.is_cpu && rows > FEW_ROWS,
             };
             let idle = u64::from(tiles.tile_rows()).saturating_sub(rows.next_power_of_two());
-            (!suits, matches!(tiles, Self::Stream { .. }) != limits.is_cpu, idle)
+            // Few columns a lane make many workgroups; a processor would rather read x for more of them at once.
+            let narrow = match *tiles {
+                Self::Reduce { columns, .. } if limits.is_cpu => Reverse(columns),
+                _ => Reverse(0),
+            };
+            (!suits, matches!(tiles, Self::Stream { .. }) != limits.is_cpu, idle, narrow)
         });
         all
     }
