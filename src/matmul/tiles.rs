@@ -348,7 +348,12 @@ impl MatmulTiles {
                 Self::Stream { .. } => limits.is_cpu && rows > FEW_ROWS,
                 Self::Matrix { .. } | Self::Workgroup { .. } => !limits.is_cpu && rows > FEW_ROWS,
             };
-            let idle = u64::from(tiles.tile_rows()).saturating_sub(rows.next_power_of_two());
+            // The rows of experts seldom end where a large tile does.
+            let full = match tiles {
+                Self::Stream { rows: 32.., .. } => 2 * tiles.tile_rows(),
+                _ => tiles.tile_rows(),
+            };
+            let idle = u64::from(full).saturating_sub(rows.next_power_of_two());
             // Few columns a lane make many workgroups; a processor would rather read x for more of them at once.
             let narrow = match *tiles {
                 Self::Reduce { columns, .. } if limits.is_cpu => Reverse(columns),

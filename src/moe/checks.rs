@@ -326,6 +326,17 @@ pub(super) fn check_unused(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), 
             return Err(SpecError::value(name, expected, got));
         }
     }
+    let gates = ["w_gate", "b_gate", "shared_w_gate"];
+    if spec.outputs.contains(&MoeOutput::Out)
+        && !spec.activation.is_gated()
+        && let Some(name) = gates.into_iter().find(|name| tensors.contains_key(*name))
+    {
+        let activation = serde_json::to_string(&spec.activation).unwrap_or_default();
+        let expected =
+            format!("no such tensor with the activation {activation}, which has no gate");
+        let got = format!("shape {:?}", tensors[name].shape());
+        return Err(SpecError::value(name, expected, got));
+    }
     let shared = ["shared_w_gate", "shared_w_down", "shared_gate_w"];
     if !tensors.contains_key("shared_w_up")
         && let Some(name) = shared.into_iter().find(|name| tensors.contains_key(*name))

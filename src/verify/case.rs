@@ -120,6 +120,11 @@ impl Case {
         )
     }
 
+    /// A case of an f32 matmul: rows, columns, inner.
+    pub(super) fn matmul(name: impl Into<String>, [rows, columns, inner]: [u32; 3]) -> Self {
+        Self::new(name, json!({"op": "matmul", "rows": rows, "columns": columns, "inner": inner}))
+    }
+
     /// A merge of outs `[parts, batch, heads, seq, dim]`.
     pub(super) fn merge(name: impl Into<String>, dtype: Dtype, outs: [u64; 5]) -> Self {
         Self::new(name, json!({"op": "attention_merge", "dtype": dtype}))

@@ -2,6 +2,7 @@
 
 mod gates;
 mod masks;
+mod matmuls;
 mod moe;
 mod neighborhoods;
 mod scores;
@@ -20,6 +21,7 @@ pub fn cases() -> Vec<Case> {
         splits::cases(),
         neighborhoods::cases(),
         moe::cases(),
+        matmuls::cases(),
         gates::cases(),
         storage::cases(),
     ]

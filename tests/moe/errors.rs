@@ -20,6 +20,10 @@ fn every_mistake_names_field_expected_and_got() {
         (json!({"top_k": 2, "out_dtype": "f16"}), ["out_dtype", "f32", "f16"]),
         (json!({"top_k": 2, "outputs": []}), ["outputs", "at least one", "none"]),
         (
+            json!({"top_k": 2, "activation": "relu"}),
+            ["w_gate", "no such tensor with the activation \"relu\"", "[6, 12, 20]"],
+        ),
+        (
             json!({"top_k": 2, "outputs": ["token_ids"]}),
             ["outputs", "expert_choice", "token_choice"],
         ),

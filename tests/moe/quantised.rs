@@ -118,6 +118,7 @@ fn blocks_go_with_every_type_of_x_and_with_few_tokens() {
     for (dtype, weights) in [(Dtype::F16, "q4_0"), (Dtype::Bf16, "mxfp4"), (Dtype::F16, "q8_0")] {
         for tokens in [1, 3] {
             let mut inputs = Layer { tokens, ..LAYER }.tensors(dtype, 7);
+            inputs.remove("w_gate");
             in_blocks(&mut inputs, weights, false);
             let question =
                 json!({"top_k": 3, "weights": weights, "dtype": dtype, "activation": "relu2"});
