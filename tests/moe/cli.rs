@@ -85,7 +85,7 @@ fn wrong_tiles_and_tensors_that_are_not_used_are_refused() {
     let mut inputs = SMALL.tensors(Dtype::F32, 1);
     let files = Files::new(&inputs);
     let spec = json!({"op": "moe", "top_k": 2});
-    refused(&files.run(&spec, &["--tiles", "{\"family\": \"matrix\"}"]), &["--tiles", "matrix"]);
+    refused(&files.run(&spec, &["--tiles", "{\"family\": \"rows\"}"]), &["--tiles", "rows"]);
     let odd = r#"{"family":"workgroup","tile_rows":64,"tile_columns":64,"rows":5,"columns":4,"chunk":16}"#;
     refused(&files.run(&spec, &["--tiles", odd]), &["64 is no multiple of 5"]);
     inputs.insert("token_top_k".to_owned(), i32s(&[21], &[1; 21]));
