@@ -140,7 +140,7 @@ fn matmul_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workg
             var a: array<vec4<f16>, A_LOADS>;
             var w: array<array<vec4<f16>, W_LOADS>, PARTS>;
             for (var i = 0u; i < A_LOADS; i++) {
-                    let d = chunk + staging_column(lane, i, A_COUNT, VECS) * 4u;
+                let d = chunk + staging_column(lane, i, A_COUNT, VECS) * 4u;
                 if (A_WIDE) {
                     a[i] = vec4<f16>(a_load4(a_offset[i], d) * scale);
                     most = max(most, abs(a[i]));

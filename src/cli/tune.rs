@@ -13,7 +13,6 @@ use super::output::{digits, print, print_json, table};
 use super::spec::{asked, read_spec};
 use crate::cache::CachePlace;
 use crate::engine::Engine;
-use crate::gpu::context::Waiting;
 use crate::gpu::device::AdapterDescription;
 use crate::operator::Operator;
 use crate::problems::{find, problems};
@@ -107,17 +106,20 @@ fn measure(common: &Common, args: &TuneArgs) -> Result<Engine, CliError> {
         bar.set_style(style);
     }
     let budget = Duration::from_secs_f64(args.budget);
+    let tell = |text: &str| if args.json { Ok(()) } else { bar.suspend(|| print(text)) };
+    tell(&format!("{}\n\n", device_line(engine.adapter())))?;
     let mut results = Vec::new();
     for named in &named {
-        results.push(named.tune(&engine, budget, &bar)?);
+        let outcome = named.tune(&engine, budget, &bar)?;
+        tell(&outcome.text())?;
+        results.push(outcome);
         bar.inc(1);
     }
     bar.finish_and_clear();
     let report = Report { adapter: engine.adapter().clone(), floor: common.floor, results };
+    tell(&report.summary())?;
     if args.json {
-        print_json(&report)?
-    } else {
-        print(&report.text())?
+        print_json(&report)?;
     }
     match report.wrong() {
         0 => Ok(engine),
@@ -169,9 +171,7 @@ impl Named {
             bar.set_message(format!("{}: {doing}", self.name));
             bar.tick();
         };
-        let tuning = engine.tune_with(problem, budget, Waiting::Block, &progress);
-        let tuned = pollster::block_on(tuning)?;
-        Ok(Outcome::new(&self.name, &tuned))
+        Ok(Outcome::new(&self.name, &engine.tune_watched(problem, budget, &progress)?))
     }
 }
 
@@ -270,16 +270,15 @@ impl Report {
         all.filter(|timing| matches!(timing.verdict, Verdict::Wrong(_))).count()
     }
 
-    fn text(&self) -> String {
-        let mut text = format!("{}\n\n", device_line(&self.adapter));
-        self.results.iter().for_each(|outcome| text += &outcome.text());
+    fn summary(&self) -> String {
+        let mut text = String::new();
         let ratios: Vec<f64> =
             self.results.iter().filter_map(|outcome| outcome.heuristic_ratio).collect();
         if !ratios.is_empty() {
             let mean =
                 (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
             let worst = ratios.iter().copied().fold(1.0, f64::max);
-            text += &format!(
+            text = format!(
                 "heuristic's time / fastest's: geometric mean {mean:.3} over {} problems, at most {worst:.2}\n",
                 ratios.len()
             );

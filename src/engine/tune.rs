@@ -147,7 +147,20 @@ impl Engine {
         operator: &O,
         budget: Duration,
     ) -> Result<Tuned<O::Tiles>, Error> {
-        pollster::block_on(self.tune_with(operator, budget, Waiting::Block, &|_| {}))
+        self.tune_watched(operator, budget, &|_| {})
+    }
+
+    /// [`Engine::tune`] that tells what it does next, for a progress bar.
+    ///
+    /// # Errors
+    /// As [`Engine::tune`].
+    pub fn tune_watched<O: Operator>(
+        &self,
+        operator: &O,
+        budget: Duration,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Tuned<O::Tiles>, Error> {
+        pollster::block_on(self.tune_with(operator, budget, Waiting::Block, progress))
     }
 
     /// [`Engine::tune`] that never waits for the device: for the browser, where nothing may block. Elsewhere each poll
@@ -163,7 +176,7 @@ impl Engine {
         self.tune_with(operator, budget, Waiting::Yield, &|_| {}).await
     }
 
-    pub(crate) async fn tune_with<O: Operator>(
+    async fn tune_with<O: Operator>(
         &self,
         operator: &O,
         budget: Duration,

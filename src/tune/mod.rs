@@ -30,4 +30,5 @@ pub use key::TuneKey;
 pub(crate) use store::Store;
 pub use store::{Tuning, Tunings, TuningsError};
 pub use tuned::{TilesFrom, Timing, TunePolicy, Tuned, Verdict};
-pub(crate) use tuner::{Progress, Race, race};
+pub use tuner::Progress;
+pub(crate) use tuner::{Race, race};

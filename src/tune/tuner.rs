@@ -24,9 +24,9 @@ pub(crate) struct Race<'a> {
     pub progress: &'a dyn Fn(Progress),
 }
 
-/// Where a race stands.
+/// Where measuring a question's candidates stands.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// Candidates verified, of all of them.
     pub verified: [usize; 2],
     /// Rounds timed, of the most there will be.

@@ -19,13 +19,15 @@ fn skips(name: &str, extents: [u32; 6], fields: &Value) -> Case {
     case.fill("head_gate", Fill::Values(gates))
 }
 
+fn prefix_of(case: Case, dtype: Dtype) -> Case {
+    let shape = [2, 65, 40];
+    case.tensor("prefix_k", dtype, &shape).tensor("prefix_v", dtype, &shape)
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let queries = [2, 4, 2, 70, 131, 40];
     let decode = [3, 8, 2, 1, 300, 64];
-    let prefix = |case: Case| {
-        let shape = [2, 65, 40];
-        case.tensor("prefix_k", F32, &shape).tensor("prefix_v", F32, &shape)
-    };
+    let prefix = |case: Case| prefix_of(case, F32);
     let sink = json!({"normaliser": {"softmax": {"sink": "sinks"}}});
     let sigmoid = json!({"normaliser": "sigmoid", "outputs": ["out"]});
     let mut cases = vec![
@@ -52,6 +54,17 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(gated(name, queries, dtype).with(&spec).place(Placement::Odd));
         cases.push(gated(&format!("f32_with_{name}"), queries, F32).with(&spec));
     }
+    // What matrices take, with all that ends a row.
+    let halves = |name: &str, fields: &Value| {
+        gated(name, queries, F16).with(&json!({"dtype": "f16"})).with(fields)
+    };
+    cases.extend([
+        halves("f16_causal", &json!({"mask": {"band": {"right": 0}}})),
+        halves("f16_sink", &sink),
+        halves("f16_sigmoid", &sigmoid),
+        halves("f16_splits", &json!({})).splits(2),
+        prefix_of(halves("f16_prefix", &json!({})), F16).causal(),
+    ]);
     let none = json!({});
     let dense = json!({"mask": {"dense": "keep"}});
     cases.extend([

@@ -26,6 +26,10 @@ fn splits() -> Vec<Case> {
     cases.push(Case::attention("splits/window", [1, 2, 1, 70, 200, 40]).with(&window).splits(4));
     let dense = json!({"mask": {"dense": "keep"}});
     cases.push(Case::attention("splits/dense", [1, 2, 1, 70, 200, 40]).with(&dense).splits(4));
+    let f16 = json!({"dtype": "f16"});
+    cases.push(
+        Case::attention("splits/f16_causal", [1, 2, 1, 70, 200, 40]).with(&f16).causal().splits(3),
+    );
     cases.push(Case::attention("splits/odd", [1, 2, 1, 5, 200, 7]).place(Placement::Odd).splits(3));
     cases
 }

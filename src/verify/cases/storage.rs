@@ -48,6 +48,9 @@ fn packed_cases() -> Vec<Case> {
         packed("splits", many, F32).causal().splits(3),
         packed("sigmoid", many, F32).with(&sigmoid),
         packed("f16", many, F16).causal(),
+        packed("f16_sides", many, F16).with(&sides).tensor("slopes", F32, &[7, 4]),
+        packed("f16_splits", many, F16).causal().splits(3),
+        packed("f16_gate", many, F16).causal().tensor("head_gate", F16, &[4, 150]),
         packed("bf16_odd", [7, 4, 2, 150, 260, 7], Bf16).place(Placement::Odd),
         packed("gate", many, F32).causal().tensor("head_gate", F32, &[4, 150]),
         packed("gate_skips", many, F32)
@@ -112,6 +115,9 @@ fn paged_cases() -> Vec<Case> {
             .tensor("prefix_k", F32, &prefix)
             .tensor("prefix_v", F32, &prefix),
         paged("f16", decode, [40, 64], F16).causal(),
+        paged("f16_window", queries, [16, 16], F16).with(&window),
+        paged("f16_many_queries", [2, 2, 2, 70, 160, 40], [16, 32], F16).causal(),
+        paged("f16_gate", queries, [16, 16], F16).tensor("head_gate", F16, &[3, 4, 9]),
         paged("bf16_odd", [3, 4, 2, 9, 160, 7], [16, 16], Bf16).causal().place(Placement::Odd),
     ]
 }
