@@ -161,7 +161,7 @@ fn chart(
         ),
         curves: [curve("by mean keys", 1), curve("in turn", 2)],
         loads,
-        loads_name: format!("tokens of {tokens} that each expert takes, {top_k} experts a token"),
+        loads_name: format!("tokens of {tokens} that each expert takes, {top_k} a token"),
     })
 }
 
