@@ -42,6 +42,7 @@ fn every_group_has_its_test() {
         "merge",
         "neighborhood",
         "moe",
+        "matmul",
         "gate",
         "packed",
         "paged",
@@ -142,6 +143,11 @@ fn every_neighborhood_is_right() {
 #[test]
 fn every_mixture_of_experts_is_right() {
     group("moe");
+}
+
+#[test]
+fn every_matmul_is_right() {
+    group("matmul");
 }
 
 /// Runs every tile set that a device takes for these cases.
