@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tilewise::attention::{AttentionProblem, AttentionSpec};
@@ -11,10 +12,14 @@ use tilewise::{Engine, EngineOptions};
 
 pub type Tensors = BTreeMap<String, HostTensor>;
 
-/// The engine of the default options. Without an adapter every test that asks for it fails, saying so.
+/// An engine of the default options. Without an adapter every test that asks for it fails, saying so.
+///
+/// There are two, which tests take in turn: a software adapter compiles the kernels of one device one after the other.
 pub fn engine() -> &'static Engine {
-    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
-    opened(&ENGINE, &EngineOptions::default())
+    static ENGINES: [OnceLock<Result<Engine, String>>; 2] = [const { OnceLock::new() }; 2];
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static PLACE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % ENGINES.len());
+    opened(&ENGINES[PLACE.with(|place| *place)], &EngineOptions::default())
 }
 
 /// With naga's checks on in every kernel.

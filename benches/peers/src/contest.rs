@@ -36,7 +36,7 @@ impl Contestant {
 }
 
 /// How far results may lie apart, as a share of the largest: peers round scores or weights to f16.
-const TOLERANCE: f32 = 2e-3;
+const TOLERANCE: f32 = 1e-2;
 
 /// What was measured of one contestant.
 pub struct Standing {
