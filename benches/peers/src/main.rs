@@ -69,13 +69,11 @@ fn main() -> Result<(), Failure> {
         arguments.contests.is_empty()
             || arguments.contests.iter().any(|part| name.contains(part.as_str()))
     };
-    let mut contests = Vec::new();
-    for (name, contest) in all.into_iter().filter(|(name, _)| wanted(name)) {
-        eprintln!("{name}");
-        contests.push((name, contest(&field)?));
-    }
     let unit = if software { "CPU ms" } else { "ms" };
-    println!("\n{}", table(&contests, unit));
+    for (name, contest) in all.into_iter().filter(|(name, _)| wanted(name)) {
+        println!("\n{name}\n\n{}", table(&contest(&field)?, unit));
+    }
+    println!();
     println!(
         "Medians of {} runs in turns; apart: largest difference from tilewise's result ÷ its largest element.",
         field.runs
