@@ -4,26 +4,18 @@
 // GATED: one half of a tile's columns is the gate's, the other up's; a subgroup owns as many matrices of each.
 // A_WIDE: a is f32. Where a tile of it leaves the range of halves, it is done again with a scaled by a power of two.
 
+alias Staged = vec4<f16>;
 const LANES_X: u32 = 1u;
-const VECS: u32 = CHUNK / 4u;
 const MATRIX_VECS: u32 = MATRIX / 4u;
 // 16 bytes more than a row keep rows in different banks, and aligned as matrices want them.
 const STRIDE: u32 = VECS + 2u;
-const PARTS: u32 = select(1u, 2u, GATED);
-const PART_COLUMNS: u32 = TILE_COLUMNS / PARTS;
 const PART_MATRICES: u32 = COLUMN_MATRICES / PARTS;
-const A_COUNT: u32 = TILE_ROWS * VECS;
-const W_COUNT: u32 = PART_COLUMNS * VECS;
-const A_LOADS: u32 = (A_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-const W_LOADS: u32 = (W_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-const W_FIRST: u32 = TILE_ROWS * STRIDE;
 // What is finished at once: a matrix of each part of each subgroup.
 const STRIPS: u32 = ROW_MATRICES * PART_MATRICES;
 const STRIP_COLUMNS: u32 = SUBGROUP_COLUMNS * MATRIX;
 const STRIP_COUNT: u32 = SUBGROUP_ROWS * MATRIX * STRIP_COLUMNS;
 const SUM_STRIDE: u32 = PARTS * STRIP_COLUMNS / 4u + 1u;
 
-var<workgroup> wg_stage: array<vec4<f16>, (TILE_ROWS + TILE_COLUMNS) * STRIDE>;
 var<workgroup> wg_sums: array<vec4<f32>, SUBGROUP_ROWS * MATRIX * SUM_STRIDE>;
 
 var<workgroup> wg_most: atomic<u32>;
@@ -116,19 +108,7 @@ fn matmul_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workg
     let x = place.subgroup % SUBGROUP_COLUMNS;
     let owner = Owner(lane, y * (ROW_MATRICES * MATRIX), x * (PART_MATRICES * MATRIX), y * MATRIX, x * MATRIX);
     let column_first = (params.column_tile_first + workgroup.x) * PART_COLUMNS;
-    let row_last = max(tile.row_end, 1u) - 1u;
-    // Offsets of what the lane stages, the same for every chunk.
-    var a_offset: array<u32, A_LOADS>;
-    for (var i = 0u; i < A_LOADS; i++) {
-        let at = staging(lane + i * WORKGROUP_SIZE, A_COUNT);
-        a_offset[i] = params.a_first + a_row(min(tile.row_first + at / VECS, row_last)) * params.a_stride;
-    }
-    var w_offset: array<array<u32, W_LOADS>, PARTS>;
-    for (var i = 0u; i < W_LOADS; i++) {
-        let at = staging(lane + i * WORKGROUP_SIZE, W_COUNT);
-        let column = min(column_first + at / VECS, params.columns - 1u);
-        for (var part = 0u; part < PARTS; part++) { w_offset[part][i] = w_row(part, tile.expert, column); }
-    }
+    var rows = stage_rows(lane, tile, column_first);
     // A tile beyond the last has no rows and no chunks.
     let inner = select(0u, params.inner, tile.row_first < tile.row_end);
     var acc: array<SumMatrix, ROW_MATRICES * COLUMN_MATRICES>;
@@ -137,34 +117,23 @@ fn matmul_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workg
         for (var i = 0u; i < ROW_MATRICES * COLUMN_MATRICES; i++) { acc[i] = SumMatrix(); }
         var most = vec4<f16>();
         for (var chunk = 0u; chunk < inner; chunk += CHUNK) {
-            var a: array<vec4<f16>, A_LOADS>;
-            var w: array<array<vec4<f16>, W_LOADS>, PARTS>;
+            var a: array<Staged, A_LOADS>;
+            var w: array<array<Staged, W_LOADS>, PARTS>;
             for (var i = 0u; i < A_LOADS; i++) {
-                let d = chunk + staging_column(lane, i, A_COUNT, VECS) * 4u;
+                let d = stage_dim(lane, i, A_COUNT, chunk);
                 if (A_WIDE) {
-                    a[i] = vec4<f16>(a_load4(a_offset[i], d) * scale);
+                    a[i] = vec4<f16>(a_load4(rows.a[i], d) * scale);
                     most = max(most, abs(a[i]));
                 } else {
-                    a[i] = a_half4(a_offset[i], d);
+                    a[i] = a_half4(rows.a[i], d);
                 }
             }
             for (var part = 0u; part < PARTS; part++) {
                 for (var i = 0u; i < W_LOADS; i++) {
-                    w[part][i] = w_half4(part, w_offset[part][i], chunk + staging_column(lane, i, W_COUNT, VECS) * 4u);
+                    w[part][i] = w_half4(part, rows.w[part][i], stage_dim(lane, i, W_COUNT, chunk));
                 }
             }
-            workgroupBarrier(); // the last chunk is no longer read
-            for (var i = 0u; i < A_LOADS; i++) {
-                let at = lane + i * WORKGROUP_SIZE;
-                if (staged(at, A_COUNT)) { wg_stage[at / VECS * STRIDE + at % VECS] = a[i]; }
-            }
-            for (var part = 0u; part < PARTS; part++) {
-                for (var i = 0u; i < W_LOADS; i++) {
-                    let at = lane + i * WORKGROUP_SIZE;
-                    if (staged(at, W_COUNT)) { wg_stage[(at / VECS + part * PART_COLUMNS) * STRIDE + at % VECS + W_FIRST] = w[part][i]; }
-                }
-            }
-            workgroupBarrier(); // the chunk is staged
+            stage(lane, &a, &w);
             multiply(owner, &acc);
         }
         if (!A_WIDE || scale != 1.0) { break; }

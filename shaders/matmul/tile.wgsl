@@ -5,17 +5,9 @@
 
 const LANES_X: u32 = TILE_COLUMNS / COLUMNS;
 const LANES_Y: u32 = TILE_ROWS / ROWS;
-const VECS: u32 = CHUNK / 4u;
+alias Staged = vec4<f32>;
 const STRIDE: u32 = VECS + 1u;
-const PARTS: u32 = select(1u, 2u, GATED);
-const PART_COLUMNS: u32 = TILE_COLUMNS / PARTS;
 const LANE_COLUMNS: u32 = COLUMNS / PARTS;
-const A_COUNT: u32 = TILE_ROWS * VECS;
-const W_COUNT: u32 = PART_COLUMNS * VECS;
-const A_LOADS: u32 = (A_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-const W_LOADS: u32 = (W_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-const W_FIRST: u32 = TILE_ROWS * STRIDE;
-var<workgroup> wg_tile: array<vec4<f32>, (TILE_ROWS + TILE_COLUMNS) * STRIDE>;
 
 // One chunk: ROWS × COLUMNS dot products over CHUNK dims, STEPS vectors a trip.
 fn multiply(x: u32, y: u32, acc: ptr<function, array<f32, ROWS * COLUMNS>>) {
@@ -24,9 +16,9 @@ fn multiply(x: u32, y: u32, acc: ptr<function, array<f32, ROWS * COLUMNS>>) {
         let w_first = x * STRIDE + d;
         for (var step = 0u; step < STEPS; step++) {
             var w: array<vec4<f32>, COLUMNS>;
-            for (var c = 0u; c < COLUMNS; c++) { w[c] = wg_tile[w_first + (W_FIRST + c * LANES_X * STRIDE + step)]; }
+            for (var c = 0u; c < COLUMNS; c++) { w[c] = wg_stage[w_first + (W_FIRST + c * LANES_X * STRIDE + step)]; }
             var a: array<vec4<f32>, ROWS>;
-            for (var r = 0u; r < ROWS; r++) { a[r] = wg_tile[a_first + (r * LANES_Y * STRIDE + step)]; }
+            for (var r = 0u; r < ROWS; r++) { a[r] = wg_stage[a_first + (r * LANES_Y * STRIDE + step)]; }
             for (var c = 0u; c < COLUMNS; c++) {
                 for (var r = 0u; r < ROWS; r++) { (*acc)[r * COLUMNS + c] = fma(a[r].x, w[c].x, (*acc)[r * COLUMNS + c]); }
                 for (var r = 0u; r < ROWS; r++) { (*acc)[r * COLUMNS + c] = fma(a[r].y, w[c].y, (*acc)[r * COLUMNS + c]); }
@@ -46,45 +38,20 @@ fn matmul_tile(
     let x = lane % LANES_X;
     let y = lane / LANES_X;
     let column_first = (params.column_tile_first + workgroup.x) * PART_COLUMNS;
-    let row_last = max(tile.row_end, 1u) - 1u;
-    // Offsets of what the lane stages, the same for every chunk.
-    var a_offset: array<u32, A_LOADS>;
-    for (var i = 0u; i < A_LOADS; i++) {
-        let at = staging(lane + i * WORKGROUP_SIZE, A_COUNT);
-        a_offset[i] = params.a_first + a_row(min(tile.row_first + at / VECS, row_last)) * params.a_stride;
-    }
-    var w_offset: array<array<u32, W_LOADS>, PARTS>;
-    for (var i = 0u; i < W_LOADS; i++) {
-        let at = staging(lane + i * WORKGROUP_SIZE, W_COUNT);
-        let column = min(column_first + at / VECS, params.columns - 1u);
-        for (var part = 0u; part < PARTS; part++) { w_offset[part][i] = w_row(part, tile.expert, column); }
-    }
+    var rows = stage_rows(lane, tile, column_first);
     // A tile beyond the last has no rows and no chunks.
     let inner = select(0u, params.inner, tile.row_first < tile.row_end);
     var acc: array<f32, ROWS * COLUMNS>;
-    var a: array<vec4<f32>, A_LOADS>;
-    var w: array<array<vec4<f32>, W_LOADS>, PARTS>;
+    var a: array<Staged, A_LOADS>;
+    var w: array<array<Staged, W_LOADS>, PARTS>;
     for (var chunk = 0u; chunk < inner; chunk += CHUNK) {
-        for (var i = 0u; i < A_LOADS; i++) {
-            a[i] = a_load4(a_offset[i], chunk + staging_column(lane, i, A_COUNT, VECS) * 4u);
-        }
+        for (var i = 0u; i < A_LOADS; i++) { a[i] = a_load4(rows.a[i], stage_dim(lane, i, A_COUNT, chunk)); }
         for (var part = 0u; part < PARTS; part++) {
             for (var i = 0u; i < W_LOADS; i++) {
-                w[part][i] = w_load4(part, w_offset[part][i], chunk + staging_column(lane, i, W_COUNT, VECS) * 4u);
+                w[part][i] = w_load4(part, rows.w[part][i], stage_dim(lane, i, W_COUNT, chunk));
             }
         }
-        workgroupBarrier(); // the last chunk is no longer read
-        for (var i = 0u; i < A_LOADS; i++) {
-            let at = lane + i * WORKGROUP_SIZE;
-            if (staged(at, A_COUNT)) { wg_tile[at / VECS * STRIDE + at % VECS] = a[i]; }
-        }
-        for (var part = 0u; part < PARTS; part++) {
-            for (var i = 0u; i < W_LOADS; i++) {
-                let at = lane + i * WORKGROUP_SIZE;
-                if (staged(at, W_COUNT)) { wg_tile[(at / VECS + part * PART_COLUMNS) * STRIDE + at % VECS + W_FIRST] = w[part][i]; }
-            }
-        }
-        workgroupBarrier(); // the chunk is staged
+        stage(lane, &a, &w);
         multiply(x, y, &acc);
     }
     for (var r = 0u; r < ROWS; r++) {

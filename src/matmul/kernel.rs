@@ -199,12 +199,14 @@ impl Matmul {
         match self.tiles {
             MatmulTiles::Workgroup { .. } => {
                 add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "matmul/stage.wgsl");
                 add_fragment!(source, "matmul/tile.wgsl");
                 "matmul_tile"
             }
             MatmulTiles::Matrix { .. } => {
                 add_fragment!(source, "common/lanes_subgroup.wgsl");
                 add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "matmul/stage.wgsl");
                 add_fragment!(source, "matmul/matrix.wgsl");
                 "matmul_matrix"
             }
