@@ -16,7 +16,7 @@ use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles};
 use tilewise::moe::{Activation, MoeProblem, MoeSpec, Router};
 use tilewise::operator::{Operator, Tiles};
 use tilewise::problems::Resident;
-use tilewise::tensor::{Dtype, HostTensor, TensorDesc, WeightFormat};
+use tilewise::tensor::{Dtype, HostTensor, TensorDesc, WeightFormat, descs};
 use tilewise::{Engine, EngineOptions, Error, PlanError};
 
 const RUNS: usize = 9;
@@ -278,7 +278,7 @@ fn against_dense(engine: &Engine) -> Result<(), Error> {
         let shape = [("x", [1024, inner]), ("w", [columns, inner])];
         let inputs: Tensors =
             shape.map(|(name, shape)| (name.to_owned(), floats(Dtype::F32, &shape, 9))).into();
-        let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+        let descs = descs(&inputs);
         (MatmulProblem::new(&MatmulSpec::default(), &descs).expect("a right question"), inputs)
     };
     let (up, down) = (dense(512, 1024), dense(1024, 512));

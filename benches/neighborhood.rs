@@ -15,7 +15,7 @@ use tilewise::attention::{AttentionLayout, AttentionProblem, AttentionSpec};
 use tilewise::neighborhood::{NeighborhoodProblem, NeighborhoodSpec, TensorDescs, simulate};
 use tilewise::operator::Operator;
 use tilewise::problems::Resident;
-use tilewise::tensor::{Dtype, HostTensor};
+use tilewise::tensor::{Dtype, HostTensor, descs};
 use tilewise::{Engine, EngineOptions, Error};
 
 const RUNS: usize = 7;
@@ -105,10 +105,6 @@ fn inputs(spatial: &[u64]) -> BTreeMap<String, HostTensor> {
         .zip(1..)
         .map(|(name, seed)| (name.to_owned(), tensor(seed)))
         .collect()
-}
-
-fn descs(inputs: &BTreeMap<String, HostTensor>) -> TensorDescs {
-    inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect()
 }
 
 fn problem(

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use tilewise::attention::{AttentionProblem, AttentionSpec, Mask, ScoreModifier, Snippet};
-use tilewise::tensor::{Dtype, HostTensor};
+use tilewise::tensor::{Dtype, HostTensor, descs};
 use tilewise::{Engine, EngineOptions};
 
 const MASK: &str = "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool {
@@ -62,7 +62,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         ("bias_by_distance".to_owned(), tensor(&[HEADS as u64, WINDOW as u64])),
     ]);
 
-    let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs = descs(&inputs);
     let problem = AttentionProblem::new(&spec, &descs)?;
     let engine = Engine::open(&EngineOptions::default())?;
     let outputs = engine.run(&problem, None, &inputs)?;

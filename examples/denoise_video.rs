@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use tilewise::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
-use tilewise::tensor::{Dtype, HostTensor};
+use tilewise::tensor::{Dtype, HostTensor, descs};
 use tilewise::{Engine, EngineOptions, Error};
 
 const FRAMES: usize = 12;
@@ -69,7 +69,7 @@ fn denoise(engine: &Engine, noisy: &[f64], window: [u32; 3]) -> Result<Vec<f64>,
         softmax_scale: Some(((2.0 / (9.0 * (STRENGTH * NOISE).powi(2))) as f32).into()),
         ..NeighborhoodSpec::default()
     };
-    let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs = descs(&inputs);
     let problem = NeighborhoodProblem::new(&spec, &descs)?;
     Ok(engine.run(&problem, None, &inputs)?["out"].to_f64())
 }

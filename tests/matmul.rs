@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, plain, reference};
 use tilewise::operator::Operator;
-use tilewise::tensor::{BlockFormat, Dtype, HostTensor, Layout, WeightFormat};
+use tilewise::tensor::{BlockFormat, Dtype, HostTensor, Layout, WeightFormat, descs};
 use tilewise::verify::judge::{Budget, judge};
 use tilewise::{Engine, EngineOptions};
 
@@ -52,7 +52,7 @@ fn spec(json: &Value) -> MatmulSpec {
 }
 
 fn problem(spec: &MatmulSpec, inputs: &Tensors) -> MatmulProblem {
-    let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs = descs(inputs);
     MatmulProblem::new(spec, &descs).unwrap()
 }
 
@@ -196,7 +196,7 @@ fn tensors_larger_than_a_binding_are_cut() {
 fn every_mistake_names_field_expected_and_got() {
     let dense = inputs(&MatmulSpec::default(), [3, 10, 12]);
     let error = |json: Value, inputs: &Tensors| {
-        let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+        let descs = descs(inputs);
         MatmulProblem::new(&spec(&json), &descs).unwrap_err().to_string()
     };
     assert_eq!(

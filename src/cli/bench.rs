@@ -11,14 +11,13 @@ mod table;
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use self::compare::Old;
 use self::report::Report;
 use self::run::Run;
 use super::common::{CliError, Common};
 use super::measure::ceilings;
-use super::output::{print, print_json, table};
+use super::output::{print, print_json, progress_bar, table, write_text};
 use crate::problems::{NamedProblem, SUITES, find_all, problems};
 use crate::question::with_problem;
 
@@ -61,7 +60,7 @@ pub(super) fn bench(common: &Common, args: &BenchArgs) -> Result<(), CliError> {
     let problems = asked(&args.problems)?;
     let old = args.compare.as_deref().map(Old::read).transpose()?;
     let engine = common.open()?;
-    let progress = progress_bar(problems.len() as u64);
+    let progress = progress_bar(problems.len());
     progress.set_message("measuring the device");
     let ceilings = ceilings(&engine)?;
     let mut report =
@@ -98,17 +97,13 @@ fn asked(names: &[String]) -> Result<Vec<&'static NamedProblem>, CliError> {
 
 /// Prints the report, and writes it where it was asked for.
 fn told(args: &BenchArgs, report: &Report) -> Result<(), CliError> {
-    let write = |path: &PathBuf, text: String| {
-        std::fs::write(path, text)
-            .map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))
-    };
     if let Some(path) = &args.output {
         let json = serde_json::to_string_pretty(report)
             .map_err(|error| CliError::Failed(error.to_string()))?;
-        write(path, json + "\n")?;
+        write_text(path, &(json + "\n"))?;
     }
     if let Some(path) = &args.html {
-        write(path, page::page(report))?;
+        write_text(path, &page::page(report))?;
     }
     match args.json {
         true => print_json(report),
@@ -126,12 +121,4 @@ fn list() -> String {
         named.add_row([problem.name, problem.origin]);
     }
     format!("{suites}\n\n{named}\n")
-}
-
-fn progress_bar(length: u64) -> ProgressBar {
-    let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -6,19 +6,21 @@ mod moe;
 mod neighborhood;
 mod report;
 
-use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
+use self::report::kernel_text;
 use super::common::{CliError, Common, device_line};
+use super::output::print;
 use super::spec::{asked, read_spec};
 use crate::engine::{Engine, Matrices};
 use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::device::adapters;
 use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::Plan;
 use crate::gpu::shader::Shader;
 use crate::operator::{Operator, Tiles};
 use crate::question::{OperatorSpec, Question};
@@ -57,22 +59,14 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
         Question::AttentionMerge(_) => Ok(()), // refused above
         Question::Neighborhood(problem) => neighborhood::explain(common, args, &problem),
         Question::NeighborhoodScores(problem) => {
-            neighborhood::explain_slots(common, args, &*problem)
+            neighborhood::explain_slots(common, args, &*problem, problem.flops())
         }
         Question::NeighborhoodAggregate(problem) => {
-            neighborhood::explain_slots(common, args, &*problem)
+            neighborhood::explain_slots(common, args, &*problem, problem.flops())
         }
         Question::Moe(problem) => moe::explain(common, args, &problem),
         Question::Matmul(problem) => matmul::explain(common, args, &problem),
     }
-}
-
-/// The options of a command line that shows the same plan.
-fn options(common: &Common, args: &ExplainArgs, tiles: Option<impl Display>) -> String {
-    let input = args.input.as_ref().map(|path| format!(" --input {}", path.display()));
-    let floor = common.floor.then(|| " --floor".to_owned());
-    let tiles = tiles.map(|tiles| format!(" --tiles '{tiles}'"));
-    [input, floor, tiles].into_iter().flatten().collect()
 }
 
 /// What is planned for.
@@ -103,14 +97,74 @@ impl Device {
     }
 }
 
+/// The device that is planned for, and its tiles for a question.
+struct Planned<T> {
+    device: Device,
+    /// Those worth trying, the heuristic's choice first.
+    candidates: Vec<T>,
+    /// Those that are explained.
+    tiles: T,
+    forced: bool,
+}
+
+impl<T: Tiles> Planned<T> {
+    fn of<O: Operator<Tiles = T>>(
+        common: &Common,
+        args: &ExplainArgs,
+        problem: &O,
+    ) -> Result<Self, CliError> {
+        let device = Device::of(common, args)?;
+        let candidates = problem.candidates(&device.limits)?;
+        let forced: Option<T> = common.tiles()?;
+        let tiles = forced.unwrap_or(candidates[0]);
+        Ok(Self { device, candidates, tiles, forced: forced.is_some() })
+    }
+
+    fn plan<O: Operator<Tiles = T>>(&self, problem: &O) -> Result<Plan, CliError> {
+        Ok(problem.plan(&self.device.limits, &self.tiles)?)
+    }
+
+    /// The tiles, and who chose them.
+    fn chosen(&self) -> String {
+        let how = if self.forced { "as asked" } else { "the heuristic's choice" };
+        format!("{} ({how})\n{:14}{}", self.tiles.label(), "", self.tiles)
+    }
+
+    /// The options of a command line that shows the same plan.
+    fn options(&self, common: &Common, args: &ExplainArgs) -> String {
+        let input = args.input.as_ref().map(|path| format!(" --input {}", path.display()));
+        let floor = common.floor.then(|| " --floor".to_owned());
+        let tiles = self.forced.then(|| format!(" --tiles '{}'", self.tiles));
+        [input, floor, tiles].into_iter().flatten().collect()
+    }
+
+    /// Prints what is told, then the kernels, and compiles these where that is asked; `trips` is what a forward
+    /// kernel's name says beside its tiles.
+    fn tell<O: Operator<Tiles = T>>(
+        &self,
+        args: &ExplainArgs,
+        problem: &O,
+        text: &str,
+        trips: impl Fn(&T) -> String,
+    ) -> Result<(), CliError> {
+        let chosen = [self.tiles];
+        let wanted = if args.all_tiles { &self.candidates[..] } else { &chosen };
+        let kernels = kernels(problem, &self.device.limits, wanted, trips)?;
+        print(&format!("{text}{}", kernel_text(&kernels)))?;
+        match (&self.device.engine, args.compile) {
+            (Some(engine), true) => compile(engine, &kernels),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A kernel, and a short name that tells its tiles.
 struct Kernel {
     name: String,
     shader: Arc<Shader>,
 }
 
-/// Each different kernel of the plans with these tiles, once; `trips` is what a forward kernel's name says beside its
-/// tiles.
+/// Each different kernel of the plans with these tiles, once.
 fn kernels<O: Operator>(
     problem: &O,
     limits: &GpuLimits,

@@ -161,7 +161,7 @@ impl Probe {
         let outputs = self.outputs();
         let tensors = self.tensors().into_iter().filter(|(name, _)| !outputs.contains(name));
         let filled = |(name, desc): (&str, TensorDesc)| {
-            let bytes = vec![0; (desc.layout.len() * desc.dtype.bytes()) as usize];
+            let bytes = vec![0; desc.element_bytes() as usize];
             let shape = desc.shape().to_vec();
             (name.to_owned(), HostTensor { dtype: desc.dtype, shape, bytes })
         };
@@ -170,7 +170,7 @@ impl Probe {
 
     fn bind(&self, source: &mut KernelSource, name: &str, element: &str) {
         let desc = self.tensors().into_iter().find(|(known, _)| *known == name);
-        let size = desc.map_or(0, |(_, desc)| desc.layout.len() * desc.dtype.bytes());
+        let size = desc.map_or(0, |(_, desc)| desc.element_bytes());
         let slot = Slot::Tensor(name.to_owned());
         let writes = self.outputs().contains(&name);
         source.bind(name, element, writes, Bound { slot, offset: 0, size });

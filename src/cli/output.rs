@@ -1,8 +1,10 @@
-//! Text and tables on stdout, numbers for people.
+//! Text and tables on stdout, progress on stderr, files of text, numbers for people.
 
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::common::CliError;
@@ -23,6 +25,27 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| CliError::Failed(format!("as JSON: {error}")))?;
     print(&text)
+}
+
+/// A bar over so many steps, on stderr.
+pub(super) fn progress_bar(steps: usize) -> ProgressBar {
+    let bar = ProgressBar::new(steps as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The text of a file that a request names.
+pub(super) fn read_text(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| CliError::Request(format!("{}: {error}", path.display())))
+}
+
+/// Writes a file that a request names.
+pub(super) fn write_text(path: &Path, text: &str) -> Result<(), CliError> {
+    std::fs::write(path, text)
+        .map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))
 }
 
 /// A rule below the headings, no other line.

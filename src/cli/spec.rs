@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::common::CliError;
+use super::output::read_text;
 use crate::question::{OperatorSpec, Question};
-use crate::tensor::{HostTensor, TensorDescs, read_safetensors};
+use crate::tensor::{HostTensor, TensorDescs, descs, read_safetensors};
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.
 pub(super) fn read_spec(spec: &str) -> Result<OperatorSpec, CliError> {
     if spec.trim_start().starts_with('{') {
         return parse("spec", spec);
     }
-    let text = std::fs::read_to_string(spec)
-        .map_err(|error| CliError::Request(format!("{spec}: {error}")))?;
-    parse(spec, &text)
+    parse(spec, &read_text(Path::new(spec))?)
 }
 
 fn parse(name: &str, text: &str) -> Result<OperatorSpec, CliError> {
@@ -26,7 +25,7 @@ pub(super) fn read_inputs(
     path: &Path,
 ) -> Result<(BTreeMap<String, HostTensor>, TensorDescs), CliError> {
     let inputs = read_safetensors(path)?;
-    let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs = descs(&inputs);
     Ok((inputs, descs))
 }
 

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::common::{CliError, Common, device_line};
-use super::output::{digits, print, print_json, table};
+use super::output::{digits, print, print_json, progress_bar, read_text, table, write_text};
 use super::spec::{asked, read_spec};
 use crate::cache::CachePlace;
 use crate::engine::Engine;
@@ -69,8 +69,7 @@ pub(super) fn tune(common: &Common, args: &TuneArgs) -> Result<(), CliError> {
         (Some(path), tunings) => {
             let stored = || store.as_ref().map(Store::load).unwrap_or_default();
             let all = tunings.unwrap_or_else(stored);
-            std::fs::write(path, all.to_json())
-                .map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))?;
+            write_text(path, &all.to_json())?;
             eprintln!("{} tunings written to {}", all.len(), path.display());
             Ok(())
         }
@@ -78,9 +77,8 @@ pub(super) fn tune(common: &Common, args: &TuneArgs) -> Result<(), CliError> {
 }
 
 fn import(store: Option<&Store>, path: &Path) -> Result<(), CliError> {
-    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| CliError::Request(named(&error)))?;
-    let tunings = Tunings::from_json(&text).map_err(|error| CliError::Request(named(&error)))?;
+    let tunings = Tunings::from_json(&read_text(path)?)
+        .map_err(|error| CliError::Request(format!("{}: {error}", path.display())))?;
     let Some(store) = store else {
         let message = "there is no cache folder to import to (TILEWISE_CACHE is empty)";
         return Err(CliError::Request(message.to_owned()));
@@ -101,10 +99,7 @@ fn measure(common: &Common, args: &TuneArgs) -> Result<Engine, CliError> {
     // A wrong name is told before anything is measured.
     let named = names.iter().map(|name| Named::new(name, args.input.as_deref()));
     let named = named.collect::<Result<Vec<_>, _>>()?;
-    let bar = ProgressBar::new(named.len() as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
+    let bar = progress_bar(named.len());
     let budget = Duration::from_secs_f64(args.budget);
     let tell = |text: &str| if args.json { Ok(()) } else { bar.suspend(|| print(text)) };
     tell(&format!("{}\n\n", device_line(engine.adapter())))?;

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
@@ -79,9 +78,7 @@ fn selected(args: &VerifyArgs) -> Result<Vec<Case>, CliError> {
 
 /// Cases run side by side: compiling their kernels takes most of the time.
 fn run(engine: &Engine, cases: &[Case], tiles: Option<CaseTiles>) -> Vec<Outcome> {
-    let bar = ProgressBar::new(cases.len() as u64);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = output::progress_bar(cases.len());
     let failed = Mutex::new(0_usize);
     let outcomes = cases.par_iter().map(|case| {
         let result = run_case(engine, case, tiles).map_err(|failure| failure.to_string());

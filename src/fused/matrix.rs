@@ -89,7 +89,7 @@ impl Operator for MatrixCheck {
         source.const_u32("WORKGROUP_SIZE", workgroup_size);
         source.params.u32("unused", 0);
         for (name, desc) in self.tensors() {
-            let size = desc.layout.len() * desc.dtype.bytes();
+            let size = desc.element_bytes();
             let bound = Bound { slot: Slot::Tensor(name.to_owned()), offset: 0, size };
             source.bind(name, "vec4<f32>", name == "result", bound);
         }

@@ -127,7 +127,7 @@ mod tests {
     use crate::moe::plan::plan_cut;
     use crate::moe::{MoeSpec, Router, TokenChoice};
     use crate::operator::Operator;
-    use crate::tensor::{Dtype, HostTensor, TensorDesc};
+    use crate::tensor::{Dtype, HostTensor, TensorDesc, descs};
     use crate::{Engine, EngineOptions};
 
     /// A mixture whose matmuls are cut more finely than any device asks for.
@@ -188,7 +188,7 @@ mod tests {
             let values: Vec<f64> = (0..count).map(|_| number()).collect();
             inputs.insert(name.to_owned(), HostTensor::from_f64(Dtype::F32, &shape, &values));
         }
-        let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+        let descs = descs(&inputs);
         let router = Router::TokenChoice(TokenChoice::default());
         let spec = MoeSpec { top_k: Some(2), router, ..MoeSpec::default() };
         (MoeProblem::new(&spec, &descs).unwrap(), inputs)

@@ -149,6 +149,12 @@ impl NeighborhoodProblem {
         let heads = f64::from(self.extents.q_heads);
         (windows / counted as f64 + extra) * f64::from(self.extents.batch) * heads
     }
+
+    /// Multiply-adds times two of these scores and of their values.
+    pub fn flops(&self) -> f64 {
+        let e = &self.extents;
+        2.0 * self.needed_scores() * (f64::from(e.head_dim) + f64::from(e.value_dim))
+    }
 }
 
 /// A command line that reproduces the question.

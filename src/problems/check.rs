@@ -6,8 +6,7 @@ use crate::error::SpecError;
 use crate::question::Question;
 use crate::tensor::HostTensor;
 use crate::verify::answer::{self, expected};
-use crate::verify::judge::{Budget, JudgeReport, Mismatch, judge};
-use crate::verify::place;
+use crate::verify::judge::{JudgeReport, Mismatch};
 
 /// The truth of a call, and a plain implementation's errors, by which its outputs are judged.
 #[derive(Clone, Debug)]
@@ -34,11 +33,9 @@ impl Expected {
     pub fn check(&self, outputs: &BTreeMap<String, HostTensor>) -> Result<JudgeReport, Mismatch> {
         let mut worst =
             JudgeReport { count: 0, max_error: 0.0, plain_error: 0.0, worst_share: 0.0 };
-        for answer::Expected { name, desc, exact, plain, row_scale } in &self.outputs {
-            let whole = outputs.get(*name).filter(|host| host.bytes.len() as u64 >= desc.bytes());
-            let got = whole.map(|host| place::take(&host.bytes, desc).0.to_f64());
-            let budget = Budget { dtype: desc.dtype, plain, row_scale };
-            let report = judge(name, &got.unwrap_or_default(), exact, budget)?;
+        for expected in &self.outputs {
+            let bytes = outputs.get(expected.name).map_or(&[][..], |host| &host.bytes);
+            let (report, _) = expected.judged(bytes)?;
             worst.count += report.count;
             worst.max_error = worst.max_error.max(report.max_error);
             worst.plain_error = worst.plain_error.max(report.plain_error);

@@ -51,44 +51,24 @@ pub fn work(question: &Question, inputs: &BTreeMap<String, HostTensor>) -> Resul
             }
         }
         Question::Neighborhood(problem) => {
-            let e = &problem.extents;
             if problem.spec.mask.is_some() {
                 counted = Counted::AllPairs;
             }
-            let flops_a_pair = 2.0 * (f64::from(e.head_dim) + f64::from(e.value_dim));
-            problem.needed_scores() * flops_a_pair
+            problem.flops()
         }
         Question::Moe(problem) => problem.expert_flops(),
         Question::Matmul(problem) => problem.flops(),
-        Question::AttentionMerge(_) => 2.0 * elements(question, "outs"),
-        Question::NeighborhoodScores(_) => 2.0 * elements(question, "scores") * dim(question, "q"),
-        Question::NeighborhoodAggregate(_) => {
-            2.0 * elements(question, "weights") * dim(question, "v")
-        }
+        Question::AttentionMerge(problem) => 2.0 * problem.tensors["outs"].layout.len() as f64,
+        Question::NeighborhoodScores(problem) => problem.flops(),
+        Question::NeighborhoodAggregate(problem) => problem.flops(),
     };
     let unread = match question {
         Question::Moe(problem) => unread_weights(problem, inputs)?,
         _ => 0.0,
     };
     let tensors = with_problem!(question, problem => Operator::tensors(problem));
-    let bytes: u64 = tensors.iter().map(|(_, desc)| desc.layout.len() * desc.dtype.bytes()).sum();
+    let bytes: u64 = tensors.iter().map(|(_, desc)| desc.element_bytes()).sum();
     Ok(Work { flops, bytes: bytes as f64 - unread, counted })
-}
-
-fn elements(question: &Question, name: &str) -> f64 {
-    extent(question, name, |shape| shape.iter().product())
-}
-
-fn dim(question: &Question, name: &str) -> f64 {
-    extent(question, name, |shape| shape.last().copied().unwrap_or(0))
-}
-
-fn extent(question: &Question, name: &str, of: impl Fn(&[u64]) -> u64) -> f64 {
-    with_problem!(question, problem => {
-        let tensors = Operator::tensors(problem);
-        let found = tensors.iter().find(|(known, _)| *known == name);
-        found.map_or(0.0, |(_, desc)| of(desc.shape()) as f64)
-    })
 }
 
 /// Bytes of the weights of experts that no token goes to.
@@ -99,6 +79,6 @@ fn unread_weights(
     let rows = expert_rows(problem, inputs)?;
     let idle = rows.iter().filter(|rows| **rows == 0.0).count();
     let weights = problem.tensors.iter().filter(|(name, _)| name.starts_with("w_"));
-    let bytes: u64 = weights.map(|(_, desc)| desc.layout.len() * desc.dtype.bytes()).sum();
+    let bytes: u64 = weights.map(|(_, desc)| desc.element_bytes()).sum();
     Ok(bytes as f64 * idle as f64 / rows.len().max(1) as f64)
 }

@@ -22,6 +22,11 @@ use std::collections::BTreeMap;
 /// Tensors by name: inputs, side tensors and, where the caller has them, outputs.
 pub type TensorDescs = BTreeMap<String, TensorDesc>;
 
+/// What is known of tensors in host memory without their elements.
+pub fn descs(tensors: &BTreeMap<String, HostTensor>) -> TensorDescs {
+    tensors.iter().map(|(name, host)| (name.clone(), host.desc())).collect()
+}
+
 /// What is known of a tensor without its elements.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorDesc {
@@ -40,6 +45,11 @@ impl TensorDesc {
     /// Bytes from the start of its buffer to the end of its last element.
     pub fn bytes(&self) -> u64 {
         self.layout.end().unwrap_or(u64::MAX).saturating_mul(self.dtype.bytes())
+    }
+
+    /// Bytes of its elements, gaps left out.
+    pub fn element_bytes(&self) -> u64 {
+        self.layout.len() * self.dtype.bytes()
     }
 
     /// Extent of each axis.

@@ -1,7 +1,8 @@
 //! What a question's outputs should be.
 
 use super::inputs::Inputs;
-use super::judge::lse_scale;
+use super::judge::{Budget, JudgeReport, Mismatch, judge, lse_scale};
+use super::place;
 use crate::attention::{self, AttentionReference, MergeProblem, TensorDescs, merge_reference};
 use crate::error::SpecError;
 use crate::matmul::{self, MatmulProblem};
@@ -20,6 +21,24 @@ pub(crate) struct Expected {
     pub exact: Vec<f64>,
     pub plain: Vec<f64>,
     pub row_scale: Vec<f64>,
+}
+
+impl Expected {
+    /// Holds what an output's buffer has against it; also the first byte beside its elements that was written, if any.
+    /// A buffer that is too short has no elements.
+    ///
+    /// # Errors
+    /// [`Mismatch`] with the worst elements.
+    pub fn judged(&self, bytes: &[u8]) -> Result<(JudgeReport, Option<usize>), Mismatch> {
+        let Self { name, desc, exact, plain, row_scale } = self;
+        let whole = bytes.len() as u64 >= desc.bytes();
+        let (got, overwritten) = match whole.then(|| place::take(bytes, desc)) {
+            Some((host, overwritten)) => (host.to_f64(), overwritten),
+            None => (Vec::new(), None),
+        };
+        let budget = Budget { dtype: desc.dtype, plain, row_scale };
+        Ok((judge(name, &got, exact, budget)?, overwritten))
+    }
 }
 
 /// Every output of a question, in f64 and by a plain implementation.

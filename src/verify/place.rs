@@ -83,7 +83,7 @@ pub(super) fn poisoned(desc: &TensorDesc, exact: bool) -> Vec<u8> {
 }
 
 /// The tensor in a buffer, and the first byte beside it that is no longer poison.
-pub(crate) fn take(bytes: &[u8], desc: &TensorDesc) -> (HostTensor, Option<usize>) {
+pub(super) fn take(bytes: &[u8], desc: &TensorDesc) -> (HostTensor, Option<usize>) {
     let size = desc.dtype.bytes() as usize;
     let mut rest = bytes.to_vec();
     let mut taken = Vec::with_capacity(desc.layout.len() as usize * size);

@@ -2,13 +2,13 @@
 
 use super::case::{Case, Placement};
 use super::place;
-use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
+use crate::attention::AttentionProblem;
 use crate::error::{Error, SpecError};
 use crate::moe::MoeProblem;
 use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
 use crate::question::{OperatorSpec, Question};
-use crate::tensor::TensorDesc;
+use crate::tensor::{TensorDesc, TensorDescs};
 
 impl Case {
     /// What the case asks, checked.
@@ -20,7 +20,13 @@ impl Case {
             .map_err(|error| SpecError::value("spec", "a spec", error))?;
         Ok(match &spec {
             OperatorSpec::Attention(spec) => {
-                Question::Attention(Box::new(attention_problem(self, spec)?))
+                let tensors = placed(self, spec.assumed_tensors()?);
+                let whole = AttentionProblem::new(spec, &tensors)?;
+                // As the caller gives them: the problem's own are turned heads first.
+                let whole = Operator::tensors(&whole).into_iter();
+                let whole = whole.map(|(name, desc)| (name.to_owned(), desc)).collect();
+                let tensors = attention_tensors(self, whole);
+                Question::Attention(Box::new(AttentionProblem::new(spec, &tensors)?))
             }
             OperatorSpec::Neighborhood(spec) => {
                 let tensors = placed(self, spec.assumed_tensors()?);
@@ -53,27 +59,18 @@ fn placed(case: &Case, mut tensors: TensorDescs) -> TensorDescs {
     tensors
 }
 
-/// The problem with every tensor where the case's placement wants it.
-fn attention_problem(case: &Case, spec: &AttentionSpec) -> Result<AttentionProblem, Error> {
-    let mut dense = spec.assumed_tensors()?;
-    for (name, dtype, shape) in &case.tensors {
-        dense.insert((*name).to_owned(), TensorDesc::contiguous(*dtype, shape));
-    }
-    let whole = AttentionProblem::new(spec, &dense)?;
-    let mut placed: TensorDescs = whole
-        .tensors()
-        .into_iter()
-        .map(|(name, TensorDesc { dtype, layout })| {
-            let layout = place::layout(case.placement, name, &layout.shape);
-            (name.to_owned(), TensorDesc { dtype, layout })
-        })
-        .collect();
+/// Tensors that the problem laid out, outputs among them, where the case wants them: of packed ones q, k and v share
+/// a buffer.
+fn attention_tensors(case: &Case, whole: TensorDescs) -> TensorDescs {
+    let mut tensors = placed(case, whole);
     if case.placement == Placement::Packed {
-        let shape = |name: &str| placed[name].shape().to_vec();
+        let shape = |name: &str| tensors[name].shape().to_vec();
         let layouts = place::packed(&shape("q"), &shape("k"), &shape("v"));
         for (name, layout) in ["q", "k", "v"].into_iter().zip(layouts) {
-            placed.insert(name.to_owned(), TensorDesc { dtype: spec.dtype, layout });
+            if let Some(desc) = tensors.get_mut(name) {
+                desc.layout = layout;
+            }
         }
     }
-    AttentionProblem::new(spec, &placed)
+    tensors
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Expected, expected};
 use super::case::{Case, Placement};
 use super::inputs::{Inputs, inputs};
-use super::judge::{Budget, JudgeReport, judge};
+use super::judge::JudgeReport;
 use super::place;
 use super::report::{CaseFailure, CaseReport, Failure};
 use crate::engine::Engine;
@@ -242,13 +242,11 @@ impl Trial {
     ) -> Result<Vec<(&'static str, JudgeReport)>, Failure> {
         let mut reports = Vec::new();
         for (mut bytes, expected) in buffers.into_iter().zip(&self.expected) {
-            let Expected { name, desc, exact, plain, row_scale } = expected;
-            change(name, &mut bytes);
-            let (got, overwritten) = place::take(&bytes, desc);
-            let budget = Budget { dtype: desc.dtype, plain, row_scale };
-            reports.push((*name, judge(name, &got.to_f64(), exact, budget)?));
+            change(expected.name, &mut bytes);
+            let (report, overwritten) = expected.judged(&bytes)?;
+            reports.push((expected.name, report));
             if let Some(byte) = overwritten {
-                return Err(Failure::Overwritten { tensor: name, byte });
+                return Err(Failure::Overwritten { tensor: expected.name, byte });
             }
         }
         Ok(reports)

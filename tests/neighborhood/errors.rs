@@ -2,14 +2,13 @@
 
 use tilewise::neighborhood::{NeighborhoodProblem, NeighborhoodSpec, TensorDescs, TileBox};
 use tilewise::operator::Operator;
-use tilewise::tensor::{Dtype, TensorDesc};
+use tilewise::tensor::{Dtype, TensorDesc, descs};
 
 use crate::harness::{Case, problem};
 
 fn refusal(change: impl FnOnce(&mut NeighborhoodSpec, &mut TensorDescs)) -> String {
     let case = Case::new(&[12, 10], &[5, 4]);
-    let mut descs: TensorDescs =
-        case.inputs(1).iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let mut descs: TensorDescs = descs(&case.inputs(1));
     let mut spec = case.spec;
     change(&mut spec, &mut descs);
     NeighborhoodProblem::new(&spec, &descs).expect_err("a wrong question").to_string()

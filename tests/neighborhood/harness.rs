@@ -7,7 +7,7 @@ use tilewise::neighborhood::{
     NeighborhoodOutput, NeighborhoodProblem, NeighborhoodReference, NeighborhoodSpec,
     NeighborhoodTiles, TensorDescs, plain, reference,
 };
-use tilewise::tensor::{Dtype, HostTensor, TensorDesc};
+use tilewise::tensor::{Dtype, HostTensor, TensorDesc, descs};
 use tilewise::verify::judge::{Budget, judge, lse_scale};
 use tilewise::{Engine, EngineOptions};
 
@@ -95,8 +95,7 @@ pub fn random(seed: u64, count: u64) -> Vec<f64> {
 }
 
 pub fn problem(spec: &NeighborhoodSpec, inputs: &Inputs) -> NeighborhoodProblem {
-    let descs: TensorDescs =
-        inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs: TensorDescs = descs(inputs);
     NeighborhoodProblem::new(spec, &descs).expect("a right question")
 }
 

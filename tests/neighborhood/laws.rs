@@ -4,7 +4,7 @@ use tilewise::attention::{
     AttentionLayout, AttentionOutput, AttentionProblem, AttentionSpec, Mask,
 };
 use tilewise::neighborhood::{plain, reference};
-use tilewise::tensor::{Dtype, HostTensor};
+use tilewise::tensor::{Dtype, HostTensor, descs};
 
 use crate::harness::{Case, Inputs, engine, hold, numbers, problem};
 
@@ -24,7 +24,7 @@ fn attention(
             (name.clone(), host)
         })
         .collect();
-    let descs = flat.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs = descs(&flat);
     let spec = AttentionSpec {
         layout: AttentionLayout::Bshd,
         mask,

@@ -7,7 +7,7 @@ use tilewise::neighborhood::{
     NeighborhoodScoresProblem, NeighborhoodScoresSpec, NeighborhoodSpec, TensorDescs,
     aggregate_reference, plain, reference, scores_reference,
 };
-use tilewise::tensor::{Dtype, HostTensor, Layout, TensorDesc};
+use tilewise::tensor::{Dtype, HostTensor, Layout, TensorDesc, descs};
 use tilewise::verify::judge::{Budget, judge, lse_scale};
 use tilewise::{Engine, SpecError};
 
@@ -40,10 +40,6 @@ fn aggregate_spec(spec: &NeighborhoodSpec) -> NeighborhoodAggregateSpec {
         border: spec.border,
         ..NeighborhoodAggregateSpec::default()
     }
-}
-
-fn descs(inputs: &Inputs) -> TensorDescs {
-    inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect()
 }
 
 fn check_scores(engine: &Engine, case: &Case) -> Vec<f64> {

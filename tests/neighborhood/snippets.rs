@@ -4,7 +4,7 @@ use tilewise::neighborhood::{
     NeighborhoodProblem, NeighborhoodScore, NeighborhoodSpec, Snippet, TensorDescs,
 };
 use tilewise::operator::Operator;
-use tilewise::tensor::{Dtype, HostTensor};
+use tilewise::tensor::{Dtype, HostTensor, descs};
 
 use crate::harness::{Case, Inputs, check, check_with, engine, floor_engine, problem, random};
 
@@ -118,8 +118,7 @@ fn loops_run_checked() {
 fn refusal(change: impl FnOnce(&mut NeighborhoodSpec)) -> String {
     let (mut spec, inputs) = circle_with_bias(0, 2);
     change(&mut spec);
-    let descs: TensorDescs =
-        inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs: TensorDescs = descs(&inputs);
     NeighborhoodProblem::new(&spec, &descs).expect_err("a wrong question").to_string()
 }
 

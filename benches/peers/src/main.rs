@@ -15,7 +15,7 @@ use clap::Parser;
 use tilewise::attention::{AttentionProblem, AttentionSpec, Mask};
 use tilewise::matmul::{MatmulProblem, MatmulSpec};
 use tilewise::moe::{MoeProblem, MoeSpec, Router};
-use tilewise::tensor::{Dtype, HostTensor};
+use tilewise::tensor::{Dtype, HostTensor, descs};
 use tilewise::{Engine, EngineOptions};
 
 use crate::burn::Fused;
@@ -99,10 +99,6 @@ fn noise(shape: &[u64], seed: u64) -> HostTensor {
 
 fn named<const N: usize>(tensors: [(&str, HostTensor); N]) -> Tensors {
     tensors.map(|(name, host)| (name.to_owned(), host)).into()
-}
-
-fn descs(tensors: &Tensors) -> std::collections::BTreeMap<String, tilewise::tensor::TensorDesc> {
-    tensors.iter().map(|(name, host)| (name.clone(), host.desc())).collect()
 }
 
 impl Field {

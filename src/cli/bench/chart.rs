@@ -55,6 +55,16 @@ pub(super) struct Point {
     pub title: String,
 }
 
+impl Style {
+    /// The class that the page's colours go by.
+    pub fn class(self) -> String {
+        match self {
+            Self::Limit => "limit".to_owned(),
+            Self::Line(colour) | Self::Points(colour) => format!("s{colour}"),
+        }
+    }
+}
+
 impl Scale {
     /// From 0 to beyond the largest value, in even steps.
     pub fn linear(label: &str, values: impl Iterator<Item = f64>) -> Self {
@@ -170,10 +180,7 @@ impl Chart {
 
     fn draw(&self, series: &Series, words: &mut Words, svg: &mut String) {
         let places: Vec<[f64; 2]> = series.points.iter().map(|point| self.place(point)).collect();
-        let class = match series.style {
-            Style::Limit => "limit".to_owned(),
-            Style::Line(colour) | Style::Points(colour) => format!("s{colour}"),
-        };
+        let class = series.style.class();
         if !matches!(series.style, Style::Points(_)) {
             let path: Vec<String> = places.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
             let _ = writeln!(svg, "<polyline class=\"{class}\" points=\"{}\"/>", path.join(" "));

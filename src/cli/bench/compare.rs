@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::report::{Figures, Report};
 use super::sample::Summary;
 use crate::cli::common::CliError;
-use crate::cli::output::{digits, table};
+use crate::cli::output::{digits, read_text, table};
 
 /// A change of the median below this share is none.
 const LEAST_CHANGE: f64 = 0.05;
@@ -68,11 +68,10 @@ impl Old {
     /// # Errors
     /// A request that is wrong: no such file, or no such report.
     pub fn read(path: &Path) -> Result<Self, CliError> {
-        let named = |error: &dyn std::fmt::Display| {
-            CliError::Request(format!("{}: {error}", path.display()))
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
-        serde_json::from_str(&text).map_err(|error| named(&format!("no report of bench: {error}")))
+        serde_json::from_str(&read_text(path)?).map_err(|error| {
+            let message = format!("{}: no report of bench: {error}", path.display());
+            CliError::Request(message)
+        })
     }
 
     /// The fastest tiles of each problem of a report against the fastest here.

@@ -145,10 +145,7 @@ fn title_of(report: &Report, figures: &Figures) -> String {
 fn section(title: &str, chart: &Chart) -> String {
     let mut html = format!("<section>\n<h2>{}</h2>\n<ul class=\"legend\">\n", escaped(title));
     for series in &chart.series {
-        let class = match series.style {
-            Style::Limit => "limit".to_owned(),
-            Style::Line(colour) | Style::Points(colour) => format!("s{colour}"),
-        };
+        let class = series.style.class();
         let _ = writeln!(
             html,
             "<li><span class=\"mark {class}\"></span>{}</li>",

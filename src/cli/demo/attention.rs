@@ -11,7 +11,7 @@ use super::picture::{Picture, draw};
 use crate::attention::{AttentionOutput, AttentionProblem, AttentionSpec, TensorDescs};
 use crate::cli::common::{CliError, Common, device_line};
 use crate::cli::output::{print, table};
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, descs};
 
 #[derive(Args)]
 pub(super) struct AttentionDemoArgs {
@@ -49,8 +49,7 @@ pub(super) fn attention(common: &Common, args: &AttentionDemoArgs) -> Result<(),
         outputs: vec![AttentionOutput::Out, AttentionOutput::Lse],
         ..AttentionSpec::default()
     };
-    let descs: TensorDescs =
-        encoder.inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs: TensorDescs = descs(&encoder.inputs);
     let problem = AttentionProblem::new(&spec, &descs)?;
     let outputs = engine.run(&problem, common.tiles()?, &encoder.inputs)?;
     print(&format!("{} on {}\n", encoder.model, device_line(engine.adapter())))?;

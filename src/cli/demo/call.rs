@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::matmul::MatmulTiles;
 use crate::moe::{MoeProblem, plain, reference};
 use crate::prepared::Prepared;
-use crate::tensor::{Dtype, HostTensor};
+use crate::tensor::{Dtype, HostTensor, descs};
 use crate::verify::judge::{Budget, judge};
 
 /// Routing and experts with buffers of their own: one encoder, nothing read back between.
@@ -144,7 +144,7 @@ fn without_gaps(problem: &MoeProblem, inputs: &Tensors) -> Result<(MoeProblem, T
         let values: Vec<f64> = (0..layout.len()).map(at).collect();
         dense.insert(name.clone(), HostTensor::from_f64(desc.dtype, desc.shape(), &values));
     }
-    let descs = dense.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+    let descs = descs(&dense);
     Ok((MoeProblem::new(&problem.spec, &descs)?, dense))
 }
 

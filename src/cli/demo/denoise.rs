@@ -11,7 +11,7 @@ use super::photo::Photo;
 use crate::attention::{AttentionLayout, AttentionProblem, AttentionSpec};
 use crate::cli::common::CliError;
 use crate::neighborhood::{NeighborhoodProblem, NeighborhoodSpec};
-use crate::tensor::{Dtype, HostTensor};
+use crate::tensor::{Dtype, HostTensor, descs};
 
 /// Side of a patch, and of the window that a pixel looks at: those of the 2011 paper for noise like the default.
 pub(super) const PATCH: usize = 3;
@@ -68,7 +68,7 @@ impl Tokens {
             softmax_scale: Some(self.softmax_scale.into()),
             ..NeighborhoodSpec::default()
         };
-        let descs = self.inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+        let descs = descs(&self.inputs);
         Ok(NeighborhoodProblem::new(&spec, &descs)?)
     }
 
@@ -84,7 +84,7 @@ impl Tokens {
             softmax_scale: Some(self.softmax_scale.into()),
             ..AttentionSpec::default()
         };
-        let descs = inputs.iter().map(|(name, host)| (name.clone(), host.desc())).collect();
+        let descs = descs(&inputs);
         Ok((AttentionProblem::new(&spec, &descs)?, inputs))
     }
 }

@@ -3,39 +3,30 @@
 use comfy_table::Table;
 
 use super::super::common::{CliError, Common};
-use super::super::output::{bytes, digits, print, table};
-use super::report::{Report, chosen, kernel_text};
-use super::{Device, ExplainArgs, compile, kernels, options, trips};
+use super::super::output::{bytes, digits, table};
+use super::report::Report;
+use super::{ExplainArgs, Planned, trips};
 use crate::attention::AttentionProblem;
 use crate::fused::FusedTiles;
-use crate::operator::{Operator, Tiles};
+use crate::operator::Tiles;
 
 pub(super) fn explain(
     common: &Common,
     args: &ExplainArgs,
     problem: &AttentionProblem,
 ) -> Result<(), CliError> {
-    let device = Device::of(common, args)?;
-    let candidates = problem.candidates(&device.limits)?;
-    let forced: Option<FusedTiles> = common.tiles()?;
-    let tiles = forced.unwrap_or(candidates[0]);
+    let planned = Planned::of(common, args, problem)?;
     let report = Report {
         problem,
-        options: options(common, args, forced),
-        device: &device,
-        plan: &problem.plan(&device.limits, &tiles)?,
-        tiles: chosen(&tiles, forced.is_some()),
+        options: planned.options(common, args),
+        device: &planned.device,
+        plan: &planned.plan(problem)?,
+        tiles: planned.chosen(),
         work: format!("{} GFLOP before masking", digits(problem.dense_flops() / 1e9)),
     };
-    let wanted = if args.all_tiles { candidates.clone() } else { vec![tiles] };
-    let shape = problem.fused_shape();
-    let kernels = kernels(problem, &device.limits, &wanted, |tiles| trips(tiles, shape))?;
-    let candidates = candidate_table(problem, &candidates);
-    print(&format!("{}{candidates}\n\n{}", report.text(), kernel_text(&kernels)))?;
-    match (&device.engine, args.compile) {
-        (Some(engine), true) => compile(engine, &kernels),
-        _ => Ok(()),
-    }
+    let candidates = candidate_table(problem, &planned.candidates);
+    let text = format!("{}{candidates}\n\n", report.text());
+    planned.tell(args, problem, &text, |tiles| trips(tiles, problem.fused_shape()))
 }
 
 fn candidate_table(problem: &AttentionProblem, candidates: &[FusedTiles]) -> Table {

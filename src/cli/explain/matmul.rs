@@ -1,36 +1,23 @@
 //! `tilewise explain` of a matmul: its dispatches and the tile sets worth trying.
 
 use super::super::common::{CliError, Common};
-use super::super::output::print;
-use super::{Device, ExplainArgs, Kernel, compile, kernels};
-use crate::matmul::{MatmulProblem, MatmulTiles};
-use crate::operator::Operator;
+use super::{ExplainArgs, Planned};
+use crate::matmul::MatmulProblem;
 
 pub(super) fn explain(
     common: &Common,
     args: &ExplainArgs,
     problem: &MatmulProblem,
 ) -> Result<(), CliError> {
-    let device = Device::of(common, args)?;
-    let candidates = problem.candidates(&device.limits)?;
-    let forced: Option<MatmulTiles> = common.tiles()?;
-    let chosen = forced.unwrap_or(candidates[0]);
-    let mut text = format!("{problem}\ndevice {}\n\ntiles {chosen}\n", device.name);
-    for step in &problem.plan(&device.limits, &chosen)?.steps {
+    let planned = Planned::of(common, args, problem)?;
+    let mut text =
+        format!("{problem}\ndevice {}\n\ntiles {}\n", planned.device.name, planned.tiles);
+    for step in &planned.plan(problem)?.steps {
         text += &format!("{} in {} workgroups\n", step.shader.entry, step.grid);
     }
     text += "\nworth trying here:\n";
-    for tiles in &candidates {
+    for tiles in &planned.candidates {
         text += &format!("  {tiles}\n");
     }
-    let wanted = if args.all_tiles { candidates } else { vec![chosen] };
-    let kernels = kernels(problem, &device.limits, &wanted, |_| String::new())?;
-    for Kernel { name, shader } in &kernels {
-        text += &format!("\n// ==== kernel {name}\n{}", shader.text());
-    }
-    print(text.trim_end())?;
-    match (&device.engine, args.compile) {
-        (Some(engine), true) => compile(engine, &kernels),
-        _ => Ok(()),
-    }
+    planned.tell(args, problem, &(text + "\n"), |_| String::new())
 }

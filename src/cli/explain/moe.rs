@@ -5,33 +5,29 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 
 use super::super::common::{CliError, Common};
-use super::super::output::{bytes, digits, print, table};
-use super::report::{chosen, kernel_text, step_table, tensor_bytes, tensor_table};
-use super::{Device, ExplainArgs, compile, kernels, options};
+use super::super::output::{bytes, digits, table};
+use super::report::{step_table, tensor_bytes, tensor_table};
+use super::{ExplainArgs, Planned};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Grid, Plan};
 use crate::matmul::MatmulTiles;
 use crate::moe::{Loads, MoeProblem};
-use crate::operator::{Operator, Tiles};
+use crate::operator::Tiles;
 
 pub(super) fn explain(
     common: &Common,
     args: &ExplainArgs,
     problem: &MoeProblem,
 ) -> Result<(), CliError> {
-    let device = Device::of(common, args)?;
-    let forced: Option<MatmulTiles> = common.tiles()?;
-    let candidates = problem.candidates(&device.limits)?;
-    let tiles = forced.unwrap_or(candidates[0]);
-    let plan = problem.plan(&device.limits, &tiles)?;
+    let planned = Planned::of(common, args, problem)?;
+    let (device, tiles, plan) = (&planned.device, &planned.tiles, planned.plan(problem)?);
     let mut text = String::new();
-    let options = options(common, args, forced);
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<14}{value}");
     };
-    line("reproduce", &format!("{problem}{options}"));
+    line("reproduce", &format!("{problem}{}", planned.options(common, args)));
     line("planned for", &device.name);
-    line("tiles", &chosen(&tiles, forced.is_some()));
+    line("tiles", &planned.chosen());
     let reads = bytes(tensor_bytes(problem, false));
     line("reads", &format!("{reads} at most: experts without tokens are not read"));
     line("writes", &bytes(tensor_bytes(problem, true)));
@@ -42,14 +38,9 @@ pub(super) fn explain(
     line("dispatches", &dispatches(&plan));
     let _ = writeln!(text, "\n{}\n", tensor_table(problem, &device.limits, &plan));
     let _ = writeln!(text, "{}\n", step_table(&plan));
-    let _ = writeln!(text, "{}\n", candidate_table(problem, &device.limits, &candidates));
-    let wanted = if args.all_tiles { candidates } else { vec![tiles] };
-    let kernels = kernels(problem, &device.limits, &wanted, |_| String::new())?;
-    print(&(text + &kernel_text(&kernels)))?;
-    match (&device.engine, args.compile) {
-        (Some(engine), true) => compile(engine, &kernels),
-        _ => Ok(()),
-    }
+    let candidates = candidate_table(problem, &device.limits, &planned.candidates);
+    let _ = writeln!(text, "{candidates}\n");
+    planned.tell(args, problem, &text, |_| String::new())
 }
 
 fn work(problem: &MoeProblem) -> String {
@@ -79,7 +70,7 @@ fn loads(problem: &MoeProblem, tile_rows: u32) -> String {
     let weights: u64 = ["w_gate", "w_up", "w_down"]
         .iter()
         .filter_map(|name| problem.tensors.get(*name))
-        .map(|desc| desc.layout.len() * desc.dtype.bytes())
+        .map(|desc| desc.element_bytes())
         .sum();
     let read = (weights as f64 * busy) as u64;
     format!(

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use comfy_table::Table;
 
 use super::super::common::{CliError, Common};
-use super::super::output::{bytes, digits, print, table};
-use super::report::{Report, chosen, kernel_text};
-use super::{Device, ExplainArgs, compile, kernels, options, trips};
+use super::super::output::{bytes, digits, table};
+use super::report::Report;
+use super::{ExplainArgs, Planned, trips};
 use crate::neighborhood::{
     NeighborhoodProblem, NeighborhoodTiles, SlotTiles, search_boxes, search_strides, simulate,
 };
@@ -21,34 +21,22 @@ pub(super) fn explain(
     args: &ExplainArgs,
     problem: &NeighborhoodProblem,
 ) -> Result<(), CliError> {
-    let device = Device::of(common, args)?;
-    let candidates = problem.candidates(&device.limits)?;
-    let forced: Option<NeighborhoodTiles> = common.tiles()?;
-    let tiles = forced.unwrap_or(candidates[0]);
-    let e = &problem.extents;
-    let flops = 2.0 * problem.needed_scores() * f64::from(e.head_dim + e.value_dim);
+    let planned = Planned::of(common, args, problem)?;
     let report = Report {
         problem,
-        options: options(common, args, forced),
-        device: &device,
-        plan: &problem.plan(&device.limits, &tiles)?,
-        tiles: chosen(&tiles, forced.is_some()),
-        work: format!("{} GFLOP of the keys that windows hold", digits(flops / 1e9)),
+        options: planned.options(common, args),
+        device: &planned.device,
+        plan: &planned.plan(problem)?,
+        tiles: planned.chosen(),
+        work: format!("{} GFLOP of the keys that windows hold", digits(problem.flops() / 1e9)),
     };
     let mut text = report.text();
-    let _ = writeln!(text, "{}\n", simulate(problem, &tiles));
-    let _ = writeln!(text, "{}\n", candidate_table(problem, &candidates));
+    let _ = writeln!(text, "{}\n", simulate(problem, &planned.tiles));
+    let _ = writeln!(text, "{}\n", candidate_table(problem, &planned.candidates));
     if args.simulate {
-        text += &choices(problem, &tiles);
+        text += &choices(problem, &planned.tiles);
     }
-    let wanted = if args.all_tiles { candidates } else { vec![tiles] };
-    let shape = problem.fused_shape();
-    let kernels = kernels(problem, &device.limits, &wanted, |tiles| trips(&tiles.fused, shape))?;
-    print(&(text + &kernel_text(&kernels)))?;
-    match (&device.engine, args.compile) {
-        (Some(engine), true) => compile(engine, &kernels),
-        _ => Ok(()),
-    }
+    planned.tell(args, problem, &text, |tiles| trips(&tiles.fused, problem.fused_shape()))
 }
 
 fn candidate_table(problem: &NeighborhoodProblem, candidates: &[NeighborhoodTiles]) -> Table {
@@ -87,27 +75,16 @@ pub(super) fn explain_slots<O: Operator<Tiles = SlotTiles>>(
     common: &Common,
     args: &ExplainArgs,
     problem: &O,
+    flops: f64,
 ) -> Result<(), CliError> {
-    let device = Device::of(common, args)?;
-    let tiles = problem.candidates(&device.limits)?;
-    // Both read or write a number for each slot of each row, and multiply it by a row of as many dims.
-    let slots =
-        problem.tensors().into_iter().find(|(name, _)| matches!(*name, "scores" | "weights"));
-    let rows = problem.tensors().into_iter().find(|(name, _)| matches!(*name, "k" | "v"));
-    let slots = slots.map_or(0, |(_, desc)| desc.layout.len()) as f64;
-    let dims = rows.and_then(|(_, desc)| desc.shape().last().copied()).unwrap_or(0) as f64;
+    let planned = Planned::of(common, args, problem)?;
     let report = Report {
         problem,
-        options: options(common, args, None::<SlotTiles>),
-        device: &device,
-        plan: &problem.plan(&device.limits, &tiles[0])?,
+        options: planned.options(common, args),
+        device: &planned.device,
+        plan: &planned.plan(problem)?,
         tiles: "one way".to_owned(),
-        work: format!("{} GFLOP", digits(2.0 * slots * dims / 1e9)),
+        work: format!("{} GFLOP", digits(flops / 1e9)),
     };
-    let kernels = kernels(problem, &device.limits, &tiles, |_| String::new())?;
-    print(&(report.text() + &kernel_text(&kernels)))?;
-    match (&device.engine, args.compile) {
-        (Some(engine), true) => compile(engine, &kernels),
-        _ => Ok(()),
-    }
+    planned.tell(args, problem, &report.text(), |_| String::new())
 }

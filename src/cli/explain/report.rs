@@ -8,12 +8,12 @@ use super::{Device, Kernel};
 use crate::cli::output::{bytes, table};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Slot};
-use crate::operator::{Operator, Tiles};
+use crate::operator::Operator;
 
-/// What is reported of every operator's plan.
+/// What is reported of an operator's plan.
 pub(super) struct Report<'a, O: Operator> {
     pub problem: &'a O,
-    /// Those of a command line that shows the same.
+    /// Of a command line that shows the same.
     pub options: String,
     pub device: &'a Device,
     pub plan: &'a Plan,
@@ -44,12 +44,6 @@ impl<O: Operator> Report<'_, O> {
     }
 }
 
-/// A tile set, with who chose it.
-pub(super) fn chosen(tiles: &impl Tiles, forced: bool) -> String {
-    let how = if forced { "as asked" } else { "the heuristic's choice" };
-    format!("{} ({how})\n{:14}{tiles}", tiles.label(), "")
-}
-
 /// The WGSL of kernels.
 pub(super) fn kernel_text(kernels: &[Kernel]) -> String {
     let text =
@@ -62,7 +56,7 @@ pub(super) fn tensor_bytes<O: Operator>(problem: &O, written: bool) -> u64 {
     let outputs = problem.outputs();
     let tensors = problem.tensors().into_iter();
     let wanted = tensors.filter(|(name, _)| outputs.contains(name) == written);
-    wanted.map(|(_, desc)| desc.layout.len() * desc.dtype.bytes()).sum()
+    wanted.map(|(_, desc)| desc.element_bytes()).sum()
 }
 
 /// The caller's tensors, then what the engine holds for the call.
@@ -75,7 +69,7 @@ pub(super) fn tensor_table<O: Operator>(problem: &O, limits: &GpuLimits, plan: &
             if outputs.contains(&name) { "written" } else { "read" },
             &desc.dtype.to_string(),
             &format!("{:?}", desc.shape()),
-            &bytes(desc.layout.len() * desc.dtype.bytes()),
+            &bytes(desc.element_bytes()),
         ]);
     }
     for scratch in plan.scratch.iter().filter(|scratch| scratch.bytes > 0) {

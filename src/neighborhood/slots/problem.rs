@@ -52,6 +52,12 @@ impl Slots {
         self.axes.iter().map(|axis| axis.extent).product()
     }
 
+    /// Multiply-adds times two: a row of `dim` for each slot of each query.
+    fn flops(&self) -> f64 {
+        let queries = f64::from(self.batch) * f64::from(self.tokens()) * f64::from(self.q_heads);
+        2.0 * queries * f64::from(self.volume()) * f64::from(self.dim)
+    }
+
     pub fn axes3(&self) -> [Axis; 3] {
         axes3(&self.axes)
     }
@@ -117,6 +123,11 @@ impl NeighborhoodScoresProblem {
         &self.slots.tensors
     }
 
+    /// Multiply-adds times two.
+    pub fn flops(&self) -> f64 {
+        self.slots.flops()
+    }
+
     /// `softmax_scale`, resolved.
     pub fn softmax_scale(&self) -> f32 {
         self.spec.softmax_scale.map_or(1.0, OrderedFloat::into_inner)
@@ -175,6 +186,11 @@ impl NeighborhoodAggregateProblem {
     /// Every tensor, inputs and outputs.
     pub fn tensors(&self) -> &TensorDescs {
         &self.slots.tensors
+    }
+
+    /// Multiply-adds times two.
+    pub fn flops(&self) -> f64 {
+        self.slots.flops()
     }
 }
 
