@@ -2,12 +2,13 @@
 //! one token's weights against a copy of as many bytes. Runs are interleaved and medians compared: of CPU time where the
 //! adapter is a processor, whose times say nothing about GPUs, else of the clock. `--tiles` compares every tile set.
 
+mod timing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use cpu_time::ProcessTime;
+use self::timing::{median, seconds};
 use serde::{Deserialize, Serialize};
 use tilewise::gpu::limits::GpuLimits;
 use tilewise::gpu::recording::{Bound, Grid, Plan, Slot, Step};
@@ -224,23 +225,16 @@ type Run<'a> = Box<dyn Fn() -> Result<(), Error> + 'a>;
 
 /// Median seconds of each, run in turn.
 fn medians(engine: &Engine, runs: &[Run<'_>]) -> Result<Vec<f64>, Error> {
-    let software = engine.adapter().is_software();
     let mut times = vec![Vec::new(); runs.len()];
     for round in 0..=RUNS {
         for (run, times) in runs.iter().zip(&mut times) {
-            let (clock, cpu) = (Instant::now(), ProcessTime::now());
-            run()?;
-            let time = if software { cpu.elapsed() } else { clock.elapsed() };
+            let time = seconds(engine, run)?;
             if round > 0 {
                 times.push(time); // the first warms up
             }
         }
     }
-    let median = |times: &mut Vec<Duration>| {
-        times.sort_unstable();
-        times[RUNS / 2].as_secs_f64()
-    };
-    Ok(times.iter_mut().map(median).collect())
+    Ok(times.iter_mut().map(|times| median(times)).collect())
 }
 
 fn run<O: Operator>(call: &Resident<O>) -> Run<'_> {

@@ -5,12 +5,12 @@
 //! On a software adapter the times say nothing about GPUs; the first line tells the device.
 
 mod naive;
+mod timing;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use self::naive::{Naive, Shape};
-use cpu_time::ProcessTime;
+use self::timing::{median, seconds};
 use tilewise::attention::{AttentionLayout, AttentionProblem, AttentionSpec};
 use tilewise::neighborhood::{NeighborhoodProblem, NeighborhoodSpec, TensorDescs, simulate};
 use tilewise::operator::Operator;
@@ -119,21 +119,13 @@ fn problem(
     Ok(NeighborhoodProblem::new(&spec, tensors)?)
 }
 
-/// Milliseconds of each of `times` calls: of the process's CPU on a software adapter, else by the clock.
+/// Milliseconds of each of `times` calls.
 fn milliseconds(
     engine: &Engine,
     times: u32,
     run: impl FnOnce() -> Result<(), Error>,
 ) -> Result<f64, Error> {
-    let (cpu, wall) = (ProcessTime::now(), Instant::now());
-    run()?;
-    let elapsed = if engine.adapter().is_software() { cpu.elapsed() } else { wall.elapsed() };
-    Ok(elapsed.as_secs_f64() * 1e3 / f64::from(times))
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+    Ok(1e3 * seconds(engine, run)? / f64::from(times))
 }
 
 fn against_dense(engine: &Engine, question: Problem) -> Result<(), Error> {
