@@ -58,7 +58,7 @@ pub enum Matrices {
 /// Attention on one device. Cheap to clone; many threads may use one.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    gpu: Arc<Gpu>,
+    pub(crate) gpu: Arc<Gpu>,
     calls: Arc<Calls>,
 }
 

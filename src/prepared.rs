@@ -6,6 +6,7 @@ use crate::error::{Error, SpecError};
 use crate::gpu::context::Gpu;
 use crate::gpu::pipeline::Pipeline;
 use crate::gpu::recording::{Bound, Grid, Plan, Slot};
+use crate::gpu::stamps::Stamps;
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
 use crate::tune::TilesFrom;
@@ -80,50 +81,74 @@ impl<O: Operator> Prepared<O> {
     ) -> Result<(), Error> {
         self.check_buffers(buffers)?;
         let scratch = self.gpu.scratch(&self.plan.scratch)?;
-        let device = &self.gpu.device;
-        let stand_in = &self.gpu.stand_in;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-            label: Some("tilewise"),
-            timestamp_writes,
-        });
+        let mut pass = encoder.begin_compute_pass(&pass_of("tilewise", timestamp_writes));
+        for index in 0..self.plan.steps.len() {
+            self.dispatch(&mut pass, index, buffers, &scratch)?;
+        }
+        Ok(())
+    }
+
+    /// [`Prepared::record`] with a pass for each step, whose times the device writes.
+    pub(crate) fn record_steps(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[(&str, &wgpu::Buffer)],
+        stamps: &Stamps,
+    ) -> Result<(), Error> {
+        self.check_buffers(buffers)?;
+        let scratch = self.gpu.scratch(&self.plan.scratch)?;
         for (index, step) in self.plan.steps.iter().enumerate() {
-            let pipeline = &self.pipelines[index];
-            let params = wgpu::BufferBinding {
-                buffer: &self.params,
-                offset: self.param_offsets[index],
-                size: wgpu::BufferSize::new(step.params.len() as u64),
+            let pair = Some(index as u32);
+            let writes = stamps.of_pass(pair, pair);
+            let mut pass = encoder.begin_compute_pass(&pass_of(step.shader.entry, writes));
+            self.dispatch(&mut pass, index, buffers, &scratch)?;
+        }
+        Ok(())
+    }
+
+    fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        index: usize,
+        buffers: &[(&str, &wgpu::Buffer)],
+        scratch: &[wgpu::Buffer],
+    ) -> Result<(), Error> {
+        let (step, pipeline) = (&self.plan.steps[index], &self.pipelines[index]);
+        let params = wgpu::BufferBinding {
+            buffer: &self.params,
+            offset: self.param_offsets[index],
+            size: wgpu::BufferSize::new(step.params.len() as u64),
+        };
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(params),
+        }];
+        for (binding, Bound { slot, offset, size }) in step.bindings.iter().enumerate() {
+            let buffer = match slot {
+                _ if *size == 0 => &self.gpu.stand_in,
+                Slot::Scratch(index) => &scratch[*index],
+                Slot::Tensor(name) => find(buffers, name)?,
             };
-            let mut entries = vec![wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(params),
-            }];
-            for (binding, Bound { slot, offset, size }) in step.bindings.iter().enumerate() {
-                let buffer = match slot {
-                    _ if *size == 0 => stand_in,
-                    Slot::Scratch(index) => &scratch[*index],
-                    Slot::Tensor(name) => find(buffers, name)?,
-                };
-                entries.push(wgpu::BindGroupEntry {
-                    binding: binding as u32 + 1,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer,
-                        offset: *offset,
-                        size: wgpu::BufferSize::new(*size),
-                    }),
-                });
-            }
-            let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(step.shader.entry),
-                layout: &pipeline.layout,
-                entries: &entries,
+            entries.push(wgpu::BindGroupEntry {
+                binding: binding as u32 + 1,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: *offset,
+                    size: wgpu::BufferSize::new(*size),
+                }),
             });
-            pass.set_pipeline(&pipeline.pipeline);
-            pass.set_bind_group(0, &group, &[]);
-            match step.grid {
-                Grid::Direct([x, y, z]) => pass.dispatch_workgroups(x, y, z),
-                Grid::Indirect { scratch: index, offset } => {
-                    pass.dispatch_workgroups_indirect(&scratch[index], offset);
-                }
+        }
+        let group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(step.shader.entry),
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        pass.set_pipeline(&pipeline.pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        match step.grid {
+            Grid::Direct([x, y, z]) => pass.dispatch_workgroups(x, y, z),
+            Grid::Indirect { scratch: index, offset } => {
+                pass.dispatch_workgroups_indirect(&scratch[index], offset);
             }
         }
         Ok(())
@@ -148,6 +173,13 @@ impl<O: Operator> Prepared<O> {
         }
         Ok(())
     }
+}
+
+fn pass_of<'a>(
+    label: &'a str,
+    timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'a>>,
+) -> wgpu::ComputePassDescriptor<'a> {
+    wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes }
 }
 
 /// What a call needs of a buffer.

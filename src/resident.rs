@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::error::{Error, SpecError};
+use crate::error::{Error, GpuError, SpecError};
+use crate::gpu::context::Waiting;
+use crate::gpu::stamps::Stamps;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
 use crate::tensor::HostTensor;
@@ -51,13 +53,61 @@ impl<O: Operator> Resident<O> {
     /// # Errors
     /// As [`Prepared::record`] and [`Engine::wait`].
     pub fn run(&self, times: u32) -> Result<(), Error> {
+        self.submit(|encoder, bound| {
+            (0..times).try_for_each(|_| self.prepared.record(encoder, bound))
+        })
+    }
+
+    /// [`Resident::run`] by the device's own clock: milliseconds from the first call's begin to the last one's end.
+    /// `None`, and nothing is run, where the device writes no timestamps.
+    ///
+    /// # Errors
+    /// As [`Resident::run`].
+    pub fn run_timed(&self, times: u32) -> Result<Option<f64>, Error> {
+        let Some(stamps) = Stamps::new(&self.engine.gpu, 1)? else { return Ok(None) };
+        self.submit(|encoder, bound| {
+            for call in 0..times {
+                let begun = (call == 0).then_some(0);
+                let ended = (call + 1 == times).then_some(0);
+                let writes = stamps.of_pass(begun, ended);
+                self.prepared.record_timed(encoder, bound, writes)?;
+            }
+            stamps.resolve(encoder);
+            Ok(())
+        })?;
+        Ok(self.read(&stamps)?.first().copied())
+    }
+
+    /// Runs the call once, step by step: milliseconds of each step of its plan by the device's own clock. Nothing of one
+    /// step overlaps the next, so that together they last longer than the call does. `None`, and nothing is run, where
+    /// the device writes no timestamps.
+    ///
+    /// # Errors
+    /// As [`Resident::run`].
+    pub fn run_steps(&self) -> Result<Option<Vec<f64>>, Error> {
+        let steps = self.prepared.plan.steps.len() as u32;
+        let Some(stamps) = Stamps::new(&self.engine.gpu, steps)? else { return Ok(None) };
+        self.submit(|encoder, bound| {
+            self.prepared.record_steps(encoder, bound, &stamps)?;
+            stamps.resolve(encoder);
+            Ok(())
+        })?;
+        Ok(Some(self.read(&stamps)?))
+    }
+
+    fn read(&self, stamps: &Stamps) -> Result<Vec<f64>, GpuError> {
+        pollster::block_on(stamps.read(&self.engine.gpu, Waiting::Block))
+    }
+
+    /// Submits what is recorded, and waits.
+    fn submit(
+        &self,
+        record: impl FnOnce(&mut wgpu::CommandEncoder, &[(&str, &wgpu::Buffer)]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let bound: Vec<(&str, &wgpu::Buffer)> =
             self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tilewise") };
-        let mut encoder = self.engine.device().create_command_encoder(&descriptor);
-        for _ in 0..times {
-            self.prepared.record(&mut encoder, &bound)?;
-        }
+        let mut encoder = self.engine.gpu.encoder();
+        record(&mut encoder, &bound)?;
         self.engine.queue().submit([encoder.finish()]);
         Ok(self.engine.wait()?)
     }

@@ -35,6 +35,9 @@ pub(super) struct BenchArgs {
     /// Compare every tile set that the device is worth trying.
     #[arg(long, conflicts_with = "tiles")]
     all_tiles: bool,
+    /// Time each step of a call as well, alone.
+    #[arg(long)]
+    steps: bool,
     /// Seed of the inputs.
     #[arg(long, default_value_t = 1)]
     seed: u64,

@@ -7,3 +7,4 @@ pub mod limits;
 pub(crate) mod pipeline;
 pub mod recording;
 pub mod shader;
+pub(crate) mod stamps;

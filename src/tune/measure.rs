@@ -6,6 +6,7 @@ use web_time::Instant;
 
 use crate::error::{Error, SpecError};
 use crate::gpu::context::{Gpu, Waiting};
+use crate::gpu::stamps::Stamps;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
 use crate::tensor::{HostTensor, TensorDesc};
@@ -25,7 +26,7 @@ pub(super) struct Stand<'a, O: Operator> {
 /// What tells the time.
 enum Clock {
     /// The device's own: its work alone counts.
-    Timestamps { queries: wgpu::QuerySet, resolved: wgpu::Buffer },
+    Device(Stamps),
     /// CPU time of the process: a software adapter shares its cores with others.
     #[cfg(not(target_arch = "wasm32"))]
     Processor,
@@ -39,16 +40,7 @@ impl Clock {
         if gpu.adapter.is_software() {
             return Ok(Self::Processor);
         }
-        if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
-            return Ok(Self::Wall);
-        }
-        let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("tilewise"),
-            ty: wgpu::QueryType::Timestamp,
-            count: 2,
-        });
-        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        Ok(Self::Timestamps { queries, resolved: gpu.buffer("timestamps", 16, usage)? })
+        Ok(Stamps::new(gpu, 1)?.map_or(Self::Wall, Self::Device))
     }
 }
 
@@ -116,17 +108,15 @@ impl<'a, O: Operator> Stand<'a, O> {
         let mut encoder = self.gpu.encoder();
         for call in 0..calls {
             let writes = match &self.clock {
-                Clock::Timestamps { queries, .. } => Some(wgpu::ComputePassTimestampWrites {
-                    query_set: queries,
-                    beginning_of_pass_write_index: (call == 0).then_some(0),
-                    end_of_pass_write_index: (call + 1 == calls).then_some(1),
-                }),
+                Clock::Device(stamps) => {
+                    stamps.of_pass((call == 0).then_some(0), (call + 1 == calls).then_some(0))
+                }
                 _ => None,
             };
             prepared.record_timed(&mut encoder, &bound, writes)?;
         }
-        if let Clock::Timestamps { queries, resolved } = &self.clock {
-            encoder.resolve_query_set(queries, 0..2, resolved, 0);
+        if let Clock::Device(stamps) = &self.clock {
+            stamps.resolve(&mut encoder);
         }
         let ms = self.submit(encoder).await?;
         Ok(ms / f64::from(calls))
@@ -143,13 +133,7 @@ impl<'a, O: Operator> Stand<'a, O> {
             #[cfg(not(target_arch = "wasm32"))]
             Clock::Processor => processor.elapsed(),
             Clock::Wall => wall.elapsed(),
-            Clock::Timestamps { resolved, .. } => {
-                let bytes = self.gpu.download(resolved, 16, self.waiting).await?;
-                let ticks = |at: usize| bytes[at..at + 8].iter().rev();
-                let number = |at| ticks(at).fold(0_u64, |all, byte| all << 8 | u64::from(*byte));
-                let period = f64::from(self.gpu.queue.get_timestamp_period());
-                return Ok(number(8).saturating_sub(number(0)) as f64 * period / 1e6);
-            }
+            Clock::Device(stamps) => return Ok(stamps.read(self.gpu, self.waiting).await?[0]),
         };
         Ok(time.as_secs_f64() * 1e3)
     }

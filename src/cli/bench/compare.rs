@@ -32,6 +32,8 @@ struct OldFigures {
     problem: String,
     wall: Option<Summary>,
     cpu: Option<Summary>,
+    #[serde(default)]
+    device: Option<Summary>,
 }
 
 /// What became of each problem.
@@ -96,8 +98,14 @@ impl Old {
 
     fn row(&self, figures: &Figures, software: bool, same_device: bool) -> Row {
         let old = self.results.iter().find(|old| old.problem == figures.problem);
-        let old = old.and_then(|old| if software { old.cpu } else { old.wall });
-        let new = figures.time(software);
+        let (old, new) = match old {
+            None => (None, figures.time(software)),
+            Some(old) if software => (old.cpu, figures.cpu),
+            Some(old) if old.device.is_some() && figures.device.is_some() => {
+                (old.device, figures.device)
+            }
+            Some(old) => (old.wall, figures.wall),
+        };
         let verdict = match (old, new) {
             (Some(_), Some(_)) if !same_device => Verdict::AnotherDevice,
             (Some(old), Some(new)) => verdict(old, new),

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::compare::Comparison;
-use super::sample::Summary;
+use super::sample::{StepFigures, Summary};
 use crate::cli::common::CliError;
 use crate::cli::measure::Ceilings;
 use crate::gpu::device::AdapterDescription;
@@ -54,6 +54,11 @@ pub(super) struct Figures {
     pub wall: Option<Summary>,
     /// CPU time of all threads of this process.
     pub cpu: Option<Summary>,
+    /// By the device's own clock, where it has one and is no software.
+    pub device: Option<Summary>,
+    /// Where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepFigures>,
 }
 
 fn checked_json<S: serde::Serializer>(
@@ -95,12 +100,14 @@ impl Figures {
             checked: None,
             wall: None,
             cpu: None,
+            device: None,
+            steps: Vec::new(),
         }
     }
 
-    /// The time that counts: of a software adapter the CPU's, since its cores are shared.
+    /// The time that counts: of a software adapter the CPU's, since its cores are shared; else the device's own.
     pub fn time(&self, software: bool) -> Option<Summary> {
-        if software { self.cpu } else { self.wall }
+        if software { self.cpu } else { self.device.or(self.wall) }
     }
 
     /// GFLOP a second of the time that counts.

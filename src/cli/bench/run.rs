@@ -44,6 +44,7 @@ impl Run<'_> {
         let inputs = problem.sample(self.args.seed);
         let expected = Expected::new(question, &inputs)?;
         let work = work(question, &inputs)?;
+        let software = self.engine.adapter().is_software();
         let (mut candidates, mut figures, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         for tiles in tiles {
             let call = Resident::new(self.engine, problem, tiles, &inputs)?;
@@ -58,7 +59,7 @@ impl Run<'_> {
             of.scratch_bytes = call.prepared.plan.scratch_bytes();
             of.checked = self.checked(&expected, &call)?;
             if of.checked.is_some() {
-                candidates.push(Candidate::new(call)?);
+                candidates.push(Candidate::new(call, software)?);
                 figures.push(of);
             } else {
                 wrong.push(of);
@@ -67,10 +68,18 @@ impl Run<'_> {
         self.say("timing");
         let samples = time_interleaved(&candidates, self.args.runs)?;
         for (of, samples) in figures.iter_mut().zip(&samples) {
-            of.wall = Some(Summary::of(samples.iter().map(|elapsed| elapsed.wall)));
-            of.cpu = Some(Summary::of(samples.iter().map(|elapsed| elapsed.cpu)));
+            of.wall = Some(Summary::of(samples.iter().map(|sample| sample.elapsed.wall)));
+            of.cpu = Some(Summary::of(samples.iter().map(|sample| sample.elapsed.cpu)));
+            let device: Option<Vec<_>> = samples.iter().map(|sample| sample.device).collect();
+            of.device = device.map(|times| Summary::of(times.into_iter()));
         }
-        let software = self.engine.adapter().is_software();
+        if self.args.steps {
+            for (of, candidate) in figures.iter_mut().zip(&candidates) {
+                let none =
+                    || CliError::Request("--steps: this device writes no timestamps".to_owned());
+                of.steps = candidate.steps(self.args.runs)?.ok_or_else(none)?;
+            }
+        }
         let median = |of: &Figures| of.time(software).map_or(f64::INFINITY, |time| time.median_ms);
         figures.sort_by(|a, b| median(a).total_cmp(&median(b)));
         figures.extend(wrong);

@@ -16,20 +16,52 @@ const RUN: Duration = Duration::from_millis(20);
 pub(super) struct Candidate<O: Operator> {
     call: Resident<O>,
     calls: u32,
+    software: bool,
+}
+
+/// Time of a call.
+#[derive(Clone, Copy)]
+pub(super) struct Sample {
+    pub elapsed: Elapsed,
+    /// By the device's own clock, which a software adapter shares with all other programs and which is not asked there.
+    pub device: Option<Duration>,
 }
 
 impl<O: Operator> Candidate<O> {
     /// Warms a call that is compiled already, and looks how long it takes.
-    pub fn new(call: Resident<O>) -> Result<Self, CliError> {
+    pub fn new(call: Resident<O>, software: bool) -> Result<Self, CliError> {
         let first = Elapsed::of(|| call.run(1))?;
         let calls = (RUN.as_secs_f64() / first.wall.as_secs_f64().max(1e-6)).ceil();
-        Ok(Self { call, calls: (calls as u32).clamp(1, 1000) })
+        Ok(Self { call, calls: (calls as u32).clamp(1, 1000), software })
     }
 
-    /// Time of a call.
-    fn timed(&self) -> Result<Elapsed, CliError> {
-        let Elapsed { wall, cpu } = Elapsed::of(|| self.call.run(self.calls))?;
-        Ok(Elapsed { wall: wall / self.calls, cpu: cpu / self.calls })
+    fn timed(&self) -> Result<Sample, CliError> {
+        let mut device = None;
+        let Elapsed { wall, cpu } = Elapsed::of(|| {
+            if !self.software {
+                device = self.call.run_timed(self.calls)?;
+            }
+            if device.is_none() { self.call.run(self.calls) } else { Ok(()) }
+        })?;
+        let device = device.map(|ms| Duration::from_secs_f64(ms / 1e3 / f64::from(self.calls)));
+        let elapsed = Elapsed { wall: wall / self.calls, cpu: cpu / self.calls };
+        Ok(Sample { elapsed, device })
+    }
+
+    /// Milliseconds of each step of the call; `None` where the device writes no timestamps.
+    pub fn steps(&self, runs: u32) -> Result<Option<Vec<StepFigures>>, CliError> {
+        let mut samples = Vec::new();
+        for _ in 0..runs {
+            let Some(steps) = self.call.run_steps()? else { return Ok(None) };
+            samples.push(steps);
+        }
+        let steps = self.call.prepared.plan.steps.iter().enumerate();
+        let figures = steps.map(|(index, step)| StepFigures {
+            kernel: step.shader.entry,
+            workgroups: step.grid.to_string(),
+            ms: Summary::of(samples.iter().map(|ms| Duration::from_secs_f64(ms[index] / 1e3))),
+        });
+        Ok(Some(figures.collect()))
     }
 }
 
@@ -37,7 +69,7 @@ impl<O: Operator> Candidate<O> {
 pub(super) fn time_interleaved<O: Operator>(
     candidates: &[Candidate<O>],
     runs: u32,
-) -> Result<Vec<Vec<Elapsed>>, CliError> {
+) -> Result<Vec<Vec<Sample>>, CliError> {
     let mut samples = vec![Vec::new(); candidates.len()];
     for _ in 0..runs {
         for (candidate, samples) in candidates.iter().zip(&mut samples) {
@@ -45,6 +77,15 @@ pub(super) fn time_interleaved<O: Operator>(
         }
     }
     Ok(samples)
+}
+
+/// A step of a call, alone on the device.
+#[derive(Serialize)]
+pub(super) struct StepFigures {
+    pub kernel: &'static str,
+    pub workgroups: String,
+    /// By the device's own clock.
+    pub ms: Summary,
 }
 
 /// Times of a call over runs, in milliseconds.

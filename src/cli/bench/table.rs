@@ -1,5 +1,7 @@
 //! The figures as a table.
 
+use comfy_table::Table;
+
 use super::report::{Figures, Report};
 use crate::cli::common::device_line;
 use crate::cli::output::{bytes, digits, table};
@@ -15,6 +17,9 @@ pub(super) fn text(report: &Report) -> String {
     let floor = if report.floor { ", WebGPU's default limits" } else { "" };
     let mut text =
         format!("{}{floor}\n\n{table}\n\n{}", device_line(&report.adapter), notes(report));
+    if report.results.iter().any(|figures| !figures.steps.is_empty()) {
+        text += &format!("\n{}\n\n{STEPS_NOTE}\n", steps(report));
+    }
     if let Some(comparison) = &report.comparison {
         text += &format!("\n{}", comparison.text());
     }
@@ -34,6 +39,24 @@ pub(super) const HEADINGS: [&str; 11] = [
     "of most",
     "scratch",
 ];
+
+const STEPS_NOTE: &str =
+    "A step's ms: by the device's own clock, alone: nothing of one step overlaps the next.";
+
+/// The steps of each call.
+fn steps(report: &Report) -> Table {
+    let mut table = table(&["problem", "step", "workgroups", "ms", "share"], 3);
+    for figures in &report.results {
+        let all: f64 = figures.steps.iter().map(|step| step.ms.median_ms).sum();
+        for (index, step) in figures.steps.iter().enumerate() {
+            let problem = if index == 0 { figures.problem } else { "" };
+            let share = format!("{:.0} %", step.ms.median_ms / all * 100.0);
+            let ms = digits(step.ms.median_ms);
+            table.add_row([problem, step.kernel, &step.workgroups, &ms, &share]);
+        }
+    }
+    table
+}
 
 /// A row of the table; of a wrong result without times.
 pub(super) fn row(report: &Report, figures: &Figures) -> [String; 11] {
@@ -56,8 +79,9 @@ pub(super) fn row(report: &Report, figures: &Figures) -> [String; 11] {
         return row;
     };
     row[2] = format!("{:.1e}", checked.max_error);
-    let [first, third] = wall.quartiles_ms.map(digits);
-    row[4] = format!("{} ({first} to {third})", digits(wall.median_ms));
+    let clock = figures.device.unwrap_or(wall);
+    let [first, third] = clock.quartiles_ms.map(digits);
+    row[4] = format!("{} ({first} to {third})", digits(clock.median_ms));
     row[5] = digits(cpu.median_ms);
     let rates = [figures.gflops(software), figures.gb_per_s(software)];
     for ((rate, most), column) in rates.into_iter().zip(report.most()).zip([6, 8]) {
@@ -71,11 +95,13 @@ pub(super) fn row(report: &Report, figures: &Figures) -> [String; 11] {
 /// How the figures are to be read.
 pub(super) fn notes(report: &Report) -> String {
     let [flops, copy] = report.most().map(digits);
+    let by_device = report.results.iter().any(|figures| figures.device.is_some());
+    let clock = if by_device { "the device's own clock" } else { "the clock" };
     let mut notes = format!(
-        "Every output was held against the f64 reference before it was timed. ms: a call by the clock, median of {} runs (first\n\
+        "Every output was held against the f64 reference before it was timed. ms: a call by {}, median of {} runs (first\n\
          to third quartile). CPU ms: a call's CPU time in all threads of this process. GFLOP: of the pairs that the mask keeps.\n\
          GB: every tensor once, of experts' weights those that some token needs. ",
-        report.runs
+        clock, report.runs
     );
     notes += &if report.is_software() {
         format!(
