@@ -1,8 +1,6 @@
 // Turns an expert's counts of all blocks into how many of its pairs lie in the blocks before. A workgroup an expert.
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn moe_blocks(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let expert = workgroup.x;
+fn sum_blocks(expert: u32, lane: u32) {
     let first = params.table + expert * params.blocks;
     var before = 0u;
     for (var base = 0u; base < params.blocks; base += WORKGROUP_SIZE) {

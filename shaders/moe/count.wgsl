@@ -1,13 +1,8 @@
-// How many pairs of each block go to each expert. A workgroup a block, a lane a pair.
+// How many pairs of each block go to each expert. A workgroup a block, a lane a pair. A single block's counts are those of all.
 
 var<workgroup> wg_counts: array<atomic<u32>, CHOICES>;
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn moe_count(
-    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let block = workgroup.x + workgroup.y * workgroups.x;
+fn count_block(block: u32, lane: u32) {
     let pair = block * WORKGROUP_SIZE + lane;
     for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) { atomicStore(&wg_counts[e], 0u); }
     workgroupBarrier(); // the counters are 0
@@ -17,8 +12,8 @@ fn moe_count(
     }
     workgroupBarrier(); // all are counted
     if (block < params.blocks) {
-        for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
-            routing[params.table + e * params.blocks + block] = atomicLoad(&wg_counts[e]);
-        }
+        let first = select(params.table + block, params.counts, ONE_BLOCK);
+        let stride = select(params.blocks, 1u, ONE_BLOCK);
+        for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) { routing[first + e * stride] = atomicLoad(&wg_counts[e]); }
     }
 }

@@ -1,11 +1,6 @@
 // Routing that is not ours to choose: the caller's ids and weights, or the slots of a soft router in their order. A lane a pair.
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn moe_given(
-    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let pair = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
+fn give(pair: u32) {
     if (pair >= params.pairs) { return; }
     var expert = pair / SLOTS;
     var weight = 1.0;

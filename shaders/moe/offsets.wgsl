@@ -1,7 +1,6 @@
 // Where each expert's rows and tiles begin, how many workgroups the matmuls have, and the counts for the caller. One workgroup.
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn moe_offsets(@builtin(local_invocation_index) lane: u32) {
+fn find_offsets(lane: u32) {
     var rows = 0u;
     var tiles = 0u;
     for (var base = 0u; base < CHOICES; base += WORKGROUP_SIZE) {
@@ -24,15 +23,17 @@ fn moe_offsets(@builtin(local_invocation_index) lane: u32) {
         tiles += wg_scan[WORKGROUP_SIZE - 1u];
     }
     var dropped = 0u;
-    for (var i = lane; i < params.selections; i += WORKGROUP_SIZE) { dropped += routing[params.drops + i]; }
-    let all_dropped = running_sum(lane, dropped);
+    if (params.selections > 0u) {
+        for (var i = lane; i < params.selections; i += WORKGROUP_SIZE) { dropped += routing[params.drops + i]; }
+        dropped = running_sum(lane, dropped);
+    }
     if (lane == WORKGROUP_SIZE - 1u) {
-        drop_count_out(0u, all_dropped);
+        drop_count_out(0u, dropped);
         first_rows_out(EXPERTS, rows);
         routing[params.offsets + EXPERTS] = rows;
         routing[params.tile_first + EXPERTS] = tiles;
     }
-    storageBarrier(); // the first tiles are written
+    storageBarrier(); // the first rows and tiles are written
     for (var i = lane; i < params.dispatches; i += WORKGROUP_SIZE) {
         let first = params.expert_start + i / params.windows * params.slice_experts;
         let slice_tiles = routing[params.tile_first + min(first + params.slice_experts, EXPERTS)] - routing[params.tile_first + first];

@@ -1,25 +1,32 @@
 // Gives every pair its row: rows of an expert keep the pairs' order. A workgroup a block, a lane a pair.
 
-const NONE: u32 = 0xffffffffu;
-var<workgroup> wg_experts: array<u32, WORKGROUP_SIZE>;
+var<workgroup> wg_experts: array<vec4<u32>, WORKGROUP_SIZE / 4u>;
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn moe_permute(
-    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let block = workgroup.x + workgroup.y * workgroups.x;
-    let pair = block * WORKGROUP_SIZE + lane;
-    var expert = NONE;
-    if (pair < params.pairs) { expert = routing[params.experts + pair]; }
-    wg_experts[lane] = expert;
+// The expert of a pair; NONE beyond the last.
+fn expert_of(pair: u32) -> u32 {
+    if (pair >= params.pairs) { return NONE; }
+    return routing[params.experts + pair];
+}
+
+// 1 for each of four pairs of the block that go to the expert.
+fn same(i: u32, expert: u32) -> vec4<u32> { return select(vec4(0u), vec4(1u), wg_experts[i] == vec4(expert)); }
+
+fn permute_block(block: u32, lane: u32) {
+    let first = block * WORKGROUP_SIZE;
+    let pair = first + lane;
+    let expert = expert_of(pair);
+    if (lane < WORKGROUP_SIZE / 4u) {
+        let at = first + 4u * lane;
+        wg_experts[lane] = vec4(expert_of(at), expert_of(at + 1u), expert_of(at + 2u), expert_of(at + 3u));
+    }
     workgroupBarrier(); // the block's experts are there
-    var rank = 0u;
-    for (var i = 0u; i < WORKGROUP_SIZE; i++) { rank += select(0u, 1u, i < lane && wg_experts[i] == expert); }
     if (pair >= params.pairs) { return; }
     var row = NONE;
     if (expert < EXPERTS && is_here(expert)) {
-        row = routing[params.offsets + expert] + routing[params.table + expert * params.blocks + block] + rank;
+        var ranks = select(vec4(0u), same(lane / 4u, expert), vec4(0u, 1u, 2u, 3u) < vec4(lane % 4u));
+        for (var i = 0u; i < lane / 4u; i++) { ranks += same(i, expert); }
+        row = routing[params.offsets + expert] + ranks.x + ranks.y + ranks.z + ranks.w;
+        if (!ONE_BLOCK) { row += routing[params.table + expert * params.blocks + block]; }
         routing[params.row_pairs + row] = pair;
         row_tokens_out(row, pair / TOP_K);
     }

@@ -1,5 +1,4 @@
 // Numbers as integers of the same order; NaN comes before every number, and 0 is left for what has no place at all.
-const NONE: u32 = 0xffffffffu;
 
 fn sort_key(value: f32) -> u32 {
     let bits = bitcast<u32>(value);

@@ -1,11 +1,6 @@
 // The list of tiles: expert, first row, end of rows. A lane a tile that may exist.
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn moe_tiles(
-    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let tile = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
+fn list_tile(tile: u32) {
     if (tile >= routing[params.tile_first + EXPERTS]) { return; }
     // The last expert whose first tile is not beyond this one: those without rows share theirs with the next.
     var low = 0u;

@@ -1,8 +1,6 @@
 // Expert choice: which tokens each expert took, and their weights. A lane a row; every expert has as many. Those
 // of experts that are not here have no token.
 
-const NONE: u32 = 0xffffffffu;
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_token_lists(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,

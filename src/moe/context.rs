@@ -186,6 +186,11 @@ impl Context<'_> {
         self.problem.extents.routed() * self.problem.extents.top_k
     }
 
+    /// Whether no token goes anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.pairs() == 0 || self.problem.extents.tokens == 0
+    }
+
     pub fn blocks(&self) -> u32 {
         self.pairs().div_ceil(BLOCK_PAIRS)
     }

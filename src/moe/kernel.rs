@@ -154,11 +154,19 @@ pub(super) fn close(
     source.step(Launch { entry, workgroup_size, workgroup_bytes, checked: false, grid })
 }
 
-/// A kernel with one fragment after the header, and its workgroup size as a constant.
+/// A kernel whose header says its workgroup size, and what stands for no expert, row or token.
 pub(super) fn kernel(workgroup_size: u32) -> KernelSource {
     let mut source = KernelSource::default();
     source.const_u32("WORKGROUP_SIZE", workgroup_size);
+    source.const_u32("NONE", u32::MAX);
     source
+}
+
+/// An entry point that makes a call, of the workgroup's `index` and the `lane`.
+pub(super) fn entry(source: &mut KernelSource, name: &str, call: &str) {
+    source.fragment("entry", format!(
+        "@compute @workgroup_size(WORKGROUP_SIZE)\nfn {name}(\n    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,\n    @builtin(local_invocation_index) lane: u32,\n) {{\n    let index = workgroup.x + workgroup.y * workgroups.x;\n    {call}\n}}\n"
+    ));
 }
 
 /// Dispatches of a kernel that would keep a slow device busy for too long in one: `step` makes one of them from its

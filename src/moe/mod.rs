@@ -1,7 +1,8 @@
 //! Mixture of experts: `out[t] = Σ_slot weight · expert(x[t])` over the experts that each token is routed to.
 //!
 //! `route → count → offsets → permute → gate/up matmul + activation → down matmul → combine`, all on the device: no
-//! size is read back, the experts' matmuls run by indirect dispatch over exactly the tiles that exist. Within an
+//! size is read back, the experts' matmuls run by indirect dispatch over exactly the tiles that exist. Where one
+//! workgroup holds all pairs of token and expert, what lies between route and the matmuls is one dispatch. Within an
 //! expert rows keep token order, and a token's row sums its experts in ascending slot order: no float atomics, the
 //! same bits from run to run.
 //!

@@ -70,38 +70,30 @@ pub(super) fn plan_cut(
 
 fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let problem = context.problem;
-    let empty = context.pairs() == 0 || problem.extents.tokens == 0;
+    let places = problem.places();
+    let at_once = if places { place::at_once(context)? } else { None };
     let mut steps = Vec::new();
-    if !empty {
-        steps.extend(routing_steps(context)?);
+    if !context.is_empty() {
+        let given = at_once.is_some() && route::gives(context);
+        steps.extend(routing_steps(context, given)?);
     }
     if problem.wants_losses() {
         steps.push(loss::losses(context)?);
     }
-    if !problem.places() {
+    if !places {
         return Ok(steps);
     }
-    // Without tokens there are still counts to give.
-    steps.push(place::blocks(context)?);
-    steps.push(place::offsets(context)?);
-    if empty {
-        return Ok(steps);
+    match at_once {
+        Some(step) => steps.push(step),
+        None => steps.extend(place::apart(context)?),
     }
-    let rows_wanted = [
-        MoeOutput::Out,
-        MoeOutput::RowTokens,
-        MoeOutput::PairRows,
-        MoeOutput::TokenIds,
-        MoeOutput::TokenWeights,
-    ];
-    if rows_wanted.into_iter().any(|output| problem.wants(output)) {
-        steps.push(place::permute(context)?);
+    if context.is_empty() {
+        return Ok(steps);
     }
     if matches!(problem.spec.router, Router::ExpertChoice { .. }) {
         steps.extend(place::token_lists(context)?);
     }
     if problem.wants(MoeOutput::Out) {
-        steps.push(place::tile_list(context)?);
         if problem.extents.shared_dim > 0 {
             steps.extend(experts::shared(context)?);
         }
@@ -116,8 +108,8 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     Ok(steps)
 }
 
-/// From x to the expert of every pair, counted block by block.
-fn routing_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+/// From x to the expert of every pair; `given`: a later step copies what is known beforehand.
+fn routing_steps(context: &Context<'_>, given: bool) -> Result<Vec<Step>, PlanError> {
     let problem = context.problem;
     let mut steps = Vec::new();
     if problem.has("router_w") || problem.has("phi") {
@@ -127,20 +119,17 @@ fn routing_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         Router::TokenChoice(_) | Router::ExpertChoice { .. } => {
             steps.extend(route::route(context)?)
         }
-        Router::External => steps.push(route::given(context)?),
-        Router::Soft { .. } => {
-            steps.extend(combine::soft_inputs(context)?);
-            steps.push(route::given(context)?);
-        }
+        Router::External => {}
+        Router::Soft { .. } => steps.extend(combine::soft_inputs(context)?),
+    }
+    if matches!(problem.spec.router, Router::External | Router::Soft { .. }) && !given {
+        steps.push(route::given(context)?);
     }
     if problem.wants_losses() {
         steps.extend(loss::terms(context)?);
     }
     if problem.capacity().is_some() {
         steps.extend(route::select(context)?);
-    }
-    if problem.places() {
-        steps.push(place::count(context)?);
     }
     Ok(steps)
 }

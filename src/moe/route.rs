@@ -4,8 +4,8 @@ use super::context::{Context, Scratch};
 use std::ops::Range;
 
 use super::kernel::{
-    WORKGROUP_SIZE, bind_logits, bind_routing, close, in_spans, kernel, lanes, optional_output,
-    optional_side,
+    WORKGROUP_SIZE, bind_logits, bind_routing, close, entry, in_spans, kernel, lanes,
+    optional_output, optional_side,
 };
 use super::routing::{Capacity, GroupScore, Priority, Router, Score, TokenChoice, Weight};
 use super::spec::MoeOutput;
@@ -117,31 +117,46 @@ fn route_constants(context: &Context<'_>, source: &mut KernelSource, choice: &To
     groups.map_or(1, |groups| groups.count)
 }
 
+/// Whether the experts of pairs are known beforehand, and nothing stands between them and their rows.
+pub(super) fn gives(context: &Context<'_>) -> bool {
+    let known = matches!(context.problem.spec.router, Router::External | Router::Soft { .. });
+    known && context.problem.capacity().is_none()
+}
+
 pub(super) fn given(context: &Context<'_>) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
-    let external = context.problem.spec.router == Router::External;
     let mut source = kernel(WORKGROUP_SIZE);
     bind_routing(context, &mut source, true)?;
+    source.const_u32("CHOICES", e.choices());
+    source.const_u32("TOP_K", e.top_k);
+    bind_given(context, &mut source)?;
+    entry(&mut source, "moe_given", "give(index * WORKGROUP_SIZE + lane);");
+    let grid = lanes(context, "routing", u64::from(context.pairs()), WORKGROUP_SIZE)?;
+    Ok(close(source, "moe_given", WORKGROUP_SIZE, 0, grid))
+}
+
+/// `give(pair)`.
+pub(super) fn bind_given(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+) -> Result<(), PlanError> {
+    let external = context.problem.spec.router == Router::External;
     source.bind("weights", "f32", true, context.scratch(Scratch::Weights)?);
     source.const_bool("EXTERNAL", external);
     source.const_bool("CAPACITY", context.problem.capacity().is_some());
-    source.const_u32("SLOTS", e.slots.max(1));
-    source.const_u32("CHOICES", e.choices());
-    source.const_u32("TOP_K", e.top_k);
-    source.const_u32("NONE", u32::MAX);
-    own_top_k(context, &mut source)?;
+    source.const_u32("SLOTS", context.problem.extents.slots.max(1));
+    own_top_k(context, source)?;
     for (name, tensor) in [("ids", "topk_ids"), ("weights", "topk_weights")] {
         let tensor = Some(tensor).filter(|_| external);
         let stride = tensor.map_or(0, |name| context.problem.tensors[name].layout.strides[0]);
         source.params.u32(format!("{name}_in_stride"), stride as u32);
         match (name, tensor) {
             ("ids", None) => source.accessor("fn ids_get(i: u32) -> i32 { return 0; }\n"),
-            _ => optional_side(context, &mut source, name, tensor, "0.0")?,
+            _ => optional_side(context, source, name, tensor, "0.0")?,
         }
     }
     add_fragment!(source, "moe/given.wgsl");
-    let grid = lanes(context, "routing", u64::from(context.pairs()), WORKGROUP_SIZE)?;
-    Ok(close(source, "moe_given", WORKGROUP_SIZE, 0, grid))
+    Ok(())
 }
 
 /// What a capacity binds, of what is computed here: experts with weights, and null ones where experts choose.

@@ -96,6 +96,33 @@ fn grids_fold_where_a_dimension_has_few_workgroups() {
 }
 
 #[test]
+fn what_fits_one_workgroup_is_placed_by_one_and_what_does_not_by_many() {
+    let outputs = json!(["out", "counts", "expert_offsets", "row_tokens", "pair_rows"]);
+    let question = json!({"router": "external", "outputs": outputs});
+    for (tokens, at_once) in [(1, true), (127, true), (128, true), (129, false), (300, false)] {
+        let layer = Layer { tokens, model_dim: 8, experts: 70, expert_dim: 4 };
+        let mut inputs = layer.tensors(Dtype::F32, 5);
+        let ids: Vec<i32> = (0..2 * tokens as i32).map(|pair| (pair * pair % 91) - 3).collect();
+        inputs.insert("topk_ids".to_owned(), i32s(&[tokens, 2], &ids));
+        let weights: Vec<f64> = ids.iter().map(|id| f64::from(*id) / 70.0).collect();
+        inputs.insert("topk_weights".to_owned(), f32s(&[tokens, 2], &weights));
+        let problem = problem(&question, &inputs);
+        for limits in [
+            engine().limits().clone(),
+            GpuLimits { storage_buffers: 7, ..engine().limits().clone() },
+        ] {
+            let tiles = problem.candidates(&limits).unwrap()[0];
+            let plan = problem.plan(&limits, &tiles).unwrap();
+            let entries: Vec<_> = plan.steps.iter().map(|step| step.shader.entry).collect();
+            let one = at_once && limits.storage_buffers >= 8;
+            assert_eq!(entries[0], if one { "moe_place" } else { "moe_given" }, "{entries:?}");
+            assert_eq!(entries.contains(&"moe_permute"), !one, "{entries:?}");
+        }
+        check(&question, &inputs);
+    }
+}
+
+#[test]
 fn a_hundred_thousand_tokens_are_placed() {
     let layer = Layer { tokens: 100_000, model_dim: 4, experts: 8, expert_dim: 4 };
     let inputs = layer.tensors(Dtype::F32, 3);
