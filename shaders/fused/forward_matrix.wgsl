@@ -193,7 +193,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
         var raised = false;
         for (var r = 0u; r < ROWS; r++) {
             let highest = norm_max(m[r], tile_max[r]);
-            let m_new = select(m[r], highest, highest > m[r] + RISE);
+            let m_new = select(m[r], highest, norm_exponent(highest, m[r]) > RISE);
             rescale[r] = norm_rescale(m[r], m_new);
             // Where there is no output yet, nothing is to be rescaled.
             raised |= (m_new != m[r]) & (m[r] != LOWEST);

@@ -1,6 +1,8 @@
 // Streams K and V from storage, without workgroup memory. A group of LANES lanes owns ROWS query rows; head_dim and value_dim
 // are split among its lanes, four neighbouring dims at a time. Register j of a lane holds row (j ^ lane) of its SPREAD rows:
 // in that order both the sum over the lanes and the way back are plain shuffles by a constant, without a select.
+// KEY_GROUPS neighbouring groups own the same rows and take keys in turn, so that few rows still ask memory for many keys at
+// once; at the end they merge.
 // Every array is walked by a loop over its whole length: that makes Mesa unroll the loop whatever its size, and an array that
 // stays indexed by a variable lives in memory, ten times slower.
 const HEAD_STEPS: u32 = (HEAD_DIM + 4u * LANES - 1u) / (4u * LANES);    // vec4s of a q or k row a lane holds
@@ -28,6 +30,29 @@ fn fold(sums: ptr<function, array<array<f32, SPREAD>, STATS>>, step: u32) {
     if (step >= SPREAD && step < LANES) { (*sums)[0][0] += subgroupShuffleXor((*sums)[0][0], step); }
 }
 
+// Adds to a group's sums those of the group so many lanes away, where both own the same rows.
+fn merge_groups(
+    step: u32, m: ptr<function, array<f32, STATS>>, l: ptr<function, array<f32, STATS>>,
+    out: ptr<function, array<array<array<vec4<f32>, VALUE_STEPS>, SPREAD>, STATS>>,
+) {
+    if (step < LANES * KEY_GROUPS) {
+        for (var g = 0u; g < STATS; g++) {
+            let m_new = max((*m)[g], subgroupShuffleXor((*m)[g], step));
+            let rescale = norm_rescale((*m)[g], m_new);
+            (*m)[g] = m_new;
+            let sum = (*l)[g] * rescale;
+            (*l)[g] = sum + subgroupShuffleXor(sum, step);
+            for (var j = 0u; j < SPREAD; j++) {
+                let row_rescale = subgroupShuffleXor(rescale, j);
+                for (var d = 0u; d < VALUE_STEPS; d++) {
+                    let part = (*out)[g][j][d] * row_rescale;
+                    (*out)[g][j][d] = part + subgroupShuffleXor(part, step);
+                }
+            }
+        }
+    }
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn fused_forward_stream(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -36,7 +61,8 @@ fn fused_forward_stream(
     let block = domain_block(workgroup.x + workgroups.x * workgroup.y);
     let lane = subgroup_lane % LANES;
     let lane_row = lane % SPREAD;
-    let row_first = (subgroup * subgroup_size + subgroup_lane) / LANES * ROWS;
+    let key_group = subgroup_lane / LANES % KEY_GROUPS;
+    let row_first = (subgroup * subgroup_size + subgroup_lane) / (LANES * KEY_GROUPS) * ROWS;
     var q: array<array<array<vec4<f32>, HEAD_STEPS>, SPREAD>, STATS>;
     var out: array<array<array<vec4<f32>, VALUE_STEPS>, SPREAD>, STATS>;
     var rows: array<Row, STATS>;    // the rows whose statistics this lane keeps
@@ -59,6 +85,7 @@ fn fused_forward_stream(
             for (var d = 0u; d < HEAD_STEPS; d++) {
                 var part = vec4<f32>(0.0);
                 if (offset != NO_ROW) { part = q_load4(offset, (d * LANES + lane) * 4u); }
+                if (Q_SCALED) { part *= params.exp_scale; }
                 q[g][j][d] = part;
             }
         }
@@ -68,7 +95,7 @@ fn fused_forward_stream(
         let state = domain_tile_state(block, tile);
         if (state == 0u) { continue; }
         // This loop and the next are tested at their end: lavapipe masks instead of jumping and would run one more trip.
-        var column = 0u;
+        var column = key_group * KEYS;
         loop {
             // Scores of KEYS keys, one a trip (more would outgrow the instruction cache); they move down a place each trip.
             var scores: array<array<f32, STATS>, KEYS>;
@@ -137,15 +164,18 @@ fn fused_forward_stream(
                     }
                 }
             }
-            column += KEYS;
+            column += KEYS * KEY_GROUPS;
             if (column >= TILE_KV) { break; }
         }
     }
 
+    merge_groups(LANES, &m, &l, &out);
+    merge_groups(2u * LANES, &m, &l, &out);
+    merge_groups(4u * LANES, &m, &l, &out);
     for (var g = 0u; g < STATS; g++) {
         var own_offset = NO_ROW;
         var own_scale = 0.0;
-        if (rows[g].valid) {
+        if (rows[g].valid && key_group == 0u) {
             own_offset = emit_offset(block, rows[g]);
             own_scale = emit_scale(block, rows[g], m[g], l[g]);
             if (lane < SPREAD) { emit_lse(block, rows[g], m[g], l[g]); }

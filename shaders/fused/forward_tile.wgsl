@@ -33,6 +33,7 @@ fn load_q(lane: u32, chunk: u32, q: ptr<function, array<vec4<f32>, Q_LOADS>>) {
     for (var i = 0u; i < Q_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, Q_COUNT);
         (*q)[i] = q_load4(wg_q_offset[at / HEAD_VECS], chunk * HEAD_CHUNK + at % HEAD_VECS * 4u);
+        if (Q_SCALED) { (*q)[i] *= params.exp_scale; }
     }
 }
 fn store_q(lane: u32, first: u32, q: ptr<function, array<vec4<f32>, Q_LOADS>>) {

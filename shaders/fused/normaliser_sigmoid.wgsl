@@ -4,6 +4,10 @@ fn norm_max(m: f32, tile_max: f32) -> f32 {
     return 0.0;
 }
 
+fn norm_exponent(s: f32, m: f32) -> f32 {
+    return 0.0;
+}
+
 fn norm_weight(s: f32, m: f32) -> f32 {
     return 1.0 / (1.0 + exp(-(s + params.sigmoid_bias)));
 }

@@ -1,17 +1,21 @@
-// Online softmax. The running maximum m is kept in log2 units (score * exp_scale), rounded once: weights and lse share
-// its rounding, which cancels, and a weight costs one fma and one exp2.
+// Online softmax. The running maximum m is one of the scores, to the bit: what is subtracted is exact however large scores are,
+// and the highest weighs 1. Scores that come from scaled queries are in log2 units already.
 
 fn norm_max(m: f32, tile_max: f32) -> f32 {
-    return max(m, tile_max * params.exp_scale);
+    return max(m, tile_max);
 }
 
-// Not clamped at 0: min would turn NaN into a weight of 1, and rounding lifts the exponent by next to nothing.
+// By how many powers of two s outweighs m.
+fn norm_exponent(s: f32, m: f32) -> f32 {
+    return select((s - m) * params.exp_scale, s - m, Q_SCALED);
+}
+
 fn norm_weight(s: f32, m: f32) -> f32 {
-    return exp2(fma(s, params.exp_scale, -m));
+    return exp2(norm_exponent(s, m));
 }
 
 fn norm_rescale(m_old: f32, m_new: f32) -> f32 {
-    return exp2(min(0.0, m_old - m_new));
+    return exp2(norm_exponent(m_old, m_new));
 }
 
 struct Finish {
@@ -24,7 +28,8 @@ const LN_2: f32 = 0.6931471805599453;
 const LOG2_E: f32 = 1.4426950408889634;
 
 // The sink's logit joins the denominator of the first part only, so that merging parts counts it once.
-fn norm_finish(row: Row, part: u32, m: f32, l: f32) -> Finish {
+fn norm_finish(row: Row, part: u32, m_score: f32, l: f32) -> Finish {
+    let m = select(m_score * params.exp_scale, m_score, Q_SCALED);
     if (HAS_SINK && part == 0u) {
         let sink = sink_logit(row.head) * LOG2_E;
         if (l == 0.0) { return Finish(0.0, sink * LN_2, false); }

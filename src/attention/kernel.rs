@@ -145,7 +145,7 @@ pub(super) fn forward_step(
     }
     let raw = p.spec.score.is_empty() && p.softmax_scale() > 0.0 && !context.is_sigmoid();
     source.params.u32("q_heads", e.q_heads);
-    score_constants(&mut source, p.softmax_scale(), raw, context.score_may_mask());
+    score_constants(&mut source, &context.tiles, p.softmax_scale(), raw, context.score_may_mask());
     checked |= context.score(&mut source, pass)?;
     context.normaliser(&mut source);
     if context.parts > 1 {

@@ -21,13 +21,13 @@ use crate::gpu::recording::{Plan, Scratch, Step};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, TensorDesc};
 
-/// Key tiles below which a row's keys are not split further.
-const LEAST_TILES_A_SPLIT: u64 = 4;
+/// Keys below which a row's are not split further.
+const LEAST_KEYS_A_SPLIT: u64 = 128;
 
 /// Workgroups that keep a device busy: more than this, and splitting a row's keys only adds merging. How many
 /// processors a GPU has no limit tells; these are of one in the middle of what there is.
 const GPU_PROCESSORS: u64 = 64;
-const INVOCATIONS_A_PROCESSOR: u64 = 512;
+const INVOCATIONS_A_PROCESSOR: u64 = 1024;
 const CPU_WORKGROUPS: u64 = 16;
 
 /// Everything that a pass's kernels depend on.
@@ -158,17 +158,17 @@ impl AttentionProblem {
 
     /// Splits that leave each part enough key tiles.
     fn most_splits(&self, tiles: FusedTiles) -> u64 {
-        let key_tiles = self.typical_lens()[1].div_ceil(u64::from(tiles.tile_kv()));
-        (key_tiles / LEAST_TILES_A_SPLIT).max(1)
+        let least = LEAST_KEYS_A_SPLIT.next_multiple_of(u64::from(tiles.tile_kv()));
+        (self.typical_lens()[1] / least).max(1)
     }
 
-    /// The same tiles without splits, with half as many and with twice as many, where that differs: how many workgroups
-    /// a device holds is a guess that measuring corrects.
+    /// The same tiles without splits, and with fewer and more of them: how many workgroups a device holds is a guess that
+    /// measuring corrects.
     fn other_splits(&self, tiles: FusedTiles) -> Vec<FusedTiles> {
         let chosen = tiles.kv_splits();
         let most = self.most_splits(tiles) as u32;
-        let mut others = vec![1, chosen / 2, chosen.saturating_mul(2).min(most)];
-        others.retain(|&splits| splits > 0 && splits != chosen);
+        let mut others = vec![1, chosen / 4, chosen / 2, chosen * 2, chosen * 4];
+        others.retain(|&splits| (1..=most).contains(&splits) && splits != chosen);
         others.dedup();
         others.into_iter().map(|splits| tiles.with_kv_splits(splits)).collect()
     }

@@ -41,9 +41,10 @@ impl Forward {
                 source.const_bool("Q_STAYS", hold_q);
                 (head_dim.next_multiple_of(head_chunk), value_dim.next_multiple_of(values))
             }
-            FusedTiles::Stream { rows, lanes, keys, .. } => {
+            FusedTiles::Stream { rows, lanes, keys, key_groups, .. } => {
                 source.const_u32("ROWS", rows);
                 source.const_u32("LANES", lanes);
+                source.const_u32("KEY_GROUPS", key_groups);
                 source.const_u32("KEYS", keys);
                 let dims = 4 * lanes;
                 (head_dim.next_multiple_of(dims), value_dim.next_multiple_of(dims))
@@ -108,19 +109,21 @@ pub(crate) fn no_gate(source: &mut KernelSource) {
 }
 
 /// Writes what turns q · k into weights. `raw`: no modifier and a positive scale, so that the scale goes into the
-/// exponent; `may_mask`: a modifier may give minus infinity.
+/// queries, or into the exponent where they stay halves; `may_mask`: a modifier may give minus infinity.
 pub(crate) fn score_constants(
     source: &mut KernelSource,
+    tiles: &FusedTiles,
     softmax_scale: f32,
     raw: bool,
     may_mask: bool,
 ) {
     source.const_bool("SCORE_RAW", raw);
     source.const_bool("SCORE_MAY_MASK", may_mask);
+    source.const_bool("Q_SCALED", raw && !matches!(tiles, FusedTiles::Matrix { .. }));
     // "No key" is LOWEST; the lowest finite scores, which some masks use, are kept at LOWEST_KEPT; MASKED parts the two.
     source.const_f32("LOWEST", f32::MIN);
     source.const_f32("MASKED", -3.2e38);
-    // Times log2(e), which the running maximum is in, it must stay above what stands for "no key".
+    // Times log2(e), which an lse is made of, it must stay finite.
     source.const_f32("LOWEST_KEPT", -2.0e38);
     source.params.f32("softmax_scale", softmax_scale);
     let log2_e = std::f32::consts::LOG2_E;

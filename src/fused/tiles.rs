@@ -61,6 +61,9 @@ pub enum FusedTiles {
         tile_kv: u32,
         /// Invocations a workgroup.
         workgroup_size: u32,
+        /// Lane groups that own the same rows and take keys in turn.
+        #[serde(default = "one")]
+        key_groups: u32,
         /// Parts that the keys of a row are split into.
         #[serde(default = "one")]
         kv_splits: u32,
@@ -92,7 +95,9 @@ impl FusedTiles {
     pub const fn tile_q(&self) -> u32 {
         match *self {
             Self::Workgroup { tile_q, .. } => tile_q,
-            Self::Stream { rows, lanes, workgroup_size, .. } => workgroup_size / lanes * rows,
+            Self::Stream { rows, lanes, workgroup_size, key_groups, .. } => {
+                workgroup_size / (lanes * key_groups) * rows
+            }
             Self::Matrix { size, row_matrices, subgroups, .. } => size * row_matrices * subgroups,
         }
     }
@@ -213,8 +218,20 @@ impl Tiles for FusedTiles {
                 flag(hold_q, ".hold_q"),
                 flag(subgroup, ".subgroup")
             ),
-            Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits: _ } => {
-                format!("stream.{rows}x{keys}.lanes{lanes}.kv{tile_kv}.of{workgroup_size}")
+            Self::Stream {
+                rows,
+                lanes,
+                keys,
+                tile_kv,
+                workgroup_size,
+                key_groups,
+                kv_splits: _,
+            } => {
+                let groups = match key_groups {
+                    1 => String::new(),
+                    groups => format!(".groups{groups}"),
+                };
+                format!("stream.{rows}x{keys}.lanes{lanes}{groups}.kv{tile_kv}.of{workgroup_size}")
             }
             Self::Matrix {
                 size,

@@ -148,7 +148,8 @@ fn weights(context: &Context<'_>, source: &mut KernelSource) -> Result<bool, Pla
     let scale = context.problem.softmax_scale();
     let calls = |modifier: &NeighborhoodScore| matches!(modifier, NeighborhoodScore::Wgsl(_));
     let may_mask = spec.score.iter().any(calls);
-    score_constants(source, scale, spec.score.is_empty() && scale > 0.0, may_mask);
+    let raw = spec.score.is_empty() && scale > 0.0;
+    score_constants(source, &context.tiles.fused, scale, raw, may_mask);
     source.const_bool("HAS_SINK", false);
     source.accessor("fn sink_logit(h: u32) -> f32 { return 0.0; }\n");
     let checked = modifiers::score(context, source, may_mask)?;

@@ -74,6 +74,11 @@ impl<'a, O: Operator> Stand<'a, O> {
         Ok(Self { gpu, operator, waiting, buffers, clock: Clock::of(gpu)? })
     }
 
+    /// Whether a call takes as long after a pause as amid work: processors do, GPUs lower their clocks.
+    pub fn is_steady(&self) -> bool {
+        self.gpu.adapter.is_software()
+    }
+
     /// Fills the outputs with NaN, so that what a candidate does not write shows.
     pub fn poison(&self) {
         for (name, desc, buffer) in self.outputs() {

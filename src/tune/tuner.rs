@@ -36,6 +36,11 @@ pub struct Progress {
 /// Part of the budget after which no further candidate is tried: the rest is for timing.
 const TRYING: f64 = 0.7;
 
+/// Work before anything is timed, at most so much and this part of the budget: a GPU that was idle runs at a fraction of its
+/// clock for a while.
+const WARMING: Duration = Duration::from_millis(500);
+const WARMING_SHARE: f64 = 0.15;
+
 /// Candidates that take more than this many times the fastest one's time are not timed again.
 const HOPELESS: f64 = 3.0;
 
@@ -115,6 +120,12 @@ fn choose<O: Operator>(runners: &[Runner<O>]) -> usize {
     }
 }
 
+/// The heuristic's choice stays.
+fn drop_hopeless<O: Operator>(runners: &mut Vec<Runner<O>>) {
+    let best = runners.iter().map(Runner::median).fold(f64::INFINITY, f64::min);
+    runners.retain(|runner| runner.index == 0 || runner.median() <= best * HOPELESS);
+}
+
 /// Pipelines that were made for the race alone; dropped, it forgets those that nobody keeps.
 struct Fresh<'a> {
     gpu: &'a Gpu,
@@ -181,9 +192,20 @@ impl<O: Operator> Track<'_, O> {
                 Err(error) => timing.verdict = Verdict::Failed(error.to_string()),
             }
         }
-        let best = runners.iter().map(Runner::median).fold(f64::INFINITY, f64::min);
-        runners.retain(|runner| runner.index == 0 || runner.median() <= best * HOPELESS);
+        if self.stand.is_steady() {
+            drop_hopeless(&mut runners);
+        }
         Ok(runners)
+    }
+
+    /// Keeps the device at work until its clock is up.
+    async fn warm(&self, runner: &Runner<O>) -> Result<(), Error> {
+        let start = Instant::now();
+        let long = WARMING.min(self.options.budget.mul_f64(WARMING_SHARE));
+        while !self.stand.is_steady() && start.elapsed() < long {
+            self.stand.run(&runner.prepared, runner.calls).await?;
+        }
+        Ok(())
     }
 
     /// Compiles a candidate, holds its result against the first one's, and times it once; the inner error says how the
@@ -228,6 +250,9 @@ impl<O: Operator> Track<'_, O> {
         timings: &mut [Timing<O::Tiles>],
     ) -> Result<Vec<Runner<O>>, Error> {
         let verified = [timings.len(), timings.len()];
+        if let Some(runner) = runners.first() {
+            self.warm(runner).await?;
+        }
         'rounds: for round in 0..ROUNDS {
             (self.options.progress)(Progress { verified, rounds: [round, ROUNDS] });
             for runner in &mut runners {
@@ -235,12 +260,13 @@ impl<O: Operator> Track<'_, O> {
                     break 'rounds;
                 }
                 let ms = self.stand.run(&runner.prepared, runner.calls).await?;
-                if round == 0 && runner.calls > 1 {
-                    runner.ms.clear(); // a single short call
+                if round == 0 && (runner.calls > 1 || !self.stand.is_steady()) {
+                    runner.ms.clear(); // a single short call, or one of a device that was idle
                 }
                 runner.ms.push(ms);
             }
             runners.iter().for_each(|runner| timings[runner.index].verdict = runner.verdict());
+            drop_hopeless(&mut runners);
             if HALVED_AFTER.contains(&(round + 1)) && runners.len() > 2 {
                 runners.sort_by(|a, b| a.median().total_cmp(&b.median()));
                 let half = runners.len().div_ceil(2).max(2);

@@ -1,6 +1,6 @@
 //! Timed runs, interleaved, and what is told of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,11 +65,22 @@ impl<O: Operator> Candidate<O> {
     }
 }
 
+/// A GPU that was idle, while the reference was computed say, runs at a fraction of its clock for a while: work of this
+/// long comes before anything is timed.
+const WARMING: Duration = Duration::from_millis(500);
+
 /// Runs every candidate once, then all of them again: what drifts, drifts for all.
 pub(super) fn time_interleaved<O: Operator>(
     candidates: &[Candidate<O>],
     runs: u32,
 ) -> Result<Vec<Vec<Sample>>, CliError> {
+    let start = Instant::now();
+    while let Some(first) = candidates.first()
+        && !first.software
+        && start.elapsed() < WARMING
+    {
+        first.timed()?;
+    }
     let mut samples = vec![Vec::new(); candidates.len()];
     for _ in 0..runs {
         for (candidate, samples) in candidates.iter().zip(&mut samples) {

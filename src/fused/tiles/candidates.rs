@@ -33,6 +33,11 @@ const WORKGROUP_SETS: [[u32; 7]; 12] = [
     [32, 16, 4, 2, 16, 8, 0],
 ];
 
+/// `key_groups, rows, keys` of streams whose lane groups share rows, for the few rows of decoding; a processor takes the
+/// first.
+const KEY_GROUP_STREAMS: [[u32; 3]; 8] =
+    [[2, 4, 4], [2, 4, 2], [4, 1, 4], [4, 2, 4], [2, 1, 4], [2, 2, 4], [2, 8, 2], [1, 8, 4]];
+
 impl FusedTiles {
     /// Every tile set worth trying on a device, the heuristic's choice first; empty where none fits.
     ///
@@ -104,10 +109,21 @@ impl FusedTiles {
                 keys,
                 tile_kv: 64,
                 workgroup_size,
+                key_groups: 1,
                 kv_splits: 1,
             });
         }
         tiles.dedup();
+        let grouped = &KEY_GROUP_STREAMS[..if limits.is_cpu { 1 } else { KEY_GROUP_STREAMS.len() }];
+        tiles.extend(grouped.iter().map(|&[key_groups, rows, keys]| Self::Stream {
+            rows,
+            lanes: sizes.least / key_groups,
+            keys,
+            tile_kv: 64,
+            workgroup_size: sizes.most,
+            key_groups,
+            kv_splits: 1,
+        }));
         tiles
     }
 

@@ -31,7 +31,7 @@ impl FusedTiles {
         let lanes = match *self {
             Self::Workgroup { subgroup: false, .. } => 0,
             Self::Workgroup { tile_kv, cols, .. } => tile_kv / cols,
-            Self::Stream { lanes, .. } => lanes,
+            Self::Stream { lanes, key_groups, .. } => lanes * key_groups,
             Self::Matrix { workgroup_size, .. } => (workgroup_size / self.tile_q()).max(1),
         };
         let bytes = self.workgroup_bytes(shape);
@@ -75,13 +75,13 @@ impl FusedTiles {
                 ("head_chunk", head_chunk),
                 ("key_chunk", key_chunk),
             ],
-            Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, .. } => [
+            Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, key_groups, .. } => [
                 ("rows", rows),
                 ("lanes", lanes),
                 ("keys", keys),
                 ("tile_kv", tile_kv),
                 ("workgroup_size", workgroup_size),
-                ("rows", rows),
+                ("key_groups", key_groups),
             ],
             Self::Matrix { size, row_matrices, subgroups, tile_kv, workgroup_size, .. } => [
                 ("size", size),
@@ -119,7 +119,8 @@ impl FusedTiles {
 
     /// What keeps the streaming kernel from running with these numbers, if anything.
     fn stream_shape(&self, dim: u32) -> Option<String> {
-        let Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, .. } = *self else {
+        let Self::Stream { rows, lanes, keys, tile_kv, workgroup_size, key_groups, .. } = *self
+        else {
             return None;
         };
         let power = |what: &str, value: u32, most: u32| {
@@ -129,8 +130,9 @@ impl FusedTiles {
         power("lanes", lanes, 32)
             .or_else(|| power("rows", rows, 64))
             .or_else(|| power("keys", keys, 8))
-            .or_else(|| indivisible("tile_kv in keys", tile_kv, keys))
-            .or_else(|| indivisible("workgroup_size in lanes", workgroup_size, lanes))
+            .or_else(|| power("key_groups", key_groups, 8))
+            .or_else(|| indivisible("tile_kv in keys of all groups", tile_kv, keys * key_groups))
+            .or_else(|| indivisible("workgroup_size in lanes", workgroup_size, lanes * key_groups))
             .or_else(|| {
                 let steps = dim.div_ceil(4 * lanes);
                 let message = format!("lanes {lanes} hold {steps} vectors of a row, not up to 32");

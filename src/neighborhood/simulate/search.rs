@@ -165,13 +165,23 @@ pub(in crate::neighborhood) fn candidate_tiles(
 
 /// Sizes that a tile set may have: streams hold no tile, others are what they were made for.
 fn sizes(fused: FusedTiles) -> Vec<(FusedTiles, u32)> {
-    let FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits } = fused else {
+    let FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, key_groups, kv_splits } =
+        fused
+    else {
         return vec![(fused, fused.tile_kv())];
     };
     let mut sizes = Vec::new();
     for subgroups in STREAM_SUBGROUPS {
         let workgroup_size = workgroup_size * subgroups;
-        let fused = FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits };
+        let fused = FusedTiles::Stream {
+            rows,
+            lanes,
+            keys,
+            tile_kv,
+            workgroup_size,
+            key_groups,
+            kv_splits,
+        };
         if subgroups == 1 || fused.tile_q() <= STREAM_MOST_ROWS {
             sizes.extend(STREAM_KEYS.map(|tile_kv| (fused, tile_kv)));
         }
@@ -182,9 +192,17 @@ fn sizes(fused: FusedTiles) -> Vec<(FusedTiles, u32)> {
 /// A stream's tile cut to the box that it holds; other tiles have the size they were made for.
 fn with_tile_kv(fused: FusedTiles, volume: u32) -> FusedTiles {
     match fused {
-        FusedTiles::Stream { rows, lanes, keys, tile_kv: _, workgroup_size, kv_splits } => {
-            let tile_kv = volume.next_multiple_of(keys);
-            FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, kv_splits }
+        FusedTiles::Stream {
+            rows,
+            lanes,
+            keys,
+            tile_kv: _,
+            workgroup_size,
+            key_groups,
+            kv_splits,
+        } => {
+            let tile_kv = volume.next_multiple_of(keys * key_groups);
+            FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, key_groups, kv_splits }
         }
         whole => whole,
     }
