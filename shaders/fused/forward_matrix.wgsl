@@ -4,9 +4,6 @@
 
 const LANES_X: u32 = max(1u, WORKGROUP_SIZE / TILE_Q);     // lanes of a row
 const LANES_Y: u32 = WORKGROUP_SIZE / LANES_X;
-const HEAD_MATRICES: u32 = (HEAD_DIM + MATRIX - 1u) / MATRIX;
-const VALUE_MATRICES: u32 = (VALUE_DIM + MATRIX - 1u) / MATRIX;
-const KEY_MATRICES: u32 = TILE_KV / MATRIX;
 const MATRIX_VECS: u32 = MATRIX / 4u;
 const HEAD_VECS: u32 = HEAD_MATRICES * MATRIX_VECS;
 const VALUE_VECS: u32 = VALUE_MATRICES * MATRIX_VECS;
@@ -23,7 +20,6 @@ const V_COUNT: u32 = TILE_KV / 4u * VALUE_VECS;
 const Q_LOADS: u32 = (Q_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const K_LOADS: u32 = (K_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const V_LOADS: u32 = (V_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-const VALUE_PIECES: u32 = (VALUE_MATRICES + KEY_MATRICES - 1u) / KEY_MATRICES;
 // In log2 units: weights stay below 2^8, far from the end of halves.
 const RISE: f32 = 8.0;
 
@@ -60,39 +56,23 @@ fn piece_matrix(piece: u32, n: u32) -> u32 {
 }
 
 // Writes a piece of the outputs, as wide as a tile has keys, to where the scores were.
-fn write_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
-    for (var r = 0u; r < ROW_MATRICES; r++) {
-        for (var n = 0u; n < KEY_MATRICES; n++) {
+fn write_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, SUM_MATRICES>>) {
+    for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
+        for (var n = 0u; n < KEY_MATRICES; n++) { // unrolled
             let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
             coopStoreT((*acc)[r * VALUE_MATRICES + piece_matrix(piece, n)], &wg_scores[at], SCORE_STRIDE);
         }
     }
 }
 // Reads it from there.
-fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
-    for (var r = 0u; r < ROW_MATRICES; r++) {
-        for (var n = 0u; n < KEY_MATRICES; n++) {
+fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, SUM_MATRICES>>) {
+    for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
+        for (var n = 0u; n < KEY_MATRICES; n++) { // unrolled
             let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
             (*acc)[r * VALUE_MATRICES + piece_matrix(piece, n)] = coopLoadT<SumMatrix>(&wg_scores[at], SCORE_STRIDE);
         }
     }
 }
-// The same of a piece that is found out at run time. Each has its own call, since matrices that are chosen then would lie in memory.
-fn write_any_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
-    switch piece {
-        case 0u: { write_piece(row_first, 0u, acc); } case 1u: { write_piece(row_first, 1u, acc); }
-        case 2u: { write_piece(row_first, 2u, acc); } case 3u: { write_piece(row_first, 3u, acc); }
-        default: { if (VALUE_PIECES > 4u) { write_piece(row_first, piece, acc); } }
-    }
-}
-fn read_any_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>>) {
-    switch piece {
-        case 0u: { read_piece(row_first, 0u, acc); } case 1u: { read_piece(row_first, 1u, acc); }
-        case 2u: { read_piece(row_first, 2u, acc); } case 3u: { read_piece(row_first, 3u, acc); }
-        default: { if (VALUE_PIECES > 4u) { read_piece(row_first, piece, acc); } }
-    }
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace) {
     let block = domain_block(workgroup.x + workgroup.y * workgroups.x);
@@ -109,14 +89,16 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
     }
     workgroupBarrier(); // q is staged
     var q: array<RowMatrix, ROW_MATRICES * HEAD_MATRICES>;
-    for (var r = 0u; r < ROW_MATRICES; r++) {
-        for (var d = 0u; d < HEAD_MATRICES; d++) {
+    for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
+        for (var d = 0u; d < HEAD_MATRICES; d++) { // unrolled
             let at = (row_first + r * MATRIX) * STAGE_STRIDE + d * MATRIX_VECS;
             q[r * HEAD_MATRICES + d] = coopLoadT<RowMatrix>(&wg_stage[at], STAGE_STRIDE);
         }
     }
-    var acc: array<SumMatrix, ROW_MATRICES * VALUE_MATRICES>;
-    for (var i = 0u; i < ROW_MATRICES * VALUE_MATRICES; i++) { acc[i] = SumMatrix(); }
+    var acc: array<SumMatrix, SUM_MATRICES>;
+    for (var i = 0u; i < SUM_MATRICES; i++) { // unrolled
+        acc[i] = SumMatrix();
+    }
     var m: array<f32, ROWS>;
     var l: array<f32, ROWS>;
     if (lane < 8u) { wg_raised[lane] = 0u; }
@@ -141,15 +123,19 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             if (staged(at, K_COUNT)) { wg_stage[at / HEAD_VECS * STAGE_STRIDE + at % HEAD_VECS] = k[i]; }
         }
         workgroupBarrier(); // k is staged
-        for (var n = 0u; n < KEY_MATRICES; n++) {
+        for (var n = 0u; n < KEY_MATRICES; n++) { // unrolled
             var s: array<SumMatrix, ROW_MATRICES>;
-            for (var r = 0u; r < ROW_MATRICES; r++) { s[r] = SumMatrix(); }
-            for (var d = 0u; d < HEAD_MATRICES; d++) {
+            for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
+                s[r] = SumMatrix();
+            }
+            for (var d = 0u; d < HEAD_MATRICES; d++) { // unrolled
                 let at = n * (MATRIX * STAGE_STRIDE) + d * MATRIX_VECS;
                 let keys = coopLoad<ColumnMatrix>(&wg_stage[at], STAGE_STRIDE);
-                for (var r = 0u; r < ROW_MATRICES; r++) { s[r] = coopMultiplyAdd(q[r * HEAD_MATRICES + d], keys, s[r]); }
+                for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
+                    s[r] = coopMultiplyAdd(q[r * HEAD_MATRICES + d], keys, s[r]);
+                }
             }
-            for (var r = 0u; r < ROW_MATRICES; r++) {
+            for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
                 let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
                 coopStoreT(s[r], &wg_scores[at], SCORE_STRIDE);
             }
@@ -211,8 +197,8 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
         if (place.lane == 0u) { wg_raised[place.subgroup % SUBGROUPS] = u32(raises); }
         workgroupBarrier(); // weights, v and wg_raised are written
         if (any_raised()) {
-            for (var piece = 0u; piece < VALUE_PIECES; piece++) {
-                write_any_piece(row_first, piece, &acc);
+            for (var piece = 0u; piece < VALUE_PIECES; piece++) { // unrolled
+                write_piece(row_first, piece, &acc);
                 workgroupBarrier(); // the piece is written
                 for (var r = 0u; r < ROWS; r++) {
                     for (var i = 0u; i < LANE_VECS; i++) {
@@ -220,20 +206,20 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                     }
                 }
                 workgroupBarrier(); // and rescaled
-                read_any_piece(row_first, piece, &acc);
+                read_piece(row_first, piece, &acc);
                 workgroupBarrier(); // and read back, by every subgroup that has the rows
             }
         }
-        for (var n = 0u; n < KEY_MATRICES; n++) {
+        for (var n = 0u; n < KEY_MATRICES; n++) { // unrolled
             var weights: array<RowMatrix, ROW_MATRICES>;
-            for (var r = 0u; r < ROW_MATRICES; r++) {
+            for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
                 let at = (row_first + r * MATRIX) * WEIGHT_STRIDE + n * MATRIX_VECS;
                 weights[r] = coopLoadT<RowMatrix>(&wg_weights[at], WEIGHT_STRIDE);
             }
-            for (var d = 0u; d < VALUE_MATRICES; d++) {
+            for (var d = 0u; d < VALUE_MATRICES; d++) { // unrolled
                 let at = d * (MATRIX * V_STRIDE) + n * MATRIX_VECS;
                 let values = coopLoad<ColumnMatrix>(&wg_stage[at], V_STRIDE);
-                for (var r = 0u; r < ROW_MATRICES; r++) {
+                for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
                     acc[r * VALUE_MATRICES + d] = coopMultiplyAdd(weights[r], values, acc[r * VALUE_MATRICES + d]);
                 }
             }
@@ -241,8 +227,8 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
     }
 
     row_sum(lane, &l); // holds a barrier: the scores are no longer read
-    for (var piece = 0u; piece < VALUE_PIECES; piece++) {
-        write_any_piece(row_first, piece, &acc);
+    for (var piece = 0u; piece < VALUE_PIECES; piece++) { // unrolled
+        write_piece(row_first, piece, &acc);
         workgroupBarrier(); // the piece is written
         for (var r = 0u; r < ROWS; r++) {
             let row = domain_row(block, y + r * LANES_Y);

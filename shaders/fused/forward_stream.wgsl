@@ -97,25 +97,30 @@ fn fused_forward_stream(
         // This loop and the next are tested at their end: lavapipe masks instead of jumping and would run one more trip.
         var column = key_group * KEYS;
         loop {
-            // Scores of KEYS keys, one a trip (more would outgrow the instruction cache); they move down a place each trip.
+            // Scores of KEYS keys, KEYS_ASKED a trip; they move down a place each time. A GPU asks for all at once; more than one
+            // would outgrow a processor's instruction cache.
             var scores: array<array<f32, STATS>, KEYS>;
             var trip = 0u;
             loop {
-                // A column beyond the last key reads the last key; its score is masked below.
-                let k_row = k_offset(block, min(domain_key(block, tile, column + trip), block.kv_end - 1u));
-                var k: array<vec4<f32>, HEAD_STEPS>;
-                for (var d = 0u; d < HEAD_STEPS; d++) { k[d] = k_load4(k_row, (d * LANES + lane) * 4u); }
-                var sums: array<array<f32, SPREAD>, STATS>;
-                for (var g = 0u; g < STATS; g++) {
-                    for (var j = 0u; j < SPREAD; j++) {
-                        for (var d = 0u; d < HEAD_STEPS; d++) { sums[g][j] = dot_add(sums[g][j], q[g][j][d], k[d]); }
-                    }
+                var k: array<array<vec4<f32>, HEAD_STEPS>, KEYS_ASKED>;
+                for (var i = 0u; i < KEYS_ASKED; i++) {
+                    // A column beyond the last key reads the last key; its score is masked below.
+                    let k_row = k_offset(block, min(domain_key(block, tile, column + trip + i), block.kv_end - 1u));
+                    for (var d = 0u; d < HEAD_STEPS; d++) { k[i][d] = k_load4(k_row, (d * LANES + lane) * 4u); }
                 }
-                scatter(&sums, 32u); scatter(&sums, 16u); scatter(&sums, 8u); scatter(&sums, 4u); scatter(&sums, 2u); scatter(&sums, 1u);
-                fold(&sums, 32u); fold(&sums, 16u); fold(&sums, 8u); fold(&sums, 4u); fold(&sums, 2u); fold(&sums, 1u);
-                for (var i = 1u; i < KEYS; i++) { scores[i - 1u] = scores[i]; }
-                for (var g = 0u; g < STATS; g++) { scores[KEYS - 1u][g] = sums[g][0]; }
-                trip++;
+                for (var asked = 0u; asked < KEYS_ASKED; asked++) {
+                    var sums: array<array<f32, SPREAD>, STATS>;
+                    for (var g = 0u; g < STATS; g++) {
+                        for (var j = 0u; j < SPREAD; j++) {
+                            for (var d = 0u; d < HEAD_STEPS; d++) { sums[g][j] = dot_add(sums[g][j], q[g][j][d], k[asked][d]); }
+                        }
+                    }
+                    scatter(&sums, 32u); scatter(&sums, 16u); scatter(&sums, 8u); scatter(&sums, 4u); scatter(&sums, 2u); scatter(&sums, 1u);
+                    fold(&sums, 32u); fold(&sums, 16u); fold(&sums, 8u); fold(&sums, 4u); fold(&sums, 2u); fold(&sums, 1u);
+                    for (var i = 1u; i < KEYS; i++) { scores[i - 1u] = scores[i]; }
+                    for (var g = 0u; g < STATS; g++) { scores[KEYS - 1u][g] = sums[g][0]; }
+                }
+                trip += KEYS_ASKED;
                 if (trip >= KEYS) { break; }
             }
             var v: array<array<vec4<f32>, VALUE_STEPS>, KEYS>;

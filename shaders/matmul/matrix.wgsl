@@ -34,17 +34,17 @@ fn matrix_column(owner: Owner, n: u32) -> u32 {
     return n / PART_MATRICES * PART_COLUMNS + owner.column + n % PART_MATRICES * MATRIX;
 }
 
-fn multiply(owner: Owner, acc: ptr<function, array<SumMatrix, ROW_MATRICES * COLUMN_MATRICES>>) {
+fn multiply(owner: Owner, acc: ptr<function, array<SumMatrix, SUM_MATRICES>>) {
     for (var d = 0u; d < VECS; d += MATRIX_VECS) {
         var w: array<ColumnMatrix, COLUMN_MATRICES>;
-        for (var n = 0u; n < COLUMN_MATRICES; n++) {
+        for (var n = 0u; n < COLUMN_MATRICES; n++) { // unrolled
             let at = W_FIRST + matrix_column(owner, n) * STRIDE + d;
             w[n] = coopLoad<ColumnMatrix>(&wg_stage[at], STRIDE);
         }
-        for (var r = 0u; r < ROW_MATRICES; r++) {
+        for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
             let at = (owner.row + r * MATRIX) * STRIDE + d;
             let a = coopLoadT<RowMatrix>(&wg_stage[at], STRIDE);
-            for (var n = 0u; n < COLUMN_MATRICES; n++) {
+            for (var n = 0u; n < COLUMN_MATRICES; n++) { // unrolled
                 (*acc)[r * COLUMN_MATRICES + n] = coopMultiplyAdd(a, w[n], (*acc)[r * COLUMN_MATRICES + n]);
             }
         }
@@ -74,12 +74,12 @@ fn tile_scale(lane: u32, tile: Tile, inner: u32, most: vec4<f16>) -> f32 {
 }
 
 // Writes strip n where lanes read it. Callers say n as a number: matrices that are chosen at run time would lie in memory.
-fn store_strip(owner: Owner, n: u32, acc: ptr<function, array<SumMatrix, ROW_MATRICES * COLUMN_MATRICES>>) {
+fn store_strip(owner: Owner, n: u32, acc: ptr<function, array<SumMatrix, SUM_MATRICES>>) {
     if (n >= STRIPS) { return; }
     for (var part = 0u; part < PARTS; part++) {
         let at = owner.strip_row * SUM_STRIDE + (part * STRIP_COLUMNS + owner.strip_column) / 4u;
         let matrix = n / PART_MATRICES * COLUMN_MATRICES + part * PART_MATRICES + n % PART_MATRICES;
-        coopStoreT((*acc)[min(matrix, ROW_MATRICES * COLUMN_MATRICES - 1u)], &wg_sums[at], SUM_STRIDE);
+        coopStoreT((*acc)[min(matrix, SUM_MATRICES - 1u)], &wg_sums[at], SUM_STRIDE);
     }
 }
 
@@ -99,6 +99,25 @@ fn finish_strip(owner: Owner, tile: Tile, column_first: u32, tile_scale: f32, n:
     }
 }
 
+fn load(
+    lane: u32, rows: ptr<function, StageRows>, chunk: u32, scale: f32,
+    a: ptr<function, array<Staged, A_LOADS>>, w: ptr<function, array<array<Staged, W_LOADS>, PARTS>>,
+) {
+    for (var i = 0u; i < A_LOADS; i++) {
+        let d = stage_dim(lane, i, A_COUNT, chunk);
+        if (A_WIDE) {
+            (*a)[i] = vec4<f16>(a_load4((*rows).a[i], d) * scale);
+        } else {
+            (*a)[i] = a_half4((*rows).a[i], d);
+        }
+    }
+    for (var part = 0u; part < PARTS; part++) {
+        for (var i = 0u; i < W_LOADS; i++) {
+            (*w)[part][i] = w_half4(part, (*rows).w[part][i], stage_dim(lane, i, W_COUNT, chunk));
+        }
+    }
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matmul_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace) {
     let tile = tile_at(workgroup.y + workgroup.z * workgroups.y);
@@ -111,29 +130,23 @@ fn matmul_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workg
     var rows = stage_rows(lane, tile, column_first);
     // A tile beyond the last has no rows and no chunks.
     let inner = select(0u, params.inner, tile.row_first < tile.row_end);
-    var acc: array<SumMatrix, ROW_MATRICES * COLUMN_MATRICES>;
+    var acc: array<SumMatrix, SUM_MATRICES>;
     var scale = 1.0;
     loop {
-        for (var i = 0u; i < ROW_MATRICES * COLUMN_MATRICES; i++) { acc[i] = SumMatrix(); }
+        for (var i = 0u; i < SUM_MATRICES; i++) { // unrolled
+            acc[i] = SumMatrix();
+        }
         var most = vec4<f16>();
+        var a: array<Staged, A_LOADS>;
+        var w: array<array<Staged, W_LOADS>, PARTS>;
+        if (inner > 0u) { load(lane, &rows, 0u, scale, &a, &w); }
         for (var chunk = 0u; chunk < inner; chunk += CHUNK) {
-            var a: array<Staged, A_LOADS>;
-            var w: array<array<Staged, W_LOADS>, PARTS>;
-            for (var i = 0u; i < A_LOADS; i++) {
-                let d = stage_dim(lane, i, A_COUNT, chunk);
-                if (A_WIDE) {
-                    a[i] = vec4<f16>(a_load4(rows.a[i], d) * scale);
-                    most = max(most, abs(a[i]));
-                } else {
-                    a[i] = a_half4(rows.a[i], d);
-                }
-            }
-            for (var part = 0u; part < PARTS; part++) {
-                for (var i = 0u; i < W_LOADS; i++) {
-                    w[part][i] = w_half4(part, rows.w[part][i], stage_dim(lane, i, W_COUNT, chunk));
-                }
+            if (A_WIDE) {
+                for (var i = 0u; i < A_LOADS; i++) { most = max(most, abs(a[i])); }
             }
             stage(lane, &a, &w);
+            // The next chunk is on its way while this one is multiplied; the last one comes once more.
+            load(lane, &rows, select(chunk, chunk + CHUNK, chunk + CHUNK < inner), scale, &a, &w);
             multiply(owner, &acc);
         }
         if (!A_WIDE || scale != 1.0) { break; }

@@ -29,6 +29,18 @@ fn multiply(x: u32, y: u32, acc: ptr<function, array<f32, ROWS * COLUMNS>>) {
     }
 }
 
+fn load(
+    lane: u32, rows: ptr<function, StageRows>, chunk: u32,
+    a: ptr<function, array<Staged, A_LOADS>>, w: ptr<function, array<array<Staged, W_LOADS>, PARTS>>,
+) {
+    for (var i = 0u; i < A_LOADS; i++) { (*a)[i] = a_load4((*rows).a[i], stage_dim(lane, i, A_COUNT, chunk)); }
+    for (var part = 0u; part < PARTS; part++) {
+        for (var i = 0u; i < W_LOADS; i++) {
+            (*w)[part][i] = w_load4(part, (*rows).w[part][i], stage_dim(lane, i, W_COUNT, chunk));
+        }
+    }
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matmul_tile(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -44,14 +56,11 @@ fn matmul_tile(
     var acc: array<f32, ROWS * COLUMNS>;
     var a: array<Staged, A_LOADS>;
     var w: array<array<Staged, W_LOADS>, PARTS>;
+    if (inner > 0u) { load(lane, &rows, 0u, &a, &w); }
     for (var chunk = 0u; chunk < inner; chunk += CHUNK) {
-        for (var i = 0u; i < A_LOADS; i++) { a[i] = a_load4(rows.a[i], stage_dim(lane, i, A_COUNT, chunk)); }
-        for (var part = 0u; part < PARTS; part++) {
-            for (var i = 0u; i < W_LOADS; i++) {
-                w[part][i] = w_load4(part, rows.w[part][i], stage_dim(lane, i, W_COUNT, chunk));
-            }
-        }
         stage(lane, &a, &w);
+        // The next chunk is on its way while this one is multiplied; the last one comes once more.
+        load(lane, &rows, select(chunk, chunk + CHUNK, chunk + CHUNK < inner), &a, &w);
         multiply(x, y, &acc);
     }
     for (var r = 0u; r < ROWS; r++) {

@@ -46,11 +46,20 @@ impl Forward {
                 source.const_u32("LANES", lanes);
                 source.const_u32("KEY_GROUPS", key_groups);
                 source.const_u32("KEYS", keys);
+                source.const_u32("KEYS_ASKED", if is_cpu { 1 } else { keys });
                 let dims = 4 * lanes;
                 (head_dim.next_multiple_of(dims), value_dim.next_multiple_of(dims))
             }
-            FusedTiles::Matrix { size, row_matrices, subgroups, workgroup_size, .. } => {
+            FusedTiles::Matrix {
+                size, row_matrices, subgroups, workgroup_size, tile_kv, ..
+            } => {
+                let value_matrices = value_dim.div_ceil(size);
                 matrix_types(source, size);
+                source.const_u32("HEAD_MATRICES", head_dim.div_ceil(size));
+                source.const_u32("VALUE_MATRICES", value_matrices);
+                source.const_u32("KEY_MATRICES", tile_kv / size);
+                source.const_u32("SUM_MATRICES", row_matrices * value_matrices);
+                source.const_u32("VALUE_PIECES", value_matrices.div_ceil(tile_kv / size));
                 source.const_u32("MATRIX", size);
                 source.const_u32("ROW_MATRICES", row_matrices);
                 source.const_u32("SUBGROUPS", subgroups);

@@ -8,6 +8,7 @@ pub(crate) mod sides;
 pub(crate) mod slices;
 pub(crate) mod source;
 mod tiles;
+mod unroll;
 
 pub use tiles::{FusedShape, FusedTiles};
 

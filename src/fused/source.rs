@@ -1,8 +1,10 @@
 //! Writes a kernel's header: constants, params, bindings, and the functions that read and write tensors.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::unroll::unrolled;
 use crate::gpu::recording::{Bound, Slot, Step};
 use crate::gpu::shader::{Declared, Params, Part, Shader};
 use crate::tensor::{Dtype, TensorDesc};
@@ -21,6 +23,8 @@ pub(crate) use add_fragment;
 pub(crate) struct KernelSource {
     enables: String,
     consts: String,
+    /// The numbers among the constants, which loops may be unrolled by.
+    counts: BTreeMap<String, u32>,
     pub params: Params,
     declarations: String,
     accessors: String,
@@ -87,6 +91,7 @@ impl KernelSource {
 
     pub fn const_u32(&mut self, name: &str, value: u32) {
         let _ = writeln!(self.consts, "const {name}: u32 = {value}u;");
+        self.counts.insert(name.to_owned(), value);
     }
 
     pub fn const_bool(&mut self, name: &str, value: bool) {
@@ -266,11 +271,23 @@ impl KernelSource {
     /// Closes the kernel.
     pub fn step(self, launch: Launch) -> Step {
         let Launch { entry, workgroup_size, workgroup_bytes, checked, grid } = launch;
-        let Self { enables, consts, params, declarations, accessors, fragments, declared, bound } =
-            self;
+        let Self {
+            enables,
+            consts,
+            counts,
+            params,
+            declarations,
+            accessors,
+            fragments,
+            declared,
+            bound,
+        } = self;
         let header = format!("{enables}{consts}{}{declarations}{accessors}", params.wgsl());
         let mut parts = vec![Part { file: "header".to_owned(), text: header }];
-        parts.extend(fragments);
+        parts.extend(fragments.into_iter().map(|part| {
+            let text = unrolled(&part.text, &counts);
+            Part { file: part.file, text }
+        }));
         let shader =
             Shader { entry, parts, bindings: declared, workgroup_size, workgroup_bytes, checked };
         Step {

@@ -82,9 +82,24 @@ const WORKGROUP_SETS: [[u32; 5]; 11] = [
     [8, 64, 1, 4, 32],
 ];
 
-/// `row_matrices, column_matrices, subgroup_rows, subgroup_columns`, best first where there are rows enough.
-const MATRIX_SETS: [[u32; 4]; 6] =
-    [[2, 4, 4, 2], [2, 4, 2, 2], [2, 2, 4, 2], [2, 2, 2, 2], [1, 4, 2, 2], [1, 2, 1, 4]];
+/// `row_matrices, column_matrices, subgroup_rows, subgroup_columns`, and matrices in a chunk, best first where there are
+/// rows enough.
+const MATRIX_SETS: [[u32; 5]; 14] = [
+    [2, 4, 4, 2, 2],
+    [2, 4, 2, 2, 2],
+    [2, 4, 2, 2, 4],
+    [2, 2, 4, 2, 2],
+    [2, 2, 2, 2, 2],
+    [2, 2, 2, 2, 4],
+    [2, 2, 2, 4, 2],
+    [1, 4, 2, 2, 2],
+    [2, 4, 1, 2, 2],
+    [2, 4, 1, 2, 4],
+    [1, 2, 2, 2, 2],
+    [1, 2, 2, 2, 4],
+    [1, 2, 1, 4, 2],
+    [1, 2, 1, 4, 4],
+];
 
 /// `rows, columns` of a lane in workgroup tiles that take the place of matrices, the first that has few enough lanes.
 const MICRO_TILES: [[u32; 2]; 4] = [[1, 4], [4, 4], [4, 8], [8, 8]];
@@ -367,17 +382,18 @@ impl MatmulTiles {
     /// Sets of cooperative matrices, best first.
     fn matrices(limits: &GpuLimits) -> Vec<Self> {
         let (Some(size), Some(sizes)) = (limits.matrix, limits.subgroup) else { return Vec::new() };
-        let set = |[row_matrices, column_matrices, subgroup_rows, subgroup_columns]: [u32; 4]| {
-            Self::Matrix {
-                size,
-                row_matrices,
-                column_matrices,
-                subgroup_rows,
-                subgroup_columns,
-                chunk: 2 * size,
-                workgroup_size: subgroup_rows * subgroup_columns * sizes.most,
-            }
-        };
+        let set =
+            |[row_matrices, column_matrices, subgroup_rows, subgroup_columns, chunk]: [u32; 5]| {
+                Self::Matrix {
+                    size,
+                    row_matrices,
+                    column_matrices,
+                    subgroup_rows,
+                    subgroup_columns,
+                    chunk: chunk * size,
+                    workgroup_size: subgroup_rows * subgroup_columns * sizes.most,
+                }
+            };
         MATRIX_SETS.map(set).to_vec()
     }
 }
