@@ -73,6 +73,21 @@ fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, SU
         }
     }
 }
+// The first tile from `first` on that holds keys, or the end.
+fn tile_from(block: Block, first: u32) -> u32 {
+    var tile = first;
+    while (tile < block.tile_end && domain_tile_state(block, tile) == EMPTY) { tile++; }
+    return tile;
+}
+
+fn load_k(block: Block, tile: u32, lane: u32, k: ptr<function, array<vec4<f16>, K_LOADS>>) {
+    for (var i = 0u; i < K_LOADS; i++) {
+        let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);
+        let key = domain_key(block, tile, at / HEAD_VECS);
+        (*k)[i] = vec4<f16>(k_load4(k_offset(block, min(key, block.kv_end - 1u)), at % HEAD_VECS * 4u));
+    }
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace) {
     let block = domain_block(workgroup.x + workgroup.y * workgroups.x);
@@ -89,16 +104,14 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
     }
     workgroupBarrier(); // q is staged
     var q: array<RowMatrix, ROW_MATRICES * HEAD_MATRICES>;
-    for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
-        for (var d = 0u; d < HEAD_MATRICES; d++) { // unrolled
+    for (var r = 0u; r < ROW_MATRICES; r++) {
+        for (var d = 0u; d < HEAD_MATRICES; d++) {
             let at = (row_first + r * MATRIX) * STAGE_STRIDE + d * MATRIX_VECS;
             q[r * HEAD_MATRICES + d] = coopLoadT<RowMatrix>(&wg_stage[at], STAGE_STRIDE);
         }
     }
     var acc: array<SumMatrix, SUM_MATRICES>;
-    for (var i = 0u; i < SUM_MATRICES; i++) { // unrolled
-        acc[i] = SumMatrix();
-    }
+    for (var i = 0u; i < SUM_MATRICES; i++) { acc[i] = SumMatrix(); }
     var m: array<f32, ROWS>;
     var l: array<f32, ROWS>;
     if (lane < 8u) { wg_raised[lane] = 0u; }
@@ -107,39 +120,20 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
         l[r] = 0.0;
     }
 
-    for (var tile = block.tile_first; tile < block.tile_end; tile++) {
+    // What a tile needs of memory is on its way before it is its turn: v while the scores are multiplied, k of the next tile
+    // while the values are.
+    var k: array<vec4<f16>, K_LOADS>;
+    var tile = tile_from(block, block.tile_first);
+    if (tile < block.tile_end) { load_k(block, tile, lane, &k); }
+    while (tile < block.tile_end) {
         let state = domain_tile_state(block, tile);
-        if (state == EMPTY) { continue; }
-
-        var k: array<vec4<f16>, K_LOADS>;
-        for (var i = 0u; i < K_LOADS; i++) {
-            let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);
-            let key = domain_key(block, tile, at / HEAD_VECS);
-            k[i] = vec4<f16>(k_load4(k_offset(block, min(key, block.kv_end - 1u)), at % HEAD_VECS * 4u));
-        }
+        let next = tile_from(block, tile + 1u);
         workgroupBarrier(); // q, or v of the last tile, is no longer read
         for (var i = 0u; i < K_LOADS; i++) {
             let at = lane + i * WORKGROUP_SIZE;
             if (staged(at, K_COUNT)) { wg_stage[at / HEAD_VECS * STAGE_STRIDE + at % HEAD_VECS] = k[i]; }
         }
         workgroupBarrier(); // k is staged
-        for (var n = 0u; n < KEY_MATRICES; n++) { // unrolled
-            var s: array<SumMatrix, ROW_MATRICES>;
-            for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
-                s[r] = SumMatrix();
-            }
-            for (var d = 0u; d < HEAD_MATRICES; d++) { // unrolled
-                let at = n * (MATRIX * STAGE_STRIDE) + d * MATRIX_VECS;
-                let keys = coopLoad<ColumnMatrix>(&wg_stage[at], STAGE_STRIDE);
-                for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
-                    s[r] = coopMultiplyAdd(q[r * HEAD_MATRICES + d], keys, s[r]);
-                }
-            }
-            for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
-                let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
-                coopStoreT(s[r], &wg_scores[at], SCORE_STRIDE);
-            }
-        }
         var v: array<vec4<f16>, V_LOADS * 4u>;
         for (var i = 0u; i < V_LOADS; i++) {
             let at = staging(lane + i * WORKGROUP_SIZE, V_COUNT);
@@ -147,6 +141,19 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                 let key = domain_key(block, tile, at / VALUE_VECS * 4u + c);
                 let value = v_load4(v_offset(block, min(key, block.kv_end - 1u)), at % VALUE_VECS * 4u);
                 v[i * 4u + c] = vec4<f16>(select(vec4(0.0), value, key < block.kv_end));
+            }
+        }
+        for (var n = 0u; n < KEY_MATRICES; n++) {
+            var s: array<SumMatrix, ROW_MATRICES>;
+            for (var r = 0u; r < ROW_MATRICES; r++) { s[r] = SumMatrix(); }
+            for (var d = 0u; d < HEAD_MATRICES; d++) {
+                let at = n * (MATRIX * STAGE_STRIDE) + d * MATRIX_VECS;
+                let keys = coopLoad<ColumnMatrix>(&wg_stage[at], STAGE_STRIDE);
+                for (var r = 0u; r < ROW_MATRICES; r++) { s[r] = coopMultiplyAdd(q[r * HEAD_MATRICES + d], keys, s[r]); }
+            }
+            for (var r = 0u; r < ROW_MATRICES; r++) {
+                let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
+                coopStoreT(s[r], &wg_scores[at], SCORE_STRIDE);
             }
         }
         workgroupBarrier(); // the scores are written, k is no longer read
@@ -193,6 +200,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                 l[r] += (weight.x + weight.y) + (weight.z + weight.w);
             }
         }
+        if (next < block.tile_end) { load_k(block, next, lane, &k); }
         let raises = subgroupAny(raised);
         if (place.lane == 0u) { wg_raised[place.subgroup % SUBGROUPS] = u32(raises); }
         workgroupBarrier(); // weights, v and wg_raised are written
@@ -210,20 +218,21 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                 workgroupBarrier(); // and read back, by every subgroup that has the rows
             }
         }
-        for (var n = 0u; n < KEY_MATRICES; n++) { // unrolled
+        for (var n = 0u; n < KEY_MATRICES; n++) {
             var weights: array<RowMatrix, ROW_MATRICES>;
-            for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
+            for (var r = 0u; r < ROW_MATRICES; r++) {
                 let at = (row_first + r * MATRIX) * WEIGHT_STRIDE + n * MATRIX_VECS;
                 weights[r] = coopLoadT<RowMatrix>(&wg_weights[at], WEIGHT_STRIDE);
             }
-            for (var d = 0u; d < VALUE_MATRICES; d++) { // unrolled
+            for (var d = 0u; d < VALUE_MATRICES; d++) {
                 let at = d * (MATRIX * V_STRIDE) + n * MATRIX_VECS;
                 let values = coopLoad<ColumnMatrix>(&wg_stage[at], V_STRIDE);
-                for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
+                for (var r = 0u; r < ROW_MATRICES; r++) {
                     acc[r * VALUE_MATRICES + d] = coopMultiplyAdd(weights[r], values, acc[r * VALUE_MATRICES + d]);
                 }
             }
         }
+        tile = next;
     }
 
     row_sum(lane, &l); // holds a barrier: the scores are no longer read

@@ -11,22 +11,27 @@ fn fused_merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgro
     if (row >= params.rows) { return; }
     var highest = LOWEST;
     if (!PLAIN_SUM) {
-        for (var part = 0u; part < params.parts; part++) {
-            let bits = part_lse(part, row);
-            if (bits != NO_KEY) { highest = max(highest, bitcast<f32>(bits)); }
+        for (var first = 0u; first < params.parts; first += PARTS_ASKED) {
+            for (var i = 0u; i < PARTS_ASKED; i++) {
+                let bits = part_lse(min(first + i, params.parts - 1u), row);
+                if (bits != NO_KEY) { highest = max(highest, bitcast<f32>(bits)); }
+            }
         }
     }
     var sum = 0.0;
     var acc = vec4(0.0);
-    for (var part = 0u; part < params.parts; part++) {
-        var weight = 1.0;
-        if (!PLAIN_SUM) {
-            let bits = part_lse(part, row);
-            if (bits == NO_KEY) { continue; }
-            weight = exp(bitcast<f32>(bits) - highest);
+    // Memory is asked for several parts at once; the last one may come again and counts once.
+    for (var first = 0u; first < params.parts; first += PARTS_ASKED) {
+        for (var i = 0u; i < PARTS_ASKED; i++) {
+            let part = min(first + i, params.parts - 1u);
+            let value = outs_load4(params.outs_first + part * params.outs_part_stride + row * params.outs_row_stride, d);
+            let bits = select(part_lse(part, row), 0u, PLAIN_SUM);
+            if (part == first + i && bits != NO_KEY) {
+                let weight = select(exp(bitcast<f32>(bits) - highest), 1.0, PLAIN_SUM);
+                sum += weight;
+                acc = fma(value, vec4(weight), acc);
+            }
         }
-        sum += weight;
-        acc = fma(outs_load4(params.outs_first + part * params.outs_part_stride + row * params.outs_row_stride, d), vec4(weight), acc);
     }
     let q = row % params.seq_len_q;
     let head = params.head_first + row / params.seq_len_q % params.heads;

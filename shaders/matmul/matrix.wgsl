@@ -10,8 +10,7 @@ const MATRIX_VECS: u32 = MATRIX / 4u;
 // 16 bytes more than a row keep rows in different banks, and aligned as matrices want them.
 const STRIDE: u32 = VECS + 2u;
 const PART_MATRICES: u32 = COLUMN_MATRICES / PARTS;
-// What is finished at once: a matrix of each part of each subgroup.
-const STRIPS: u32 = ROW_MATRICES * PART_MATRICES;
+// What is finished at once, a strip: a matrix of each part of each subgroup.
 const STRIP_COLUMNS: u32 = SUBGROUP_COLUMNS * MATRIX;
 const STRIP_COUNT: u32 = SUBGROUP_ROWS * MATRIX * STRIP_COLUMNS;
 const SUM_STRIDE: u32 = PARTS * STRIP_COLUMNS / 4u + 1u;
@@ -73,13 +72,12 @@ fn tile_scale(lane: u32, tile: Tile, inner: u32, most: vec4<f16>) -> f32 {
     return workgroupUniformLoad(&wg_scale);
 }
 
-// Writes strip n where lanes read it. Callers say n as a number: matrices that are chosen at run time would lie in memory.
+// Writes strip n where lanes read it. Callers say n as a constant: matrices that are chosen at run time would lie in memory.
 fn store_strip(owner: Owner, n: u32, acc: ptr<function, array<SumMatrix, SUM_MATRICES>>) {
-    if (n >= STRIPS) { return; }
     for (var part = 0u; part < PARTS; part++) {
         let at = owner.strip_row * SUM_STRIDE + (part * STRIP_COLUMNS + owner.strip_column) / 4u;
         let matrix = n / PART_MATRICES * COLUMN_MATRICES + part * PART_MATRICES + n % PART_MATRICES;
-        coopStoreT((*acc)[min(matrix, SUM_MATRICES - 1u)], &wg_sums[at], SUM_STRIDE);
+        coopStoreT((*acc)[matrix], &wg_sums[at], SUM_STRIDE);
     }
 }
 
@@ -153,17 +151,8 @@ fn matmul_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workg
         scale = tile_scale(lane, tile, inner, most);
         if (scale == 1.0) { break; }
     }
-    for (var n = 0u; n < STRIPS; n++) {
-        switch n {
-            case 0u: { store_strip(owner, 0u, &acc); }
-            case 1u: { store_strip(owner, 1u, &acc); }
-            case 2u: { store_strip(owner, 2u, &acc); }
-            case 3u: { store_strip(owner, 3u, &acc); }
-            case 4u: { store_strip(owner, 4u, &acc); }
-            case 5u: { store_strip(owner, 5u, &acc); }
-            case 6u: { store_strip(owner, 6u, &acc); }
-            default: { store_strip(owner, 7u, &acc); }
-        }
+    for (var n = 0u; n < STRIPS; n++) { // unrolled
+        store_strip(owner, n, &acc);
         workgroupBarrier(); // the strip is written
         finish_strip(owner, tile, column_first, scale, n);
         workgroupBarrier(); // and read

@@ -37,6 +37,7 @@ pub(crate) fn merge_step(
     let value_vecs = value_dim.div_ceil(4);
     source.const_u32("WORKGROUP_SIZE", WORKGROUP_SIZE);
     source.const_u32("VALUE_VECS", value_vecs);
+    source.const_u32("PARTS_ASKED", if limits.is_cpu { 1 } else { 4 });
     source.const_bool("PLAIN_SUM", parts.lses.is_none());
     source.params.u32("parts", parts.parts);
     source.params.u32("rows", rows as u32);

@@ -129,7 +129,9 @@ impl Matmul {
                 source.const_u32("TILE_COLUMNS", self.tiles.part_columns(1));
                 source.const_u32("ROW_MATRICES", row_matrices);
                 source.const_u32("COLUMN_MATRICES", column_matrices);
-                source.const_u32("SUM_MATRICES", row_matrices * column_matrices);
+                let sums = row_matrices * column_matrices;
+                source.const_u32("SUM_MATRICES", sums);
+                source.const_u32("STRIPS", sums / self.weights.len() as u32);
                 source.const_u32("SUBGROUP_ROWS", subgroup_rows);
                 source.const_u32("SUBGROUP_COLUMNS", subgroup_columns);
                 source.const_u32("CHUNK", chunk);

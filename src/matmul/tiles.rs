@@ -84,21 +84,15 @@ const WORKGROUP_SETS: [[u32; 5]; 11] = [
 
 /// `row_matrices, column_matrices, subgroup_rows, subgroup_columns`, and matrices in a chunk, best first where there are
 /// rows enough.
-const MATRIX_SETS: [[u32; 5]; 14] = [
-    [2, 4, 4, 2, 2],
+const MATRIX_SETS: [[u32; 5]; 8] = [
     [2, 4, 2, 2, 2],
     [2, 4, 2, 2, 4],
-    [2, 2, 4, 2, 2],
-    [2, 2, 2, 2, 2],
+    [2, 4, 4, 2, 2],
     [2, 2, 2, 2, 4],
-    [2, 2, 2, 4, 2],
+    [2, 2, 2, 2, 2],
     [1, 4, 2, 2, 2],
-    [2, 4, 1, 2, 2],
-    [2, 4, 1, 2, 4],
-    [1, 2, 2, 2, 2],
     [1, 2, 2, 2, 4],
     [1, 2, 1, 4, 2],
-    [1, 2, 1, 4, 4],
 ];
 
 /// `rows, columns` of a lane in workgroup tiles that take the place of matrices, the first that has few enough lanes.
