@@ -163,7 +163,7 @@ impl FusedTiles {
             Self::Matrix { size, tile_kv, .. } => {
                 let tile_q = self.tile_q();
                 let q_or_k = tile_q.max(tile_kv) * (head_dim.next_multiple_of(size) + 8);
-                let v = value_dim.next_multiple_of(size) * (tile_kv + 8);
+                let v = tile_kv * (value_dim.next_multiple_of(size) + 8);
                 let (scores, weights) = (4 * tile_kv + 16, 2 * tile_kv + 16);
                 return 2 * q_or_k.max(v) + tile_q * (scores + weights) + 32;
             }
