@@ -61,7 +61,7 @@ fn tile_scale(lane: u32, tile: Tile, inner: u32, most: vec4<f16>) -> f32 {
     var largest = vec4(0.0);
     for (var row = tile.row_first; row < min(tile.row_first + TILE_ROWS, tile.row_end); row++) {
         for (var d = lane * 4u; d < inner; d += WORKGROUP_SIZE * 4u) {
-            let value = abs(a_load4(params.a_first + a_row(row) * params.a_stride, d));
+            let value = abs(a_load4(a_start(row), d));
             largest = select(largest, value, (value > largest) & (value <= vec4(3.4028234663852886e38)));
         }
     }

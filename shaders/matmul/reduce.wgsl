@@ -68,7 +68,7 @@ fn matmul_reduce(
     let column_first = (params.column_tile_first + workgroup.x) * (GROUPS * LANE_COLUMNS) + lane / LANES_X;
     let row_last = max(tile.row_end, 1u) - 1u;
     var a_offset: array<u32, ROWS>;
-    for (var r = 0u; r < ROWS; r++) { a_offset[r] = params.a_first + a_row(min(tile.row_first + r, row_last)) * params.a_stride; }
+    for (var r = 0u; r < ROWS; r++) { a_offset[r] = a_start(min(tile.row_first + r, row_last)); }
     var w_offset: array<array<u32, LANE_COLUMNS>, PARTS>;
     for (var c = 0u; c < LANE_COLUMNS; c++) {
         let column = min(column_first + c * GROUPS, params.columns - 1u);

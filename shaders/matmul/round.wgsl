@@ -1,4 +1,4 @@
-// f32 sums as the elements of out. A lane owns four columns of a row.
+// f32 sums as the elements of out, of all splits of the inner dims in their order. A lane owns four columns of a row.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn matmul_round(
@@ -8,5 +8,7 @@ fn matmul_round(
     let index = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
     let row = index / params.vectors;
     if (row >= params.rows) { return; }
-    out_store4(params.out_first + row * params.out_stride, index % params.vectors * 4u, sums[index]);
+    var sum = sums[index];
+    for (var split = 1u; split < params.splits; split++) { sum += sums[index + split * params.rows * params.vectors]; }
+    out_store4(params.out_first + row * params.out_stride, index % params.vectors * 4u, sum);
 }

@@ -6,5 +6,5 @@ fn tile_at(index: u32) -> Tile {
     let first = min(params.row_first + index * TILE_ROWS, params.rows);
     return Tile(0u, first, min(first + TILE_ROWS, params.rows));
 }
-fn a_row(row: u32) -> u32 { return row; }
+fn a_start(row: u32) -> u32 { return params.a_first + row * params.a_stride; }
 fn a_scale(row: u32) -> f32 { return 1.0; }

@@ -23,7 +23,7 @@ fn stage_rows(lane: u32, tile: Tile, column_first: u32) -> StageRows {
     let row_last = max(tile.row_end, 1u) - 1u;
     for (var i = 0u; i < A_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, A_COUNT);
-        rows.a[i] = params.a_first + a_row(min(tile.row_first + at / VECS, row_last)) * params.a_stride;
+        rows.a[i] = a_start(min(tile.row_first + at / VECS, row_last));
     }
     for (var i = 0u; i < W_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, W_COUNT);

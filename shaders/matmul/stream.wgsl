@@ -20,7 +20,7 @@ fn matmul_stream(
     let row_last = max(tile.row_end, 1u) - 1u;
     var a_offset: array<u32, A_LOADS>;
     for (var i = 0u; i < A_LOADS; i++) {
-        a_offset[i] = params.a_first + a_row(min(tile.row_first + loaded_row(lane, i), row_last)) * params.a_stride;
+        a_offset[i] = a_start(min(tile.row_first + loaded_row(lane, i), row_last));
     }
     var w_offset: array<array<u32, LANE_COLUMNS>, PARTS>;
     for (var c = 0u; c < LANE_COLUMNS; c++) {

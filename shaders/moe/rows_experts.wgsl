@@ -11,9 +11,10 @@ fn tile_at(index: u32) -> Tile {
     return Tile(routing[at], routing[at + 1u], routing[at + 2u]);
 }
 // GATHER: a holds tokens; else it holds rows in their own order.
-fn a_row(row: u32) -> u32 {
-    if (GATHER) { return routing[params.row_pairs + row] / TOP_K; }
-    return row;
+fn a_start(row: u32) -> u32 {
+    var at = row;
+    if (GATHER) { at = routing[params.row_pairs + row] / TOP_K; }
+    return params.a_first + at * params.a_stride;
 }
 fn a_scale(row: u32) -> f32 {
     if (WEIGHT_ON_INPUT) { return pair_weight(routing[params.row_pairs + row]); }

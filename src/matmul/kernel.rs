@@ -13,13 +13,13 @@ use crate::tensor::WeightFormat;
 
 /// How many row tiles there are.
 pub(crate) enum Workgroups {
-    /// So many rows, known to the host.
-    Rows(u32),
+    /// Those of so many rows, known to the host, for each split of the inner dims.
+    Rows { rows: u32, splits: u32 },
     /// What a scratch buffer says, at this byte.
     Scratch { index: usize, offset: u64 },
 }
 
-/// A matmul; the kernel's source brings `tile_at`, `a_row`, `a_scale` and `finish` with it.
+/// A matmul; the kernel's source brings `tile_at`, `a_start`, `a_scale` and `finish` with it.
 pub(crate) struct Matmul {
     pub inner: u32,
     pub columns: u32,
@@ -44,9 +44,19 @@ pub(crate) fn dense_rows(rows: &Range<u32>) -> KernelSource {
     source
 }
 
-/// Adds the side tensor `bias`, an element a column, to the sums.
+/// A kernel whose row tiles are of these rows for every split of the inner dims, one split after another.
+pub(crate) fn split_rows(rows: u32, row_tiles: u32, splits: u32) -> KernelSource {
+    let mut source = KernelSource::default();
+    source.params.u32("rows", rows);
+    source.params.u32("row_tiles", row_tiles);
+    source.params.u32("splits", splits);
+    add_fragment!(source, "matmul/rows_split.wgsl");
+    source
+}
+
+/// Adds the side tensor `bias`, an element a column, to the sums, once where they are split.
 pub(crate) fn add_column_bias(source: &mut KernelSource) {
-    source.accessor("fn bias_at(expert: u32, column: u32) -> f32 { return bias_get(column); }\n");
+    source.accessor("fn bias_at(expert: u32, column: u32) -> f32 { return select(0.0, bias_get(column), expert == 0u); }\n");
     add_fragment!(source, "matmul/finish_bias.wgsl");
 }
 
@@ -253,8 +263,8 @@ impl Matmul {
             });
         }
         Ok(match self.workgroups {
-            Workgroups::Rows(rows) => {
-                let tiles = rows.div_ceil(self.tiles.tile_rows());
+            Workgroups::Rows { rows, splits } => {
+                let tiles = rows.div_ceil(self.tiles.tile_rows()) * splits;
                 let y = tiles.min(most);
                 ([column_tiles, y, tiles.div_ceil(y.max(1))], None)
             }

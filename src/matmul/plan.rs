@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::kernel::{Matmul, Workgroups, add_column_bias, dense_rows};
+use super::kernel::{Matmul, Workgroups, add_column_bias, dense_rows, split_rows};
 use super::problem::{MatmulExtents, MatmulProblem};
 use super::tiles::MatmulTiles;
 use super::weights;
@@ -13,10 +13,15 @@ use crate::fused::source::{Access, KernelSource, Launch, add_fragment, bound_ran
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, fold_grid};
 use crate::operator::{self, Operator};
-use crate::tensor::{Dtype, HostTensor, TensorDesc, WeightFormat};
+use crate::tensor::{BLOCK, Dtype, HostTensor, TensorDesc, WeightFormat};
 
 /// Lanes of a workgroup that rounds sums.
 const ROUND_LANES: u32 = 64;
+
+/// Workgroups that fill a GPU: with fewer the inner dims are split, up to as many times and into parts no shorter than these.
+const FILLING: u32 = 384;
+const MOST_SPLITS: u32 = 8;
+const LEAST_PART: u32 = 512;
 
 impl Operator for MatmulProblem {
     type Tiles = MatmulTiles;
@@ -27,7 +32,8 @@ impl Operator for MatmulProblem {
 
     fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
         tiles.check(self.halves(), limits)?;
-        let dense = Dense { problem: self, limits, tiles: *tiles };
+        let dense =
+            Dense { problem: self, limits, tiles: *tiles, splits: splits(self, limits, tiles) };
         let MatmulExtents { rows, columns, .. } = self.extents;
         let column_step = dense.column_step()?;
         let row_step = dense.row_step(column_step)?;
@@ -67,11 +73,30 @@ fn cut(extent: u32, step: u32) -> impl Iterator<Item = Range<u32>> {
     (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
 }
 
+/// Parts of the inner dims that different workgroups sum: several where a GPU would have too few.
+fn splits(problem: &MatmulProblem, limits: &GpuLimits, tiles: &MatmulTiles) -> u32 {
+    let Some(chunk) = tiles.chunk().filter(|_| !limits.is_cpu) else { return 1 };
+    let MatmulExtents { rows, columns, inner } = problem.extents;
+    let tiles =
+        rows.div_ceil(tiles.tile_rows()).saturating_mul(columns.div_ceil(tiles.part_columns(1)));
+    let parts = |splits: &u32| {
+        let part = inner / splits;
+        let whole = part * splits == inner
+            && part.is_multiple_of(chunk)
+            && part.is_multiple_of(BLOCK as u32);
+        whole && part >= LEAST_PART && tiles.saturating_mul(splits / 2) < FILLING
+    };
+    let doubled = std::iter::successors(Some(2), |splits| Some(2 * splits));
+    doubled.take_while(|splits| *splits <= MOST_SPLITS && parts(splits)).last().unwrap_or(1)
+}
+
 /// What the parts of a plan share.
 struct Dense<'a> {
     problem: &'a MatmulProblem,
     limits: &'a GpuLimits,
     tiles: MatmulTiles,
+    /// Of the inner dims.
+    splits: u32,
 }
 
 impl Dense<'_> {
@@ -135,12 +160,15 @@ impl Dense<'_> {
         })
     }
 
-    /// f32 sums that wait to be rounded.
+    /// Whether sums wait to be added up or rounded.
+    fn rounds(&self) -> bool {
+        self.splits > 1 || self.problem.out_dtype() != Dtype::F32
+    }
+
+    /// f32 sums that wait.
     fn sum_bytes(&self, rows: u32, columns: u32) -> u64 {
-        match self.problem.out_dtype() {
-            Dtype::F32 => 0,
-            _ => 4 * u64::from(rows) * u64::from(columns.next_multiple_of(4)),
-        }
+        let rows = u64::from(rows) * u64::from(self.splits);
+        if self.rounds() { 4 * rows * u64::from(columns.next_multiple_of(4)) } else { 0 }
     }
 
     /// Rows of a tensor, and where element 0 of the first lies.
@@ -155,7 +183,11 @@ impl Dense<'_> {
     /// The sums of some rows and columns, and their rounding.
     fn part(&self, rows: &Range<u32>, columns: &Range<u32>) -> Result<Vec<Step>, PlanError> {
         let problem = self.problem;
-        let mut source = dense_rows(&(0..rows.len() as u32));
+        let (splits, row_count) = (self.splits, rows.len() as u32);
+        let mut source = match splits {
+            1 => dense_rows(&(0..row_count)),
+            _ => split_rows(row_count, row_count.div_ceil(self.tiles.tile_rows()), splits),
+        };
         self.finish(&mut source, columns);
         let bind = |name: &str| {
             Ok::<_, PlanError>(self.bind(name, if name == "x" { rows } else { columns }))
@@ -163,20 +195,24 @@ impl Dense<'_> {
         let x_format = WeightFormat::plain(problem.spec.dtype);
         let a = weights::operand(x_format, "x", &problem.tensors, bind)?;
         let format = problem.spec.weight_format();
-        let w = weights::operand(format, "w", &problem.tensors, bind)?;
-        let sums = self.sum_bytes(rows.len() as u32, columns.len() as u32);
+        let mut w = weights::operand(format, "w", &problem.tensors, bind)?;
+        if splits > 1 {
+            // A split's dims are where an expert's weights would be.
+            let dims: u64 = problem.tensors["w"].shape()[1..].iter().product();
+            w.expert_stride = (dims / u64::from(splits)) as u32;
+        }
+        let sums = self.sum_bytes(row_count, columns.len() as u32);
         let out_stride = problem.tensors["out"].layout.strides[0] as u32;
         let (out, out_first) = self.bind("out", rows);
         let out_first = out_first.wrapping_add(columns.start);
         let padded = (columns.len() as u32).next_multiple_of(4);
         let sums = Bound { slot: Slot::Scratch(0), offset: 0, size: sums };
-        let rounds = problem.out_dtype() != Dtype::F32;
-        let (result, result_first, result_stride) = match rounds {
+        let (result, result_first, result_stride) = match self.rounds() {
             true => (sums.clone(), 0, padded),
             false => (out.clone(), out_first, out_stride),
         };
         let matmul = Matmul {
-            inner: problem.extents.inner,
+            inner: problem.extents.inner / splits,
             columns: columns.len() as u32,
             tiles: self.tiles,
             a,
@@ -184,11 +220,11 @@ impl Dense<'_> {
             result,
             result_first,
             result_stride,
-            workgroups: Workgroups::Rows(rows.len() as u32),
+            workgroups: Workgroups::Rows { rows: row_count, splits },
         };
         let mut steps = vec![matmul.step(source, self.limits)?];
-        if rounds {
-            let extents = [rows.len() as u32, columns.len() as u32];
+        if self.rounds() {
+            let extents = [row_count, columns.len() as u32];
             steps.push(self.round(sums, out, [out_first, out_stride], extents)?);
         }
         Ok(steps)
@@ -221,6 +257,7 @@ impl Dense<'_> {
         source.const_u32("WORKGROUP_SIZE", ROUND_LANES);
         source.params.u32("rows", rows);
         source.params.u32("vectors", vectors);
+        source.params.u32("splits", self.splits);
         source.params.u32("out_first", out_first);
         source.params.u32("out_stride", out_stride);
         source.bind("sums", "vec4<f32>", false, sums);

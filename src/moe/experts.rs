@@ -41,7 +41,7 @@ pub(super) fn logits(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             result: result.clone(),
             result_first,
             result_stride: e.router_columns(),
-            workgroups: Workgroups::Rows(rows.end - rows.start),
+            workgroups: Workgroups::Rows { rows: rows.end - rows.start, splits: 1 },
         };
         matmul.step(source, context.limits)
     })
@@ -64,7 +64,7 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             result: context.scratch(Scratch::Hidden)?,
             result_first: 0,
             result_stride: padded(inner),
-            workgroups: Workgroups::Rows(rows.end - rows.start),
+            workgroups: Workgroups::Rows { rows: rows.end - rows.start, splits: 1 },
         };
         matmul.step(source, context.limits)
     })?;
@@ -84,7 +84,7 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
                 result: context.scratch(to)?,
                 result_first: 0,
                 result_stride,
-                workgroups: Workgroups::Rows(rows.end - rows.start),
+                workgroups: Workgroups::Rows { rows: rows.end - rows.start, splits: 1 },
             };
             matmul.step(source, context.limits)
         })
