@@ -152,6 +152,29 @@ fn types_and_formats_go_together() {
     }
 }
 
+/// Blocks are staged by runs of vectors: as many as a lane's share, of chunks that the inner dims end in too.
+#[test]
+fn blocks_are_right_with_every_workgroup_tile() {
+    let tall = |chunk| MatmulTiles::Workgroup {
+        tile_rows: 8,
+        tile_columns: 32,
+        rows: 4,
+        columns: 4,
+        chunk,
+    };
+    for weights in ["q8_0", "q4_0", "mxfp4"] {
+        let spec = spec(&json!({"dtype": "f16", "weights": weights}));
+        let inputs = inputs(&spec, [35, 67, 96]);
+        let problem = problem(&spec, &inputs);
+        let tiles = problem.candidates(engine().limits()).unwrap();
+        let staged =
+            tiles.into_iter().filter(|tiles| matches!(tiles, MatmulTiles::Workgroup { .. }));
+        for tiles in staged.chain([tall(32), tall(64)]) {
+            check(engine(), &problem, &inputs, Some(tiles));
+        }
+    }
+}
+
 /// A matmul as it is planned where the adapter is no processor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct OnGpu(MatmulProblem);
@@ -196,7 +219,7 @@ fn split_inner_dims_are_added_up() {
         let spec = spec(&json);
         let inputs = inputs(&spec, extents);
         let problem = OnGpu(problem(&spec, &inputs));
-        for tiles in problem.candidates(engine().limits()).unwrap() {
+        for tiles in problem.candidates(engine().limits()).unwrap().into_iter().take(4) {
             let chunked =
                 matches!(tiles, MatmulTiles::Workgroup { .. } | MatmulTiles::Matrix { .. });
             let plan = problem.plan(engine().limits(), &tiles).unwrap();

@@ -99,10 +99,10 @@ fn finish_strip(owner: Owner, tile: Tile, column_first: u32, tile_scale: f32, n:
 
 fn load(
     lane: u32, rows: ptr<function, StageRows>, chunk: u32, scale: f32,
-    a: ptr<function, array<Staged, A_LOADS>>, w: ptr<function, array<array<Staged, W_LOADS>, PARTS>>,
+    a: ptr<function, array<Staged, A_LOADS>>, w: ptr<function, array<array<Taken, W_LOADS>, PARTS>>,
 ) {
     for (var i = 0u; i < A_LOADS; i++) {
-        let d = stage_dim(lane, i, A_COUNT, chunk);
+        let d = stage_dim(lane, i, A_COUNT, 1u, chunk);
         if (A_WIDE) {
             (*a)[i] = vec4<f16>(a_load4((*rows).a[i], d) * scale);
         } else {
@@ -111,7 +111,7 @@ fn load(
     }
     for (var part = 0u; part < PARTS; part++) {
         for (var i = 0u; i < W_LOADS; i++) {
-            (*w)[part][i] = w_half4(part, (*rows).w[part][i], stage_dim(lane, i, W_COUNT, chunk));
+            (*w)[part][i] = w_take(part, (*rows).w[part][i], stage_dim(lane, i, W_COUNT, RUN, chunk));
         }
     }
 }
@@ -136,7 +136,7 @@ fn matmul_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workg
         }
         var most = vec4<f16>();
         var a: array<Staged, A_LOADS>;
-        var w: array<array<Staged, W_LOADS>, PARTS>;
+        var w: array<array<Taken, W_LOADS>, PARTS>;
         if (inner > 0u) { load(lane, &rows, 0u, scale, &a, &w); }
         for (var chunk = 0u; chunk < inner; chunk += CHUNK) {
             if (A_WIDE) {

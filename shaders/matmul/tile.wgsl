@@ -31,12 +31,12 @@ fn multiply(x: u32, y: u32, acc: ptr<function, array<f32, ROWS * COLUMNS>>) {
 
 fn load(
     lane: u32, rows: ptr<function, StageRows>, chunk: u32,
-    a: ptr<function, array<Staged, A_LOADS>>, w: ptr<function, array<array<Staged, W_LOADS>, PARTS>>,
+    a: ptr<function, array<Staged, A_LOADS>>, w: ptr<function, array<array<Taken, W_LOADS>, PARTS>>,
 ) {
-    for (var i = 0u; i < A_LOADS; i++) { (*a)[i] = a_load4((*rows).a[i], stage_dim(lane, i, A_COUNT, chunk)); }
+    for (var i = 0u; i < A_LOADS; i++) { (*a)[i] = a_load4((*rows).a[i], stage_dim(lane, i, A_COUNT, 1u, chunk)); }
     for (var part = 0u; part < PARTS; part++) {
         for (var i = 0u; i < W_LOADS; i++) {
-            (*w)[part][i] = w_load4(part, (*rows).w[part][i], stage_dim(lane, i, W_COUNT, chunk));
+            (*w)[part][i] = w_take(part, (*rows).w[part][i], stage_dim(lane, i, W_COUNT, RUN, chunk));
         }
     }
 }
@@ -55,7 +55,7 @@ fn matmul_tile(
     let inner = select(0u, params.inner, tile.row_first < tile.row_end);
     var acc: array<f32, ROWS * COLUMNS>;
     var a: array<Staged, A_LOADS>;
-    var w: array<array<Staged, W_LOADS>, PARTS>;
+    var w: array<array<Taken, W_LOADS>, PARTS>;
     if (inner > 0u) { load(lane, &rows, 0u, &a, &w); }
     for (var chunk = 0u; chunk < inner; chunk += CHUNK) {
         stage(lane, &a, &w);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::operand::{self, Operand, Reads, raw_type};
+use super::operand::{self, Operand, Reads, raw_type, taken_type};
 use super::tiles::MatmulTiles;
 use crate::error::PlanError;
 use crate::fused::matrix::matrix_types;
@@ -166,23 +166,43 @@ impl Matmul {
         source.const_f32("W_OFFSET", operand::offset(self.weights[0].format.blocks()));
     }
 
+    /// Vectors of a column that a lane stages at once, of all matrices.
+    fn run_vectors(&self) -> u32 {
+        let parts = self.weights.len() as u32;
+        let share =
+            |chunk: u32| self.tiles.part_columns(parts) * (chunk / 4) / self.tiles.workgroup_size();
+        let runs = |chunk: u32| {
+            self.weights.iter().map(|w| w.run_vectors(share(chunk), chunk, self.inner)).min()
+        };
+        match self.tiles {
+            MatmulTiles::Workgroup { chunk, .. } => runs(chunk).unwrap_or(1),
+            _ => 1,
+        }
+    }
+
     /// Vectors that all matrices are read by.
     fn unit_vectors(&self) -> u32 {
         self.weights.iter().map(|w| w.unit_vectors(self.inner)).min().unwrap_or(1)
     }
 
-    /// `w_row(part, expert, column)`, and `w_load4(part, offset, d)` or `w_raw(part, offset, unit)` and
+    /// `w_row(part, expert, column)`, and `w_take(part, offset, d)` with
+    /// `w_run(part, taken)`, or `w_raw(part, offset, unit)` and
     /// `w_vector(part, raw, v)`.
     fn weight_readers(&self, source: &mut KernelSource) {
         let vectors = self.unit_vectors();
         let (reads, functions) = match self.tiles {
-            MatmulTiles::Matrix { .. } => {
-                let half4 = ["half4", "offset: u32, d: u32", "offset, d", "vec4<f16>"];
-                (Reads::Halves, vec![half4])
-            }
-            MatmulTiles::Workgroup { .. } => {
-                let load4 = ["load4", "offset: u32, d: u32", "offset, d", "vec4<f32>"];
-                (Reads::Vectors, vec![load4])
+            MatmulTiles::Matrix { .. } | MatmulTiles::Workgroup { .. } => {
+                let run = self.run_vectors();
+                source.const_u32("RUN", run);
+                source.const_bool("RUN_SPREAD", run > 1 && self.weights[0].spreads());
+                source.accessor(&taken_type(self.weights[0].format, run));
+                let reads = match self.tiles {
+                    MatmulTiles::Matrix { .. } => Reads::Halves,
+                    _ if run > 1 => Reads::Runs { vectors: run },
+                    _ => Reads::Vectors,
+                };
+                let take = ["take", "offset: u32, d: u32", "offset, d", "Taken"];
+                (reads, vec![take, ["run", "taken: Taken", "taken", "Run"]])
             }
             MatmulTiles::Stream { .. } | MatmulTiles::Reduce { .. } => {
                 source.accessor(&raw_type(self.weights[0].format, vectors));
@@ -195,6 +215,15 @@ impl Matmul {
         for (part, weights) in self.weights.iter().enumerate() {
             let name = format!("w{part}");
             weights.bind(source, &name, reads);
+            // Runs of a single vector.
+            let single = match reads {
+                Reads::Vectors => "load4",
+                Reads::Halves => "half4",
+                Reads::Runs { .. } | Reads::Units { .. } => "",
+            };
+            if !single.is_empty() {
+                source.accessor(&format!("fn {name}_take(offset: u32, d: u32) -> Taken {{ return {name}_{single}(offset, d); }}\nfn {name}_run(taken: Taken) -> Run {{ return Run(taken); }}\n"));
+            }
             source.params.u32(format!("{name}_expert_stride"), weights.expert_stride);
             rows.push(format!(
                 "params.{name}_first + expert * params.{name}_expert_stride + column * params.{name}_stride"

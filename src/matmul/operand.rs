@@ -28,6 +28,9 @@ pub(crate) enum Reads {
     Vectors,
     /// The same, and `NAME_half4(offset, d)` as halves.
     Halves,
+    /// `NAME_take(offset, d)`: words of a row of blocks; `NAME_run(taken)`: so many vectors that lie in them, where
+    /// [`Operand::spreads`] half of them 16 dims beyond the others.
+    Runs { vectors: u32 },
     /// `NAME_raw(offset, unit)`: so many vectors of a row as they are stored, from element `4 · vectors · unit` on;
     /// `NAME_vector(raw, v)`: what one of them holds, in blocks before [`offset`] and scale.
     Units { vectors: u32 },
@@ -80,6 +83,23 @@ impl Operand {
         }
     }
 
+    /// Vectors that lanes of a workgroup tile read at once, of `share` that each has of a chunk: as many as lie in a
+    /// block's neighbouring words.
+    pub fn run_vectors(&self, share: u32, chunk: u32, inner: u32) -> u32 {
+        let whole = chunk.is_multiple_of(BLOCK as u32) && inner.is_multiple_of(chunk);
+        let in_blocks = self.format.blocks().is_some() && whole;
+        if in_blocks && share >= 2 { 1 << share.min(BLOCK_VECTORS).ilog2() } else { 1 }
+    }
+
+    /// Whether the numbers in a word of a block lie 16 apart, in two lots of four.
+    pub fn spreads(&self) -> bool {
+        match self.format {
+            WeightFormat::Q4_0 => true,
+            WeightFormat::Mxfp4 => self.scales.is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether it lies as vectors of four halves.
     fn in_half_vectors(&self) -> bool {
         self.format == WeightFormat::F16 && self.access == Access::Vec4
@@ -117,13 +137,16 @@ impl Operand {
                 } else {
                     match reads {
                         Reads::Vectors | Reads::Halves => block_reader(name, format),
+                        Reads::Runs { vectors } => run_reader(name, format, vectors),
                         Reads::Units { vectors } => {
                             unit_reader(name, format, vectors / BLOCK_VECTORS, self.is_wide())
                         }
                     }
                 }
             }
-            (None, Reads::Vectors) => plain_reader(name, self.format.dtype(), self.access),
+            (None, Reads::Vectors | Reads::Runs { .. }) => {
+                plain_reader(name, self.format.dtype(), self.access)
+            }
             (None, Reads::Halves) if self.in_half_vectors() => half_reader(name),
             (None, Reads::Halves) => {
                 let load4 = plain_reader(name, self.format.dtype(), self.access);
@@ -218,6 +241,65 @@ fn block_reader(name: &str, format: BlockFormat) -> String {
     )
 }
 
+/// A run of vectors of a block: as many words that follow each other, each with a vector or, of halves of bytes, two.
+fn run_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
+    let bytes = format.bytes() as u32;
+    let (head, scale) = head_of(format);
+    let place = if format == BlockFormat::Q8_0 { "d % 32u" } else { "d % 32u / 2u" };
+    let words = words_of_run(format, vectors);
+    let mut take = format!(
+        "fn {name}_take(offset: u32, d: u32) -> Taken {{\n    let block = offset + d / 32u * {bytes}u;\n    let at = block + {}u + {place};\n    var taken: Taken;\n    taken.shift = 8u * (at & 3u);\n    taken.head = {name}[block >> 2u];\n",
+        head / 8
+    );
+    // The scale's shift is that of the words, less the scale itself.
+    let mut run = format!(
+        "fn {name}_run(taken: Taken) -> Run {{\n    let shift = taken.shift;\n    let head = taken.head >> ((shift - {head}u) & 31u);\n    let scale = {scale};\n    var run: Run;\n    var word: u32;\n"
+    );
+    for i in 0..=words {
+        // A word beyond the last is shifted out.
+        let next =
+            if i < words { format!("{i}u") } else { format!("{}u + min(taken.shift, 1u)", i - 1) };
+        take.push_str(&format!("    taken.words[{i}] = {name}[(at >> 2u) + {next}];\n"));
+    }
+    for i in 0..words {
+        run.push_str(&format!("    word = (taken.words[{i}] >> shift) | ((taken.words[{}] << 1u) << (31u - shift));\n", i + 1));
+        for (to, shifted) in [(i, "word"), (i + words, "word >> 4u")] {
+            if to < vectors {
+                run.push_str(&format!(
+                    "    run[{to}] = {};\n",
+                    scaled(format, &stored(format, shifted))
+                ));
+            }
+        }
+    }
+    format!("{take}    return taken;\n}}\n{run}    return run;\n}}\n")
+}
+
+/// Words of a run, shifted into their places.
+fn words_of_run(format: BlockFormat, vectors: u32) -> u32 {
+    vectors * words_of(format) / BLOCK_VECTORS
+}
+
+/// What `NAME_take` gives, until `NAME_run` makes a run of it.
+pub(super) fn taken_type(format: WeightFormat, vectors: u32) -> String {
+    let run = format!("alias Run = array<Staged, {vectors}>;\n");
+    match format.blocks().filter(|_| vectors > 1) {
+        Some(format) => {
+            let words = words_of_run(format, vectors) + 1;
+            format!("{run}struct Taken {{ shift: u32, head: u32, words: array<u32, {words}> }}\n")
+        }
+        None => format!("{run}alias Taken = Staged;\n"),
+    }
+}
+
+/// A block's stored numbers, less their offset, times `scale`: exactly.
+fn scaled(format: BlockFormat, value: &str) -> String {
+    match offset(Some(format)) {
+        0.0 => format!("scale * {value}"),
+        offset => format!("fma({value}, vec4(scale), vec4(-{offset:?} * scale))"),
+    }
+}
+
 /// `count` blocks at once, by vectors of four words where the binding has whole ones, and shifted: by a constant where
 /// the blocks start at a word.
 fn unit_reader(name: &str, format: BlockFormat, count: u32, wide: bool) -> String {
@@ -275,6 +357,22 @@ fn pair_reader(name: &str, reads: Reads) -> String {
         "fn {name}_scale(offset: u32, block: u32) -> f32 {{\n    let at = params.{name}_scales_first + (offset - params.{name}_first) / 16u + block;\n    return e8m0(({name}_scales[at >> 2u] >> (8u * (at & 3u))) & 0xffu);\n}}\n"
     );
     match reads {
+        Reads::Runs { vectors } => {
+            let take = |i: u32| format!("    taken.words[{i}] = {name}[at + {i}u];\n");
+            let numbers = |i: u32| {
+                format!(
+                    "    run[{}] = scale * e2m1_pairs(taken.words[{i}]);\n    run[{}] = scale * e2m1_pairs(taken.words[{i}] >> 16u);\n",
+                    2 * i,
+                    2 * i + 1
+                )
+            };
+            let [takes, runs]: [String; 2] =
+                [(0..vectors / 2).map(take).collect(), (0..vectors / 2).map(numbers).collect()];
+            format!(
+                "fn {name}_take(offset: u32, d: u32) -> Taken {{\n    let block = params.{name}_scales_first + (offset - params.{name}_first) / 16u + d / 32u;\n    let at = offset / 4u + d / 8u;\n    var taken: Taken;\n    taken.shift = 8u * (block & 3u);\n    taken.head = {name}_scales[block >> 2u];\n{takes}    return taken;\n}}\n\
+                 fn {name}_run(taken: Taken) -> Run {{\n    let scale = e8m0((taken.head >> taken.shift) & 0xffu);\n    var run: Run;\n{runs}    return run;\n}}\n"
+            )
+        }
         Reads::Vectors | Reads::Halves => format!(
             "{scale}fn {name}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    let place = min(d, params.inner - 4u);\n    let word = {name}[offset / 4u + place / 8u];\n    let value = {name}_scale(offset, place / 32u) * e2m1_pairs(word >> (place / 4u % 2u * 16u));\n    return select(vec4(0.0), value, d < params.inner);\n}}\n"
         ),

@@ -68,7 +68,7 @@ pub enum MatmulTiles {
 }
 
 /// `tile_rows, tile_columns, rows, columns, chunk`, best first where there are rows enough.
-const WORKGROUP_SETS: [[u32; 5]; 11] = [
+const WORKGROUP_SETS: [[u32; 5]; 14] = [
     [64, 128, 4, 8, 32],
     [64, 128, 4, 8, 16],
     [128, 128, 8, 8, 16],
@@ -77,8 +77,11 @@ const WORKGROUP_SETS: [[u32; 5]; 11] = [
     [64, 64, 4, 4, 32],
     [64, 64, 4, 4, 16],
     [128, 64, 8, 4, 16],
+    [32, 128, 4, 8, 32],
     [32, 64, 4, 4, 32],
+    [16, 128, 4, 4, 32],
     [16, 64, 2, 4, 32],
+    [8, 128, 2, 4, 32],
     [8, 64, 1, 4, 32],
 ];
 
