@@ -13,6 +13,7 @@ mod work;
 
 pub use crate::resident::Resident;
 pub use check::Expected;
+use suites::LARGE;
 pub use suites::{Along, SUITES, Suite};
 pub use work::{Counted, Work, work};
 
@@ -66,6 +67,11 @@ pub fn problems() -> impl Iterator<Item = &'static NamedProblem> {
         .flatten()
 }
 
+/// The same without those that only a GPU has time for.
+pub fn usual_problems() -> impl Iterator<Item = &'static NamedProblem> {
+    problems().filter(|named| !LARGE.problems.contains(&named.name))
+}
+
 /// The problems that a name stands for: a problem's, or those of a suite.
 ///
 /// # Errors
@@ -99,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_named_problem_is_right_and_has_inputs() {
-        for named in problems() {
+        for named in usual_problems() {
             let question = named.question().unwrap_or_else(|e| panic!("{}: {e}", named.name));
             let tensors = with_problem!(&question, problem => Operator::tensors(problem));
             if tensors.iter().map(|(_, desc)| desc.bytes()).sum::<u64>() > 64 << 20 {

@@ -18,12 +18,12 @@ use self::run::Run;
 use super::common::{CliError, Common};
 use super::measure::ceilings;
 use super::output::{print, print_json, progress_bar, table, write_text};
-use crate::problems::{NamedProblem, SUITES, find_all, problems};
+use crate::problems::{NamedProblem, SUITES, find_all, problems, usual_problems};
 use crate::question::with_problem;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
-    /// Problems or suites by name, as --list has them; all problems without one.
+    /// Problems or suites by name, as --list has them; without one all but the suite `large`.
     #[arg(value_name = "PROBLEM|SUITE")]
     problems: Vec<String>,
     /// Name the problems and the suites, and measure nothing.
@@ -85,7 +85,7 @@ pub(super) fn bench(common: &Common, args: &BenchArgs) -> Result<(), CliError> {
 /// The problems that names stand for, each once.
 fn asked(names: &[String]) -> Result<Vec<&'static NamedProblem>, CliError> {
     if names.is_empty() {
-        return Ok(problems().collect());
+        return Ok(usual_problems().collect());
     }
     let mut asked: Vec<&NamedProblem> = Vec::new();
     for name in names {

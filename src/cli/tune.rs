@@ -15,13 +15,13 @@ use crate::cache::CachePlace;
 use crate::engine::Engine;
 use crate::gpu::device::AdapterDescription;
 use crate::operator::Operator;
-use crate::problems::{find, problems};
+use crate::problems::{find, usual_problems};
 use crate::question::{Question, with_problem};
 use crate::tune::{Progress, Store, Timing, Tuned, Tunings, Verdict};
 
 #[derive(Args)]
 pub(super) struct TuneArgs {
-    /// Problems by name, or specs: JSON files, or JSON. All named problems without one.
+    /// Problems by name, or specs: JSON files, or JSON. All named problems but the suite `large` without one.
     #[arg(value_name = "PROBLEM|SPEC")]
     problems: Vec<String>,
     /// Tensors to take a spec's extents from; without them the spec must say all.
@@ -93,7 +93,7 @@ fn import(store: Option<&Store>, path: &Path) -> Result<(), CliError> {
 fn measure(common: &Common, args: &TuneArgs) -> Result<Engine, CliError> {
     let engine = common.open()?;
     let names: Vec<&str> = match args.problems.is_empty() {
-        true => problems().map(|named| named.name).collect(),
+        true => usual_problems().map(|named| named.name).collect(),
         false => args.problems.iter().map(String::as_str).collect(),
     };
     // A wrong name is told before anything is measured.

@@ -391,4 +391,40 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         },
         sides: &[],
     },
+    NamedProblem {
+        name: "prefill_4096",
+        origin: "an encoder layer over 4,096 tokens: 16 heads of 64, f32",
+        spec: || sized(1, [16, 16], [4096, 4096], [64, 64]).into(),
+        sides: &[],
+    },
+    NamedProblem {
+        name: "prefill_4096_128",
+        origin: "the same of 8 heads of 128",
+        spec: || sized(1, [8, 8], [4096, 4096], [128, 128]).into(),
+        sides: &[],
+    },
+    NamedProblem {
+        name: "prefill_4096_f16",
+        origin: "prefill_4096 in f16",
+        spec: || {
+            let spec = sized(1, [16, 16], [4096, 4096], [64, 64]);
+            AttentionSpec { dtype: Dtype::F16, ..spec }.into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_prefill_4096",
+        origin: "Llama 3 8B: a prompt of 4,096 tokens, 8 of its 32 heads",
+        spec: || {
+            let spec = sized(1, [8, 2], [4096, 4096], [128, 128]);
+            AttentionSpec { dtype: Dtype::F16, mask: Mask::causal(), ..spec }.into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_decode_32768",
+        origin: "Llama 3 8B: one new token after 32,767",
+        spec: llama_decode::<32768>,
+        sides: &[],
+    },
 ];

@@ -54,4 +54,16 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         spec: || MatmulSpec { dtype: Dtype::F16, ..sized(1, 4096, 4096) }.into(),
         sides: &[],
     },
+    NamedProblem {
+        name: "matmul_4096",
+        origin: "2,048 rows, 4096 to 4096, f32",
+        spec: || sized(2048, 4096, 4096).into(),
+        sides: &[],
+    },
+    NamedProblem {
+        name: "matmul_4096_f16",
+        origin: "the same in f16",
+        spec: || MatmulSpec { dtype: Dtype::F16, ..sized(2048, 4096, 4096) }.into(),
+        sides: &[],
+    },
 ];

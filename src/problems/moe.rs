@@ -79,4 +79,10 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         spec: || gpt_oss(32).into(),
         sides: GPT_OSS_BIASES,
     },
+    NamedProblem {
+        name: "moe_prefill_2048",
+        origin: "a prompt of 2,048 tokens, 4 of 32 experts each, 1024 to 1024, f16",
+        spec: || MoeSpec { dtype: Dtype::F16, ..layer([2048, 1024, 32, 1024, 4]) }.into(),
+        sides: &[],
+    },
 ];

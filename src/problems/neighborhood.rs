@@ -127,4 +127,10 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         },
         sides: &[],
     },
+    NamedProblem {
+        name: "na2d_13_large",
+        origin: "an image of 128 by 128 tokens, windows of 13 by 13, 8 heads",
+        spec: || layer(&[128, 128], &[13, 13], 8, 64).into(),
+        sides: &[],
+    },
 ];

@@ -155,4 +155,23 @@ pub static SUITES: &[Suite] = &[
         problems: &["hunyuan_video_quarter"],
         along: None,
     },
+    LARGE,
 ];
+
+/// Problems that fill a GPU. A processor needs minutes for their references alone: they run only where they are named.
+pub(super) const LARGE: Suite = Suite {
+    name: "large",
+    about: "what fills a GPU; the f64 references take minutes on few processor cores",
+    problems: &[
+        "prefill_4096",
+        "prefill_4096_128",
+        "prefill_4096_f16",
+        "llama_prefill_4096",
+        "llama_decode_32768",
+        "na2d_13_large",
+        "moe_prefill_2048",
+        "matmul_4096",
+        "matmul_4096_f16",
+    ],
+    along: None,
+};
