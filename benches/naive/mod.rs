@@ -1,4 +1,5 @@
-//! The naive kernel that fused neighborhood attention is compared with: nobody should use it, so it lives here.
+//! Kernels that fused neighborhood attention is compared with: a naive one, which nobody should use, and one that only
+//! copies q to out, which none can be faster than.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,33 @@ pub struct Shape<'a> {
     pub head_dim: u64,
 }
 
-/// The kernel with buffers of its own.
+/// Which kernel.
+#[derive(Clone, Copy)]
+pub enum Entry {
+    /// An invocation owns a query and walks its window.
+    Naive,
+    /// Reads q and writes out, rows of a workgroup as many as in the fused kernels' usual tile.
+    Copy,
+}
+
+impl Entry {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Naive => "neighborhood_naive",
+            Self::Copy => "queries_copied",
+        }
+    }
+
+    /// Inputs, each with its binding; out follows at 3.
+    const fn inputs(self) -> &'static [(u32, &'static str)] {
+        match self {
+            Self::Naive => &[(0, "q"), (1, "k"), (2, "v")],
+            Self::Copy => &[(0, "q")],
+        }
+    }
+}
+
+/// A kernel with buffers of its own.
 pub struct Naive {
     engine: Engine,
     pipeline: wgpu::ComputePipeline,
@@ -28,23 +55,24 @@ impl Naive {
     pub fn new(
         engine: &Engine,
         shape: &Shape<'_>,
+        entry: Entry,
         inputs: &BTreeMap<String, HostTensor>,
     ) -> Result<Self, Error> {
-        let (device, pipeline) = (engine.device(), pipeline(engine, shape));
+        let (device, pipeline) = (engine.device(), pipeline(engine, shape, entry));
         let invocations = shape.spatial.iter().product::<u64>() * shape.heads;
         let bytes = invocations * shape.head_dim * Dtype::F32.bytes();
         let nan = vec![0xff; bytes as usize];
         let nan = HostTensor { dtype: Dtype::F32, shape: Vec::new(), bytes: nan };
         let mut buffers = Vec::new();
-        for name in ["q", "k", "v"] {
-            buffers.push(engine.upload(name, &inputs[name])?);
+        for (binding, name) in entry.inputs() {
+            buffers.push((*binding, engine.upload(name, &inputs[*name])?));
         }
         let out = engine.upload("out", &nan)?;
-        buffers.push(out.clone());
-        let entries: Vec<_> = (0..)
-            .zip(&buffers)
+        buffers.push((3, out.clone()));
+        let entries: Vec<_> = buffers
+            .iter()
             .map(|(binding, buffer)| wgpu::BindGroupEntry {
-                binding,
+                binding: *binding,
                 resource: buffer.as_entire_binding(),
             })
             .collect();
@@ -57,13 +85,15 @@ impl Naive {
         Ok(Self { engine: engine.clone(), pipeline, bound, out, bytes, workgroups })
     }
 
-    pub fn run(&self) -> Result<(), Error> {
+    /// Runs it so many times in one submission, and waits.
+    pub fn run(&self, times: u32) -> Result<(), Error> {
         let mut encoder = self.engine.device().create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.bound, &[]);
-        pass.dispatch_workgroups(self.workgroups, 1, 1);
-        drop(pass);
+        for _ in 0..times {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, &self.bound, &[]);
+            pass.dispatch_workgroups(self.workgroups, 1, 1);
+        }
         self.engine.queue().submit([encoder.finish()]);
         Ok(self.engine.wait()?)
     }
@@ -76,10 +106,10 @@ impl Naive {
 }
 
 /// The pipeline alone.
-pub fn pipeline(engine: &Engine, shape: &Shape<'_>) -> wgpu::ComputePipeline {
+pub fn pipeline(engine: &Engine, shape: &Shape<'_>, entry: Entry) -> wgpu::ComputePipeline {
     let device = engine.device();
     let module = wgpu::ShaderModuleDescriptor {
-        label: Some("naive"),
+        label: Some(entry.name()),
         source: wgpu::ShaderSource::Wgsl(text(shape).into()),
     };
     // SAFETY: a query's window lies within the image and the image within the buffers, and all loops end. It runs
@@ -87,10 +117,10 @@ pub fn pipeline(engine: &Engine, shape: &Shape<'_>) -> wgpu::ComputePipeline {
     let checks = wgpu::ShaderRuntimeChecks::unchecked();
     let module = unsafe { device.create_shader_module_trusted(module, checks) };
     device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some("naive"),
+        label: Some(entry.name()),
         layout: None,
         module: &module,
-        entry_point: Some("neighborhood_naive"),
+        entry_point: Some(entry.name()),
         compilation_options: wgpu::PipelineCompilationOptions {
             zero_initialize_workgroup_memory: false,
             ..Default::default()

@@ -34,3 +34,12 @@ fn neighborhood_naive(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     for (var d = 0u; d < VECS; d++) { out[row + d] = acc[d] / l; }
 }
+
+// Reads q and writes out: what is left of attention without keys.
+@compute @workgroup_size(64)
+fn queries_copied(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    for (var i = 0u; i < VECS; i++) {
+        let at = (workgroup.x * VECS + i) * 64u + lane;
+        if (at < HEIGHT * WIDTH * HEADS * VECS) { out[at] = q[at]; }
+    }
+}
