@@ -24,11 +24,13 @@ fn fused_classify(
         if (tile < block.tile_first || tile >= block.tile_end) { continue; }
         let state = domain_form_state(block, tile);
         if (state == EMPTY_TILE) { continue; }
-        for (var i = lane; i < TILE_Q * TILE_KV; i += WORKGROUP_SIZE) {
-            let row = domain_row(block, i / TILE_KV);
-            let key = domain_key(block, tile, i % TILE_KV);
-            if (row.valid && key < block.kv_end) {
-                let keeps = mask_keeps(row.batch, row.head, row.q, key);
+        for (var r = lane / KEY_LANES; r < TILE_Q; r += WORKGROUP_SIZE / KEY_LANES) {
+            let row = domain_row(block, r);
+            if (!row.valid) { continue; }
+            for (var c = lane % KEY_LANES; c < TILE_KV; c += KEY_LANES) {
+                // A key that is not there is not asked about; no row keeps it.
+                let key = domain_key(block, tile, c);
+                let keeps = key < block.kv_end && mask_keeps(row.batch, row.head, row.q, key);
                 kept |= u32(keeps) << t;
                 dropped |= u32(!keeps) << t;
             }

@@ -131,7 +131,7 @@ fn domain_block(workgroup: u32) -> Block {
     return block;
 }
 
-// What the mask's form alone says of a tile.
+// What the mask's form alone says of a tile; one that ends beyond the last key is never full.
 fn domain_form_state(block: Block, tile: u32) -> u32 {
     let queries = domain_queries(block);
     let key = tile * TILE_KV;
@@ -142,5 +142,6 @@ fn domain_form_state(block: Block, tile: u32) -> u32 {
             if (mask_tile(block.batch, block.head + h, queries.first, queries.last, key, key_last) != state) { state = PARTIAL_TILE; }
         }
     }
+    if (state == FULL_TILE && (tile + 1u) * TILE_KV > block.kv_end) { return PARTIAL_TILE; }
     return state;
 }

@@ -4,6 +4,5 @@ fn domain_tile_state(block: Block, tile: u32) -> u32 {
     let word = tile_map[block.q_tile * params.map_words + tile / 32u];
     let bit = 1u << (tile % 32u);
     if ((word.x & bit) == 0u) { return EMPTY_TILE; }
-    if ((word.y & bit) != 0u || (tile + 1u) * TILE_KV > block.kv_end) { return PARTIAL_TILE; }
-    return FULL_TILE;
+    return select(FULL_TILE, PARTIAL_TILE, (word.y & bit) != 0u);
 }

@@ -21,6 +21,7 @@ struct Block {
     tile_end: u32,
     kv_end: u32,              // one past the last valid key
     part: u32,
+    q_tile: u32,              // which of the boxes that the map of tiles has
     origin: vec3<u32>,        // the class: token = origin + DILATION * in-class coordinate
     len: vec3<u32>,           // tokens of the class
     query_first: vec3<u32>,
@@ -100,8 +101,8 @@ fn window_keeps(q: Query, key: u32) -> bool {
     return (inside == KEY_GUARDS) | (HAS_EXTRA & (key >= EXTRA_FIRST));
 }
 
-fn domain_tile_state(block: Block, tile: u32) -> u32 {
-    if (EVERY_TILE_FULL) { return FULL_TILE; }
+// What the windows alone say of a tile.
+fn domain_form_state(block: Block, tile: u32) -> u32 {
     if (HAS_EXTRA && tile >= WINDOW_TILES) {
         return select(PARTIAL_TILE, FULL_TILE, (tile - WINDOW_TILES + 1u) * TILE_KV <= params.extra);
     }
@@ -119,6 +120,7 @@ fn domain_block(workgroup: u32) -> Block {
     let head_number = class_number / CLASSES;
     var block: Block;
     block.row_end = TILE_Q;
+    block.q_tile = number % params.map_boxes;
     block.head = params.head_first + head_number % params.heads;
     block.batch = params.batch_first + head_number / params.heads;
     block.kv_head = block.head / GROUP_SIZE;
@@ -131,6 +133,7 @@ fn domain_block(workgroup: u32) -> Block {
     // The surplus of a folded grid, and boxes that a shorter class does not have: no rows, no tiles.
     if (number >= params.workgroups || any(block.query_first >= block.len)) {
         block.query_end = vec3(0u);
+        block.row_end = 0u;
         return block;
     }
     let window = domain_window(block.head);

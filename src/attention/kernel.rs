@@ -91,6 +91,9 @@ struct Work {
 pub(super) fn classify_step(context: &Context<'_>, pass: &Pass) -> Result<Step, PlanError> {
     let mut source = KernelSource::default();
     source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
+    // Lanes side by side read neighbouring elements of a dense mask.
+    let key_lanes = context.tiles.tile_kv().next_power_of_two().min(CLASSIFY_SIZE);
+    source.const_u32("KEY_LANES", key_lanes);
     source.bind("tile_map", "vec2<u32>", true, context.tile_map(pass));
     let row_tiles = context.row_tiles(pass);
     let work = Work { first: 0, count: row_tiles as u32, kv_splits: 1 };

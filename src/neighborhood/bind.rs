@@ -17,6 +17,14 @@ pub(super) struct Rows<'a> {
     pub alignment: u32,
 }
 
+/// Stands in for rows that a kernel neither reads nor writes.
+pub(super) fn no_rows(source: &mut KernelSource, role: &str) {
+    source.accessor(&format!(
+        "fn {role}_step(by: vec3<u32>) -> u32 {{ return 0u; }}\n\
+         fn {role}_row(batch: u32, head: u32, token: vec3<u32>) -> u32 {{ return 0u; }}\n"
+    ));
+}
+
 impl Rows<'_> {
     /// First and one past the last element of a tensor that the slice touches.
     pub fn element_range(&self, name: &str) -> (u64, u64) {

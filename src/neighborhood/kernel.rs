@@ -1,5 +1,6 @@
 //! The kernel of neighborhood attention: what it is made of and what it binds.
 
+use super::bind::no_rows;
 use super::modifiers;
 use super::plan::Context;
 use super::score::NeighborhoodScore;
@@ -12,6 +13,8 @@ use crate::gpu::recording::{Step, fold_grid};
 
 /// Offsets from here on are those of extra tokens' tensors: no binding has so many elements.
 const EXTRA_OFFSET: u32 = 1 << 31;
+
+const CLASSIFY_SIZE: u32 = 128;
 
 /// q, k and v, and the extra tokens behind the same two functions.
 fn inputs(context: &Context<'_>, source: &mut KernelSource, (head_asked, value_asked): (u32, u32)) {
@@ -34,13 +37,8 @@ fn inputs(context: &Context<'_>, source: &mut KernelSource, (head_asked, value_a
             read(extra, extra, extra, dim, asked);
         }
     }
-    source.params.u32("extra", e.extra);
-    source.const_bool("HAS_EXTRA", has_extra);
     if !has_extra {
-        for role in ["k", "v"] {
-            let text = "(block: Block, index: u32) -> u32 { return 0u; }";
-            source.accessor(&format!("fn extra_{role}_offset{text}\n"));
-        }
+        no_extra_offsets(source);
         return;
     }
     source.const_u32("EXTRA_OFFSET", EXTRA_OFFSET);
@@ -50,6 +48,14 @@ fn inputs(context: &Context<'_>, source: &mut KernelSource, (head_asked, value_a
         ));
     }
     add_fragment!(source, "neighborhood/extra.wgsl");
+}
+
+/// Stands in where no extra token is read.
+fn no_extra_offsets(source: &mut KernelSource) {
+    for role in ["k", "v"] {
+        let text = "(block: Block, index: u32) -> u32 { return 0u; }";
+        source.accessor(&format!("fn extra_{role}_offset{text}\n"));
+    }
 }
 
 /// The windows and boxes: what `domain.wgsl` wants.
@@ -72,6 +78,9 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     let side = |i: usize| tiles.query_box.0[i];
     source.const_vec3("BOX_PAD", std::array::from_fn(|i| axes[i].box_pad(side(i))));
     head_windows(context, source);
+    source.const_bool("HAS_MASK_MOD", context.problem.spec.mask.is_some());
+    source.params.u32("extra", context.problem.extents.extra);
+    source.const_bool("HAS_EXTRA", context.problem.extents.extra > 0);
     source.const_u32("CLASSES", context.classes());
     source.const_u32("GROUP_SIZE", context.problem.extents.group_size());
     source.params.u32("workgroup_first", first);
@@ -80,6 +89,7 @@ fn domain(context: &Context<'_>, source: &mut KernelSource, first: u32, count: u
     let group = context.problem.extents.group_size();
     source.params.u32("head_first", context.slice.kv_heads.start * group);
     source.params.u32("heads", context.q_heads());
+    source.params.u32("map_boxes", context.map_boxes() as u32);
     for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
         source.params.u32(format!("boxes_{letter}"), context.boxes()[axis]);
     }
@@ -170,21 +180,44 @@ fn outputs(context: &Context<'_>, source: &mut KernelSource) {
         context.rows().bind(source, ("out", "out"), ("out", element, true));
         source.row_writer("out", desc.dtype, access, p.extents.value_dim);
     } else {
-        source.accessor(
-            "fn out_row(batch: u32, head: u32, token: vec3<u32>) -> u32 { return 0u; }\n",
-        );
+        no_rows(source, "out");
         source.accessor("fn out_store4(offset: u32, d: u32, value: vec4<f32>) {}\n");
     }
     if has_lse {
         context.rows().bind(source, ("lse", "lse"), ("lse", "u32", true));
         source.lse_writer("lse");
     } else {
-        source.accessor(
-            "fn lse_row(batch: u32, head: u32, token: vec3<u32>) -> u32 { return 0u; }\n",
-        );
+        no_rows(source, "lse");
         source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");
     }
     add_fragment!(source, "neighborhood/store.wgsl");
+}
+
+/// The launch that finds which tiles the caller's mask leaves empty or whole.
+pub(super) fn classify_step(context: &Context<'_>) -> Result<Step, PlanError> {
+    let mut source = KernelSource::default();
+    source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
+    // A row costs more to find than a key: lanes keep to one as far as there are rows.
+    let row_lanes = context.tiles.fused.tile_q().next_power_of_two().min(CLASSIFY_SIZE);
+    source.const_u32("KEY_LANES", CLASSIFY_SIZE / row_lanes);
+    source.bind("tile_map", "vec2<u32>", true, context.tile_map());
+    source.params.u32("map_words", context.map_words() as u32);
+    for role in ["q", "k", "v"] {
+        no_rows(&mut source, role);
+    }
+    no_extra_offsets(&mut source);
+    let workgroups = context.map_boxes();
+    domain(context, &mut source, 0, workgroups as u32);
+    let checked = modifiers::mask(context, &mut source)?;
+    add_fragment!(source, "fused/classify.wgsl");
+    let grid = fold_grid("classification", workgroups * context.map_words(), context.limits)?;
+    Ok(source.step(Launch {
+        entry: "fused_classify",
+        workgroup_size: CLASSIFY_SIZE,
+        workgroup_bytes: 8,
+        checked,
+        grid,
+    }))
 }
 
 /// The launch of `count` workgroups from `first` on.
@@ -199,11 +232,19 @@ pub(super) fn forward_step(
     let forward = Forward { shape, tiles, is_cpu: context.limits.is_cpu };
     let asked = forward.constants(&mut source);
     inputs(context, &mut source, asked);
-    source.const_bool("HAS_MASK_MOD", context.problem.spec.mask.is_some());
     domain(context, &mut source, first, count);
     let mut checked = modifiers::mask(context, &mut source)?;
     checked |= weights(context, &mut source)?;
     outputs(context, &mut source);
+    if context.by_map() {
+        source.bind("tile_map", "vec2<u32>", false, context.tile_map());
+        source.params.u32("map_words", context.map_words() as u32);
+        add_fragment!(source, "fused/tiles_by_map.wgsl");
+    } else if context.every_tile_is_full {
+        add_fragment!(source, "fused/tiles_full.wgsl");
+    } else {
+        add_fragment!(source, "fused/tiles_by_form.wgsl");
+    }
     forward.body(&mut source);
     Ok(source.step(Launch {
         entry: forward.entry(),

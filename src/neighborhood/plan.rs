@@ -1,10 +1,11 @@
 //! From question, limits and tiles to dispatches. Pure: needs no device.
 //!
-//! A call is cut into slices of batches and key heads, so that every binding fits, and a slice into dispatches of
-//! bounded work. A workgroup is a box of queries of one dilation class of one head.
+//! A call is cut into slices of batches and key heads, so that every binding fits, and a slice into a classification of
+//! its tiles, where the caller masks, and dispatches of bounded work. A workgroup is a box of queries of one dilation
+//! class of one head.
 
 use super::bind::Rows;
-use super::kernel::forward_step;
+use super::kernel::{classify_step, forward_step};
 use super::problem::NeighborhoodProblem;
 use super::simulate::{Simulation, candidate_tiles, simulate};
 use super::snippets;
@@ -15,9 +16,14 @@ use crate::fused::FusedShape;
 use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Plan, Scratch};
+use crate::gpu::recording::{Bound, Plan, Scratch, Slot};
 use crate::operator::{Operator, rounded};
+use crate::snippet::parse_with;
 use crate::tensor::TensorDesc;
+
+/// Scratch buffers of a plan.
+const PACKED: usize = 0;
+const TILE_MAP: usize = 1;
 
 /// Everything that a slice's kernels depend on.
 pub(super) struct Context<'a> {
@@ -28,6 +34,8 @@ pub(super) struct Context<'a> {
     pub axes: [Axis; 3],
     /// Every row sees every key of every tile.
     pub every_tile_is_full: bool,
+    /// All heads and batches have one map of tiles.
+    pub map_is_shared: bool,
     pub slice: Slice,
     pub sides: Sides<'a>,
 }
@@ -65,21 +73,27 @@ impl Operator for NeighborhoodProblem {
             reason: format!("coordinates of a block's keys outgrow one word with {tiles}"),
         })?;
         let every_tile_is_full = self.every_tile_is_full(tiles);
+        let map_is_shared = self.map_is_shared();
+        let of_slice = |slice: &Slice| Context {
+            problem: self,
+            limits,
+            tiles: *tiles,
+            packing,
+            axes,
+            every_tile_is_full,
+            map_is_shared,
+            slice: slice.clone(),
+            sides: sides(self, limits),
+        };
         let mut steps = sides(self, limits).pack_steps()?;
-        for slice in
-            slices(e.batch, e.kv_heads, limits, |slice| largest_binding(self, limits, slice))?
+        let mut map_bytes = 0;
+        for slice in slices(e.batch, e.kv_heads, limits, |slice| of_slice(slice).largest_binding())?
         {
-            let sides = sides(self, limits);
-            let context = Context {
-                problem: self,
-                limits,
-                tiles: *tiles,
-                packing,
-                axes,
-                every_tile_is_full,
-                slice,
-                sides,
-            };
+            let context = of_slice(&slice);
+            if context.by_map() {
+                map_bytes = map_bytes.max(context.tile_map().size);
+                steps.push(classify_step(&context)?);
+            }
             let workgroups = context.workgroups();
             let most = context.workgroups_a_dispatch();
             for first in (0..workgroups).step_by(most as usize) {
@@ -87,8 +101,10 @@ impl Operator for NeighborhoodProblem {
                 steps.push(forward_step(&context, first as u32, count as u32)?);
             }
         }
-        let bytes = sides(self, limits).scratch_bytes();
-        Ok(Plan { steps, scratch: vec![Scratch { name: "packed aux tensors", bytes }] })
+        let packed_bytes = sides(self, limits).scratch_bytes();
+        let scratch = [("packed aux tensors", packed_bytes), ("map of tiles", map_bytes)];
+        let scratch = scratch.map(|(name, bytes)| Scratch { name, bytes }).to_vec();
+        Ok(Plan { steps, scratch })
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
@@ -112,6 +128,13 @@ impl NeighborhoodProblem {
         let whole = blocks * tiles.most_key_boxes(&self.axes3()).volume();
         let masked = self.spec.mask.is_some() || self.extents.extra > 0;
         !masked && tiles_full == tiles_visited && tiles_visited == whole
+    }
+
+    /// The caller's mask and the windows are the same for all heads and batches.
+    fn map_is_shared(&self) -> bool {
+        let mask = snippets::mask(&self.spec, self.axes.len());
+        let mask = mask.and_then(|asked| parse_with(&self.tensors, asked).ok());
+        mask.is_some_and(|mask| !mask.reads[0] && !mask.reads[1]) && self.head_windows().len() == 1
     }
 
     /// The same question with batch, axes and extra tokens rounded, without gaps.
@@ -142,7 +165,13 @@ impl Context<'_> {
 
     /// The tensors of its slice.
     pub fn rows(&self) -> Rows<'_> {
-        rows(self.problem, self.limits, &self.slice)
+        Rows {
+            tensors: &self.problem.tensors,
+            rank: self.problem.axes.len(),
+            group_size: self.problem.extents.group_size(),
+            slice: &self.slice,
+            alignment: self.limits.storage_alignment,
+        }
     }
 
     /// Boxes of queries along each axis, for the longest class.
@@ -156,9 +185,48 @@ impl Context<'_> {
     }
 
     pub fn workgroups(&self) -> u64 {
-        let boxes = self.boxes().map(u64::from).iter().product::<u64>();
-        let heads = self.slice.batch.len() as u64 * u64::from(self.q_heads());
-        boxes * u64::from(self.classes()) * heads
+        self.query_boxes() * self.slice.batch.len() as u64 * u64::from(self.q_heads())
+    }
+
+    /// Boxes of queries that an image has, of all classes.
+    fn query_boxes(&self) -> u64 {
+        self.boxes().map(u64::from).iter().product::<u64>() * u64::from(self.classes())
+    }
+
+    /// Tiles are classified on the device.
+    pub fn by_map(&self) -> bool {
+        by_map(self.problem, self.limits)
+    }
+
+    /// Words of the map of tiles that a box of queries has: a bit a tile of keys.
+    pub fn map_words(&self) -> u64 {
+        let window_tiles = self.tiles.most_key_boxes(&self.axes).volume();
+        let extra_tiles = self.problem.extents.extra.div_ceil(self.tiles.fused.tile_kv());
+        (window_tiles + u64::from(extra_tiles)).div_ceil(32)
+    }
+
+    /// Boxes of queries that the map tells apart.
+    pub fn map_boxes(&self) -> u64 {
+        match self.map_is_shared {
+            true => self.query_boxes(),
+            false => self.workgroups(),
+        }
+    }
+
+    pub fn tile_map(&self) -> Bound {
+        let size = self.map_boxes() * self.map_words() * 8;
+        Bound { slot: Slot::Scratch(TILE_MAP), offset: 0, size }
+    }
+
+    /// The largest binding, with its name.
+    fn largest_binding(&self) -> (String, u64) {
+        let map = if self.by_map() { self.tile_map().size } else { 0 };
+        let scratch = [
+            ("packed aux tensors".to_owned(), self.sides.scratch_bytes()),
+            ("the map of tiles".to_owned(), map),
+        ];
+        let all = scratch.into_iter().chain([self.rows().largest_binding()]);
+        all.max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
     }
 
     fn workgroups_a_dispatch(&self) -> u64 {
@@ -174,30 +242,17 @@ impl Context<'_> {
     }
 }
 
-/// How aux tensors are bound beside the rows that a question has.
+/// How aux tensors are bound beside the rows that a question has, and the map of tiles.
 fn sides<'a>(problem: &'a NeighborhoodProblem, limits: &'a GpuLimits) -> Sides<'a> {
     let names = snippets::aux_names(&problem.spec);
-    let core = problem.tensors.len() - names.len();
-    Sides::new(&problem.tensors, names, core as u32, 0, limits)
+    let core = problem.tensors.len() - names.len() + usize::from(by_map(problem, limits));
+    Sides::new(&problem.tensors, names, core as u32, PACKED, limits)
 }
 
-/// The largest binding of a slice, with its name.
-fn largest_binding(
-    problem: &NeighborhoodProblem,
-    limits: &GpuLimits,
-    slice: &Slice,
-) -> (String, u64) {
-    let packed = ("packed aux tensors".to_owned(), sides(problem, limits).scratch_bytes());
-    let largest = rows(problem, limits, slice).largest_binding();
-    if packed.1 > largest.1 { packed } else { largest }
-}
-
-fn rows<'a>(problem: &'a NeighborhoodProblem, limits: &GpuLimits, slice: &'a Slice) -> Rows<'a> {
-    Rows {
-        tensors: &problem.tensors,
-        rank: problem.axes.len(),
-        group_size: problem.extents.group_size(),
-        slice,
-        alignment: limits.storage_alignment,
-    }
+/// The caller's mask may empty tiles, or keep them whole: a map tells, where the device has a binding to spare for it.
+/// Else every element of a tile is tested.
+fn by_map(problem: &NeighborhoodProblem, limits: &GpuLimits) -> bool {
+    let names = snippets::aux_names(&problem.spec);
+    let others = problem.tensors.len() - names.len() + usize::from(!names.is_empty());
+    problem.spec.mask.is_some() && others < limits.storage_buffers as usize
 }

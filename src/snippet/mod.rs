@@ -9,8 +9,8 @@ mod tests;
 
 use std::error::Error as _;
 
-use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{Function, Handle, Module, ScalarKind, Span, VectorSize};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{Expression, Function, Handle, Module, ScalarKind, Span, VectorSize};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,8 @@ pub(crate) struct ParsedSnippet {
     pub(crate) module: Module,
     /// The caller's function in it.
     pub(crate) function: Handle<Function>,
+    /// Which of its arguments it reads.
+    pub(crate) reads: Vec<bool>,
     /// Names of the caller's own functions, constants, structs and aliases.
     pub(crate) globals: Vec<String>,
     /// False where the text cannot run forever nor leave an array's bounds, aux tensors aside.
@@ -146,13 +148,14 @@ pub(crate) fn parse(
     check_entry_points(&module, &tokens, &source)?;
     check::check_declarations(&module, &aux).map_err(finding)?;
     check::check_bodies(&module).map_err(finding)?;
-    validate(&module, &source)?;
+    let info = validate(&module, &source)?;
     let function = check::find_function(&module, signature).map_err(|found| {
         source.error(found.span.to_range().map_or(0, |range| range.start), found.message)
     })?;
     let globals = rewrite::own_globals(&tokens);
     let needs_checks = check::needs_checks(&module);
-    Ok(ParsedSnippet { module, function, globals, needs_checks, source })
+    let reads = arguments_read(&module, &info, function);
+    Ok(ParsedSnippet { module, function, reads, globals, needs_checks, source })
 }
 
 /// Parses a snippet against the tensors that its aux names stand for.
@@ -251,11 +254,22 @@ fn check_entry_points(
     Err(source.error(offset, format!("{} is an entry point: a snippet has none", entry.name)))
 }
 
-fn validate(module: &Module, source: &Source) -> Result<(), SpecError> {
+fn arguments_read(module: &Module, info: &ModuleInfo, function: Handle<Function>) -> Vec<bool> {
+    let (body, info) = (&module.functions[function], &info[function]);
+    let mut reads = vec![false; body.arguments.len()];
+    for (handle, expression) in body.expressions.iter() {
+        if let Expression::FunctionArgument(index) = expression {
+            reads[*index as usize] |= info[handle].ref_count > 0;
+        }
+    }
+    reads
+}
+
+fn validate(module: &Module, source: &Source) -> Result<ModuleInfo, SpecError> {
     // What every device has in practice: `quantizeToF16`, `pack2x16float`.
     let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-    validator.validate(module).map(|_| ()).map_err(|error| {
+    validator.validate(module).map_err(|error| {
         let mut message = error.as_inner().to_string();
         let mut cause = error.as_inner().source();
         while let Some(inner) = cause {

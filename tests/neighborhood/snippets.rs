@@ -1,7 +1,8 @@
 //! The caller's own WGSL on top of the window.
 
+use tilewise::Engine;
 use tilewise::neighborhood::{
-    NeighborhoodProblem, NeighborhoodScore, NeighborhoodSpec, Snippet, TensorDescs,
+    NeighborhoodProblem, NeighborhoodScore, NeighborhoodSpec, Snippet, TensorDescs, simulate,
 };
 use tilewise::operator::Operator;
 use tilewise::tensor::{Dtype, HostTensor, descs};
@@ -67,6 +68,50 @@ fn aux_tensors_share_a_binding_where_a_device_has_few() {
     inputs.insert("gains".to_owned(), HostTensor::from_f64(Dtype::F16, &[2], &[0.25, -0.5]));
     check_with(floor_engine(), &spec, &inputs, None);
     check_with(engine(), &spec, &inputs, None);
+    // The map of tiles, too, wants a binding: without one, elements are tested.
+    let problem = problem(&spec, &inputs);
+    let first_kernel = |engine: &Engine| {
+        let tiles = problem.candidates(engine.limits()).unwrap()[0];
+        let steps = problem.plan(engine.limits(), &tiles).unwrap().steps;
+        steps
+            .into_iter()
+            .map(|step| step.shader.entry)
+            .find(|entry| *entry != "common_pack")
+            .unwrap()
+    };
+    assert_ne!(first_kernel(floor_engine()), "fused_classify");
+    assert_eq!(first_kernel(engine()), "fused_classify");
+}
+
+/// Every second run of 64 tokens is masked and holds NaN: tiles of 64 keys there are neither read nor computed.
+#[test]
+fn tiles_that_the_mask_empties_are_skipped() {
+    let text = "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool { return kv / 64u % 2u == 0u && (kv >= 64u || kv <= q); }";
+    let case = Case::new(&[256], &[256]).with(|spec| spec.mask = Some(snippet(text, &[])));
+    let mut inputs = case.inputs(5);
+    for (_, host) in inputs.iter_mut().filter(|(name, _)| *name != "q") {
+        let mut values = host.to_f64();
+        let row = values.len() / 256;
+        for (token, row) in values.chunks_mut(row).enumerate() {
+            if token / 64 % 2 == 1 {
+                row.fill(f64::NAN);
+            }
+        }
+        *host = HostTensor::from_f64(host.dtype, &host.shape, &values);
+    }
+    let problem = problem(&case.spec, &inputs);
+    for engine in [engine(), floor_engine()] {
+        let mut candidates = problem.candidates(engine.limits()).unwrap();
+        candidates.retain(|tiles| tiles.key_box.0 == [1, 1, 64]);
+        assert!(candidates.len() > 2);
+        for tiles in candidates {
+            let plan = problem.plan(engine.limits(), &tiles).unwrap();
+            assert_eq!(plan.steps[0].shader.entry, "fused_classify");
+            // The mask asks neither for the batch nor the head: they share a map, two words for each box of queries.
+            assert_eq!(plan.scratch[1].bytes, simulate(&problem, &tiles).blocks * 8);
+            check_with(engine, &case.spec, &inputs, Some(tiles));
+        }
+    }
 }
 
 #[test]
