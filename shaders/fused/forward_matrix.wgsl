@@ -14,15 +14,18 @@ const SCORE_STRIDE: u32 = TILE_KV / 4u + 1u;
 const WEIGHT_STRIDE: u32 = TILE_KV / 4u + 2u;
 const Q_COUNT: u32 = TILE_Q * HEAD_VECS;
 const K_COUNT: u32 = TILE_KV * HEAD_VECS;
-const V_STRIDE: u32 = VALUE_VECS + 2u;
-const V_COUNT: u32 = TILE_KV * VALUE_VECS;
+// v lies as it is or turned (TURN_V), so that a lane that holds a column of a matrix reads it by vectors; it is moved in blocks
+// of four keys by four dims.
+const V_STRIDE: u32 = select(VALUE_VECS, TILE_KV / 4u, TURN_V) + 2u;
+const V_ROWS: u32 = select(TILE_KV, VALUE_VECS * 4u, TURN_V);
+const V_COUNT: u32 = TILE_KV / 4u * VALUE_VECS;
 const Q_LOADS: u32 = (Q_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const K_LOADS: u32 = (K_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const V_LOADS: u32 = (V_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 // In log2 units: weights stay below 2^8, far from the end of halves.
 const RISE: f32 = 8.0;
 
-var<workgroup> wg_stage: array<vec4<f16>, max(max(TILE_Q, TILE_KV) * STAGE_STRIDE, TILE_KV * V_STRIDE)>; // q, then k and v in turn
+var<workgroup> wg_stage: array<vec4<f16>, max(max(TILE_Q, TILE_KV) * STAGE_STRIDE, V_ROWS * V_STRIDE)>; // q, then k and v in turn
 var<workgroup> wg_scores: array<vec4<f32>, TILE_Q * SCORE_STRIDE>;              // or a piece of the outputs
 var<workgroup> wg_weights: array<vec4<f16>, TILE_Q * WEIGHT_STRIDE>;
 var<workgroup> wg_raised: array<u32, 8>;
@@ -133,12 +136,14 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             if (staged(at, K_COUNT)) { wg_stage[at / HEAD_VECS * STAGE_STRIDE + at % HEAD_VECS] = k[i]; }
         }
         workgroupBarrier(); // k is staged
-        var v: array<vec4<f16>, V_LOADS>;
+        var v: array<vec4<f16>, V_LOADS * 4u>;
         for (var i = 0u; i < V_LOADS; i++) {
             let at = staging(lane + i * WORKGROUP_SIZE, V_COUNT);
-            let key = domain_key(block, tile, at / VALUE_VECS);
-            let value = v_load4(v_offset(block, min(key, block.kv_end - 1u)), at % VALUE_VECS * 4u);
-            v[i] = vec4<f16>(select(vec4(0.0), value, key < block.kv_end));
+            for (var c = 0u; c < 4u; c++) {
+                let key = domain_key(block, tile, at / VALUE_VECS * 4u + c);
+                let value = v_load4(v_offset(block, min(key, block.kv_end - 1u)), at % VALUE_VECS * 4u);
+                v[i * 4u + c] = vec4<f16>(select(vec4(0.0), value, key < block.kv_end));
+            }
         }
         for (var n = 0u; n < KEY_MATRICES; n++) {
             var s: array<SumMatrix, ROW_MATRICES>;
@@ -156,7 +161,18 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
         workgroupBarrier(); // the scores are written, k is no longer read
         for (var i = 0u; i < V_LOADS; i++) {
             let at = lane + i * WORKGROUP_SIZE;
-            if (staged(at, V_COUNT)) { wg_stage[at / VALUE_VECS * V_STRIDE + at % VALUE_VECS] = v[i]; }
+            if (staged(at, V_COUNT)) {
+                let keys = at / VALUE_VECS;
+                let dims = at % VALUE_VECS;
+                for (var c = 0u; c < 4u; c++) {
+                    if (TURN_V) {
+                        let turned = vec4(v[i * 4u][c], v[i * 4u + 1u][c], v[i * 4u + 2u][c], v[i * 4u + 3u][c]);
+                        wg_stage[(dims * 4u + c) * V_STRIDE + keys] = turned;
+                    } else {
+                        wg_stage[(keys * 4u + c) * V_STRIDE + dims] = v[i * 4u + c];
+                    }
+                }
+            }
         }
 
         var s: array<vec4<f32>, ROWS * LANE_VECS>;
@@ -217,8 +233,13 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                 weights[r] = coopLoadT<RowMatrix>(&wg_weights[at], WEIGHT_STRIDE);
             }
             for (var d = 0u; d < VALUE_MATRICES; d++) {
-                let at = n * (MATRIX * V_STRIDE) + d * MATRIX_VECS;
-                let values = coopLoadT<ColumnMatrix>(&wg_stage[at], V_STRIDE);
+                let at = select(n, d, TURN_V) * (MATRIX * V_STRIDE) + select(d, n, TURN_V) * MATRIX_VECS;
+                var values = ColumnMatrix();
+                if (TURN_V) {
+                    values = coopLoad<ColumnMatrix>(&wg_stage[at], V_STRIDE);
+                } else {
+                    values = coopLoadT<ColumnMatrix>(&wg_stage[at], V_STRIDE);
+                }
                 for (var r = 0u; r < ROW_MATRICES; r++) {
                     acc[r * VALUE_MATRICES + d] = coopMultiplyAdd(weights[r], values, acc[r * VALUE_MATRICES + d]);
                 }

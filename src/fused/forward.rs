@@ -51,7 +51,13 @@ impl Forward {
                 (head_dim.next_multiple_of(dims), value_dim.next_multiple_of(dims))
             }
             FusedTiles::Matrix {
-                size, row_matrices, subgroups, workgroup_size, tile_kv, ..
+                size,
+                row_matrices,
+                subgroups,
+                workgroup_size,
+                tile_kv,
+                turn_v,
+                ..
             } => {
                 let value_matrices = value_dim.div_ceil(size);
                 matrix_types(source, size);
@@ -62,6 +68,7 @@ impl Forward {
                 source.const_u32("VALUE_PIECES", value_matrices.div_ceil(tile_kv / size));
                 source.const_u32("MATRIX", size);
                 source.const_u32("ROW_MATRICES", row_matrices);
+                source.const_bool("TURN_V", turn_v);
                 source.const_u32("SUBGROUPS", subgroups);
                 source.const_u32("ROWS", (tiles.tile_q() / workgroup_size).max(1));
                 (head_dim.next_multiple_of(size), value_dim.next_multiple_of(size))

@@ -80,6 +80,9 @@ pub enum FusedTiles {
         tile_kv: u32,
         /// Invocations a workgroup: `subgroups` times the device's largest subgroup.
         workgroup_size: u32,
+        /// v is turned when it is staged, for GPUs whose lanes hold columns of matrices.
+        #[serde(default)]
+        turn_v: bool,
         /// Parts that the keys of a row are split into.
         #[serde(default = "one")]
         kv_splits: u32,
@@ -160,10 +163,11 @@ impl FusedTiles {
                 ..
             } => (tile_q, cols, tile_kv, head_chunk, key_chunk, hold_q, subgroup),
             Self::Stream { .. } => return 0,
-            Self::Matrix { size, tile_kv, .. } => {
+            Self::Matrix { size, tile_kv, turn_v, .. } => {
                 let tile_q = self.tile_q();
                 let q_or_k = tile_q.max(tile_kv) * (head_dim.next_multiple_of(size) + 8);
-                let v = tile_kv * (value_dim.next_multiple_of(size) + 8);
+                let values = value_dim.next_multiple_of(size);
+                let v = if turn_v { values * (tile_kv + 8) } else { tile_kv * (values + 8) };
                 let (scores, weights) = (4 * tile_kv + 16, 2 * tile_kv + 16);
                 return 2 * q_or_k.max(v) + tile_q * (scores + weights) + 32;
             }
@@ -239,8 +243,12 @@ impl Tiles for FusedTiles {
                 subgroups,
                 tile_kv,
                 workgroup_size,
+                turn_v,
                 kv_splits: _,
-            } => format!("matrix{size}.{row_matrices}x{subgroups}.kv{tile_kv}.of{workgroup_size}"),
+            } => format!(
+                "matrix{size}.{row_matrices}x{subgroups}.kv{tile_kv}.of{workgroup_size}{}",
+                flag(turn_v, ".turn_v")
+            ),
         };
         match self.kv_splits() {
             1 => shape,

@@ -88,16 +88,21 @@ impl FusedTiles {
     /// Sets of cooperative matrices, best first.
     fn matrices(limits: &GpuLimits) -> Vec<Self> {
         let (Some(size), Some(sizes)) = (limits.matrix, limits.subgroup) else { return Vec::new() };
-        let sets = [(1, 4, 4), (2, 4, 4), (1, 4, 2), (2, 4, 2), (1, 8, 4), (1, 2, 4)];
-        let set = |(row_matrices, subgroups, key_matrices)| Self::Matrix {
+        // Where subgroups may have 64 lanes, compilers need fewer cycles for turned ones (an eighth for RDNA 3); an H100 is
+        // faster with those that lie as they are.
+        let turns = sizes.most > 32;
+        let set = |(row_matrices, subgroups, key_matrices, turn_v)| Self::Matrix {
             size,
             row_matrices,
             subgroups,
             tile_kv: size * key_matrices,
             workgroup_size: subgroups * sizes.most,
+            turn_v,
             kv_splits: 1,
         };
-        sets.map(set).to_vec()
+        let sets = [(1, 4, 4), (2, 4, 4), (1, 4, 2), (2, 4, 2), (1, 8, 4), (1, 2, 4)];
+        let sets = sets.map(|(rows, subgroups, keys)| (rows, subgroups, keys, turns));
+        sets.into_iter().chain([(1, 4, 4, !turns), (1, 4, 2, !turns)]).map(set).collect()
     }
 
     /// Streaming sets by the size of the device's subgroups.
