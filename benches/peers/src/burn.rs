@@ -74,8 +74,10 @@ pub fn dense(tensors: &Tensors, software: bool) -> Result<Box<dyn Call>, Failure
 }
 
 impl<F: Fn() -> Result<CubeTensor, Failure>> Call for Run<F> {
-    fn run(&self) -> Result<(), Failure> {
-        self.last.replace(Some((self.call)()?));
+    fn run(&self, times: u32) -> Result<(), Failure> {
+        for _ in 0..times {
+            self.last.replace(Some((self.call)()?));
+        }
         CubeBackend::sync(&self.device).map_err(|failure| format!("{failure:?}").into())
     }
 

@@ -16,8 +16,8 @@ pub type Tensors = BTreeMap<String, HostTensor>;
 
 /// A call whose tensors lie where the library wants them.
 pub trait Call {
-    /// Computes, and waits until it is done.
-    fn run(&self) -> Result<(), Failure>;
+    /// Computes so many times, one after the other, and waits until all is done.
+    fn run(&self, times: u32) -> Result<(), Failure>;
     /// The last result, in tilewise's order of axes.
     fn output(&self) -> Result<Vec<f32>, Failure>;
 }
@@ -57,6 +57,29 @@ impl Times {
     }
 }
 
+/// A timed run on a GPU lasts about this long: calls are repeated, so that submitting and waiting do not count.
+const RUN: Duration = Duration::from_millis(20);
+
+/// Work before anything is timed: a GPU that was idle runs at a fraction of its clock for a while.
+const WARMING: Duration = Duration::from_millis(500);
+
+/// How often a call fits [`RUN`], after a first time that does not count.
+fn repeats(call: &dyn Call) -> Result<u32, Failure> {
+    let start = Instant::now();
+    let mut times = 1;
+    loop {
+        let run = Instant::now();
+        call.run(times)?;
+        let share = run.elapsed().as_secs_f64() / RUN.as_secs_f64();
+        if start.elapsed() > WARMING {
+            return Ok((f64::from(times) / share).clamp(1.0, 1000.0) as u32);
+        }
+        if share < 0.5 && times < 1000 {
+            times *= 2;
+        }
+    }
+}
+
 /// Runs every contestant once, compares the results with the first's, then times them in turns.
 pub fn hold(contestants: Vec<Contestant>, runs: usize, by_cpu: bool) -> Vec<Standing> {
     let mut first: Option<Vec<f32>> = None;
@@ -64,23 +87,24 @@ pub fn hold(contestants: Vec<Contestant>, runs: usize, by_cpu: bool) -> Vec<Stan
     let mut calls = Vec::new();
     for Contestant { name, call } in contestants {
         let outcome = call.and_then(|call| {
-            let result = call.run().and_then(|()| call.output()).map_err(|e| e.to_string())?;
+            let result = call.run(1).and_then(|()| call.output()).map_err(|e| e.to_string())?;
             let apart = apart(first.get_or_insert_with(|| result.clone()), &result)?;
-            calls.push((standings.len(), call));
+            let repeats = if by_cpu { 1 } else { repeats(&*call).map_err(|e| e.to_string())? };
+            calls.push((standings.len(), call, repeats));
             Ok(Times { seconds: Vec::new(), apart })
         });
         standings.push(Standing { name, outcome });
     }
     for _ in 0..runs {
-        for (place, call) in &calls {
+        for (place, call, repeats) in &calls {
             // Threads of the one before may still spin.
             std::thread::sleep(Duration::from_millis(20));
             let (clock, cpu) = (Instant::now(), ProcessTime::now());
-            let done = call.run();
+            let done = call.run(*repeats);
             let time = if by_cpu { cpu.elapsed() } else { clock.elapsed() };
             let outcome = &mut standings[*place].outcome;
             match (done, outcome.as_mut()) {
-                (Ok(()), Ok(times)) => times.seconds.push(time.as_secs_f64()),
+                (Ok(()), Ok(times)) => times.seconds.push(time.as_secs_f64() / f64::from(*repeats)),
                 (Err(failure), Ok(_)) => *outcome = Err(failure.to_string()),
                 (_, Err(_)) => {}
             }
@@ -113,6 +137,11 @@ fn apart(ours: &[f32], theirs: &[f32]) -> Result<f32, String> {
     Ok(apart)
 }
 
+/// Three digits that count, of small numbers.
+fn digits(value: f64) -> String {
+    if value < 1.0 { format!("{value:.3}") } else { format!("{value:.1}") }
+}
+
 /// A contest's standings, as a table in Markdown.
 pub fn table(standings: &[Standing], unit: &str) -> String {
     let mut table = Table::new();
@@ -124,8 +153,8 @@ pub fn table(standings: &[Standing], unit: &str) -> String {
             Ok(times) => {
                 let (least, most) = (times.seconds[0], times.seconds[times.seconds.len() - 1]);
                 [
-                    format!("{:.1}", times.median() * 1e3),
-                    format!("{:.1} to {:.1}", least * 1e3, most * 1e3),
+                    digits(times.median() * 1e3),
+                    format!("{} to {}", digits(least * 1e3), digits(most * 1e3)),
                     ours.map_or(String::new(), |o| format!("{:.2}", times.median() / o.median())),
                     format!("{:.0e}", times.apart),
                 ]

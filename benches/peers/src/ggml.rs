@@ -79,7 +79,8 @@ api! {
     base: fn ggml_backend_buffer_free(Buffer);
     base: fn ggml_backend_tensor_set(Tensor, *const c_void, usize, usize);
     base: fn ggml_backend_tensor_get(Tensor, *mut c_void, usize, usize);
-    base: fn ggml_backend_graph_compute(Backend, Graph) -> c_int;
+    base: fn ggml_backend_graph_compute_async(Backend, Graph) -> c_int;
+    base: fn ggml_backend_synchronize(Backend);
     vulkan: fn ggml_backend_vk_get_device_count() -> c_int;
     vulkan: fn ggml_backend_vk_get_device_description(c_int, *mut c_char, usize);
     vulkan: fn ggml_backend_vk_init(usize) -> Backend;
@@ -214,12 +215,18 @@ impl Drop for Built {
 }
 
 impl Call for Built {
-    fn run(&self) -> Result<(), Failure> {
-        // SAFETY: the graph's tensors are allocated on this backend.
-        match unsafe { (self.ggml.api.ggml_backend_graph_compute)(self.ggml.backend, self.graph) } {
-            0 => Ok(()),
-            status => Err(format!("ggml's graph ended with status {status}").into()),
+    fn run(&self, times: u32) -> Result<(), Failure> {
+        let Ggml { api, backend, .. } = &*self.ggml;
+        for _ in 0..times {
+            // SAFETY: the graph's tensors are allocated on this backend.
+            let status = unsafe { (api.ggml_backend_graph_compute_async)(*backend, self.graph) };
+            if status != 0 {
+                return Err(format!("ggml's graph ended with status {status}").into());
+            }
         }
+        // SAFETY: the backend is open.
+        unsafe { (api.ggml_backend_synchronize)(*backend) };
+        Ok(())
     }
 
     fn output(&self) -> Result<Vec<f32>, Failure> {

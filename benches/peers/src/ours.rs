@@ -21,8 +21,8 @@ where
 }
 
 impl<O: Operator> Call for Ours<O> {
-    fn run(&self) -> Result<(), Failure> {
-        Ok(self.0.run(1)?)
+    fn run(&self, times: u32) -> Result<(), Failure> {
+        Ok(self.0.run(times)?)
     }
 
     fn output(&self) -> Result<Vec<f32>, Failure> {
