@@ -88,7 +88,8 @@ impl Operator for AttentionProblem {
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<FusedTiles>, PlanError> {
         let e = &self.extents;
         let rows = self.typical_lens()[0] * u64::from(e.group_size());
-        let candidates = FusedTiles::candidates(self.fused_shape(), rows, limits);
+        let candidates =
+            FusedTiles::candidates(self.fused_shape(), rows, self.dense_flops(), limits);
         if candidates.is_empty() {
             return Err(PlanError::Limit {
                 what: format!("attention with value_dim {}", e.value_dim),

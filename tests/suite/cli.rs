@@ -321,8 +321,10 @@ fn bench_writes_a_report_compares_with_it_and_draws_it() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let [old, page] = [path("old.json"), path("page.html")];
     let (problem, suite) = ("gqa_odd_tails", "hunyuan_video");
-    let first = tilewise(&["bench", problem, "--runs", "1", "--output", &old, "--html", &page]);
+    let all = ["bench", problem, "--runs", "1", "--steps", "--output", &old, "--html", &page];
+    let first = tilewise(&all);
     assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    assert!(String::from_utf8_lossy(&first.stdout).contains("fused_forward"));
     let html = std::fs::read_to_string(&page).unwrap();
     assert!(html.contains("<svg") && html.contains(problem) && !html.contains("http"), "{html}");
 
@@ -332,9 +334,14 @@ fn bench_writes_a_report_compares_with_it_and_draws_it() {
         (again.status.code(), report["comparison"].clone())
     };
     let mut report: Value = serde_json::from_str(&std::fs::read_to_string(&old).unwrap()).unwrap();
+    let steps = report["results"][0]["steps"].as_array().unwrap();
+    assert!(!steps.is_empty() && steps.iter().all(|step| step["ms"]["median_ms"].is_f64()));
     let mut changed = |factor: f64, driver: &str| {
         let figures = &mut report["results"][0];
-        for clock in ["wall", "cpu"] {
+        for clock in ["wall", "cpu", "device"] {
+            if figures[clock].is_null() {
+                continue;
+            }
             let ms = factor * figures[clock]["median_ms"].as_f64().unwrap();
             figures[clock]["median_ms"] = ms.into();
             figures[clock]["quartiles_ms"] = json!([ms, ms]);

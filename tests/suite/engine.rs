@@ -5,10 +5,11 @@ use std::sync::{Arc, Weak};
 use serde_json::{Value, json};
 use tilewise::attention::AttentionSpec;
 use tilewise::operator::Operator;
+use tilewise::problems::Resident;
 use tilewise::tensor::{Dtype, TensorView};
 use tilewise::{Engine, EngineOptions, Error, GpuError, SpecError};
 
-use crate::support::{Tensors, engine, inputs, problem, run};
+use crate::support::{Tensors, engine, floor_engine, inputs, problem, run};
 
 const EXTENTS: [u64; 6] = [1, 4, 2, 33, 70, 40];
 
@@ -46,6 +47,26 @@ fn views<'a>(
 fn read(engine: &Engine, buffer: &wgpu::Buffer) -> Vec<f64> {
     let bytes = engine.download(buffer, buffer.size()).unwrap();
     bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+}
+
+#[test]
+fn the_devices_own_clock_times_calls_and_their_steps() {
+    let tensors = inputs(EXTENTS);
+    let problem = problem(&causal(), &tensors);
+    let tiles = problem.candidates(engine().limits()).unwrap()[0].with_kv_splits(2);
+    let call = Resident::new(engine(), &problem, Some(tiles), &tensors).unwrap();
+    let offered = engine().device().features().contains(wgpu::Features::TIMESTAMP_QUERY);
+    // More calls than begin or end what is timed.
+    for times in [1, 5] {
+        let ms = call.run_timed(times).unwrap();
+        assert_eq!(ms.is_some(), offered);
+        assert!(ms.is_none_or(|ms| (0.0..60e3).contains(&ms)), "{ms:?}");
+    }
+    let steps = call.run_steps().unwrap();
+    assert_eq!(steps.as_ref().map(Vec::len), offered.then_some(2), "forward and merge");
+    assert!(steps.is_none_or(|steps| steps.iter().all(|ms| (0.0..60e3).contains(ms))));
+    let floor = Resident::new(floor_engine(), &problem, None, &tensors).unwrap();
+    assert!(floor.run_timed(1).unwrap().is_none() && floor.run_steps().unwrap().is_none());
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn every_dim_has_tiles_at_the_floor() {
         for rows in [1, 1000] {
             for (head_dim, value_dim) in [(dim, dim), (dim, 1), (1, dim), (576, dim)] {
                 let shape = FusedShape { head_dim, value_dim, dtype: Dtype::F32 };
-                let tiles = FusedTiles::candidates(shape, rows, &GpuLimits::floor());
+                let tiles = FusedTiles::candidates(shape, rows, 1e9, &GpuLimits::floor());
                 assert!(!tiles.is_empty(), "{head_dim} {value_dim}");
                 for tiles in tiles {
                     tiles.check(shape, &GpuLimits::floor()).unwrap();

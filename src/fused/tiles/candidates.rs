@@ -34,6 +34,12 @@ const WORKGROUP_SETS: [[u32; 7]; 12] = [
     [32, 16, 4, 2, 16, 8, 0],
 ];
 
+/// Rows from which a stream's kernel takes a processor's driver seconds to compile, and floating-point operations below
+/// which a call is over before that pays: such calls begin with sets of fewer rows, an eighth slower, compiled in less than
+/// half the time.
+const SLOWLY_COMPILED_ROWS: u32 = 32;
+const SMALL_CALL_FLOPS: f64 = 1e9;
+
 /// Dims of a value beyond which a workgroup tile of more rows than this is too much for a workgroup.
 const WIDE_DIM: u32 = 64;
 const WIDE_ROWS: u32 = 32;
@@ -46,8 +52,9 @@ const KEY_GROUP_STREAMS: [[u32; 3]; 8] =
 impl FusedTiles {
     /// Every tile set worth trying on a device, the heuristic's choice first; empty where none fits.
     ///
-    /// `rows` is how many query rows share keys: the queries of a sequence and of the heads of a group.
-    pub fn candidates(shape: FusedShape, rows: u64, limits: &GpuLimits) -> Vec<Self> {
+    /// `rows` is how many query rows share keys: the queries of a sequence and of the heads of a group; `flops` what a call
+    /// computes.
+    pub fn candidates(shape: FusedShape, rows: u64, flops: f64, limits: &GpuLimits) -> Vec<Self> {
         let mut tiles = Self::matrices(limits);
         for [tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q] in WORKGROUP_SETS {
             if rows * cols > COMMON_MICRO_TILE && limits.workgroup_bytes <= COMMON_WORKGROUP_BYTES {
@@ -80,9 +87,16 @@ impl FusedTiles {
             let idle_rows = u64::from(tiles.tile_q()).saturating_sub(rows.next_power_of_two());
             let too_wide = matches!(tiles, Self::Workgroup { tile_q, .. } if *tile_q > WIDE_ROWS)
                 && shape.value_dim > WIDE_DIM;
-            (streams != limits.is_cpu, idle_rows, too_wide)
+            let late = tiles.compiles_too_long(flops, limits);
+            (streams != limits.is_cpu, late, idle_rows, too_wide)
         });
         tiles
+    }
+
+    /// Whether compiling it takes a processor's driver longer than a call so small is worth.
+    pub(crate) fn compiles_too_long(&self, flops: f64, limits: &GpuLimits) -> bool {
+        let slow = matches!(self, Self::Stream { rows: SLOWLY_COMPILED_ROWS.., .. });
+        limits.is_cpu && slow && flops < SMALL_CALL_FLOPS
     }
 
     /// Sets of cooperative matrices, best first.
