@@ -24,12 +24,6 @@ use crate::tensor::{HostTensor, TensorDesc};
 /// Keys below which a row's are not split further.
 const LEAST_KEYS_A_SPLIT: u64 = 128;
 
-/// Workgroups that keep a device busy: more than this, and splitting a row's keys only adds merging. How many
-/// processors a GPU has no limit tells; these are of one in the middle of what there is.
-const GPU_PROCESSORS: u64 = 64;
-const INVOCATIONS_A_PROCESSOR: u64 = 1024;
-const CPU_WORKGROUPS: u64 = 16;
-
 /// Everything that a pass's kernels depend on.
 pub(super) struct Context<'a> {
     pub problem: &'a AttentionProblem,
@@ -152,8 +146,7 @@ impl AttentionProblem {
         let rows = u64::from(e.seq_len_q) * u64::from(group_rows);
         let groups = u64::from(e.batch) * u64::from(e.q_heads / group_rows);
         let workgroups = (rows.div_ceil(u64::from(tiles.tile_q())) * groups).max(1);
-        let resident = INVOCATIONS_A_PROCESSOR / u64::from(tiles.workgroup_size());
-        let wanted = if limits.is_cpu { CPU_WORKGROUPS } else { GPU_PROCESSORS * resident.max(1) };
+        let wanted = limits.filling_workgroups(tiles.workgroup_size());
         (wanted / workgroups).clamp(1, self.most_splits(tiles)) as u32
     }
 

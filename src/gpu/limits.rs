@@ -42,7 +42,19 @@ pub struct SubgroupSizes {
     pub most: u32,
 }
 
+/// Processors of a GPU in the middle of what there is, which no limit tells, and invocations that keep one busy.
+const GPU_PROCESSORS: u64 = 64;
+const INVOCATIONS_A_PROCESSOR: u64 = 1024;
+const CPU_WORKGROUPS: u64 = 16;
+
 impl GpuLimits {
+    /// Workgroups of so many invocations that keep the device busy: where a call has fewer, its sums may be split; with
+    /// more, that only adds merging.
+    pub(crate) fn filling_workgroups(&self, workgroup_size: u32) -> u64 {
+        let resident = INVOCATIONS_A_PROCESSOR / u64::from(workgroup_size.max(1));
+        if self.is_cpu { CPU_WORKGROUPS } else { GPU_PROCESSORS * resident.max(1) }
+    }
+
     /// WebGPU's default limits: what every device has at least.
     pub const fn floor() -> Self {
         Self {

@@ -18,8 +18,7 @@ use crate::tensor::{BLOCK, Dtype, HostTensor, TensorDesc, WeightFormat};
 /// Lanes of a workgroup that rounds sums.
 const ROUND_LANES: u32 = 64;
 
-/// Workgroups that fill a GPU: with fewer the inner dims are split, up to as many times and into parts no shorter than these.
-const FILLING: u32 = 384;
+/// Where workgroups do not fill a GPU the inner dims are split, up to as many times and into parts no shorter than these.
 const MOST_SPLITS: u32 = 8;
 const LEAST_PART: u32 = 512;
 
@@ -77,14 +76,15 @@ fn cut(extent: u32, step: u32) -> impl Iterator<Item = Range<u32>> {
 fn splits(problem: &MatmulProblem, limits: &GpuLimits, tiles: &MatmulTiles) -> u32 {
     let Some(chunk) = tiles.chunk().filter(|_| !limits.is_cpu) else { return 1 };
     let MatmulExtents { rows, columns, inner } = problem.extents;
-    let tiles =
-        rows.div_ceil(tiles.tile_rows()).saturating_mul(columns.div_ceil(tiles.part_columns(1)));
+    let filling = limits.filling_workgroups(tiles.workgroup_size());
+    let row_tiles = u64::from(rows.div_ceil(tiles.tile_rows()));
+    let workgroups = row_tiles * u64::from(columns.div_ceil(tiles.part_columns(1)));
     let parts = |splits: &u32| {
         let part = inner / splits;
         let whole = part * splits == inner
             && part.is_multiple_of(chunk)
             && part.is_multiple_of(BLOCK as u32);
-        whole && part >= LEAST_PART && tiles.saturating_mul(splits / 2) < FILLING
+        whole && part >= LEAST_PART && workgroups * u64::from(splits / 2) < filling
     };
     let doubled = std::iter::successors(Some(2), |splits| Some(2 * splits));
     doubled.take_while(|splits| *splits <= MOST_SPLITS && parts(splits)).last().unwrap_or(1)
