@@ -75,6 +75,7 @@ fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, SU
         }
     }
 }
+
 // The first tile from `first` on that holds keys, or the end.
 fn tile_from(block: Block, first: u32) -> u32 {
     var tile = first;
@@ -117,10 +118,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
     var m: array<f32, ROWS>;
     var l: array<f32, ROWS>;
     if (lane < 8u) { wg_raised[lane] = 0u; }
-    for (var r = 0u; r < ROWS; r++) {
-        m[r] = LOWEST;
-        l[r] = 0.0;
-    }
+    for (var r = 0u; r < ROWS; r++) { m[r] = LOWEST; }
 
     // What a tile needs of memory is on its way before it is its turn: v while the scores are multiplied, k of the next tile
     // while the values are.
@@ -165,12 +163,9 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                 let keys = at / VALUE_VECS;
                 let dims = at % VALUE_VECS;
                 for (var c = 0u; c < 4u; c++) {
-                    if (TURN_V) {
-                        let turned = vec4(v[i * 4u][c], v[i * 4u + 1u][c], v[i * 4u + 2u][c], v[i * 4u + 3u][c]);
-                        wg_stage[(dims * 4u + c) * V_STRIDE + keys] = turned;
-                    } else {
-                        wg_stage[(keys * 4u + c) * V_STRIDE + dims] = v[i * 4u + c];
-                    }
+                    let turned = vec4(v[i * 4u][c], v[i * 4u + 1u][c], v[i * 4u + 2u][c], v[i * 4u + 3u][c]);
+                    let row = select(keys, dims, TURN_V) * 4u + c;
+                    wg_stage[row * V_STRIDE + select(dims, keys, TURN_V)] = select(v[i * 4u + c], turned, TURN_V);
                 }
             }
         }
@@ -235,11 +230,8 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             for (var d = 0u; d < VALUE_MATRICES; d++) {
                 let at = select(n, d, TURN_V) * (MATRIX * V_STRIDE) + select(d, n, TURN_V) * MATRIX_VECS;
                 var values = ColumnMatrix();
-                if (TURN_V) {
-                    values = coopLoad<ColumnMatrix>(&wg_stage[at], V_STRIDE);
-                } else {
-                    values = coopLoadT<ColumnMatrix>(&wg_stage[at], V_STRIDE);
-                }
+                if (TURN_V) { values = coopLoad<ColumnMatrix>(&wg_stage[at], V_STRIDE); }
+                if (!TURN_V) { values = coopLoadT<ColumnMatrix>(&wg_stage[at], V_STRIDE); }
                 for (var r = 0u; r < ROW_MATRICES; r++) {
                     acc[r * VALUE_MATRICES + d] = coopMultiplyAdd(weights[r], values, acc[r * VALUE_MATRICES + d]);
                 }
