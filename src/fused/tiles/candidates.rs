@@ -35,8 +35,8 @@ const WORKGROUP_SETS: [[u32; 7]; 12] = [
 ];
 
 /// Rows from which a stream's kernel takes a processor's driver seconds to compile, and floating-point operations below
-/// which a call is over before that pays: such calls begin with sets of fewer rows, an eighth slower, compiled in less than
-/// half the time.
+/// which tens of calls are over before that pays: they begin with sets of fewer rows, up to a quarter slower, compiled in less
+/// than half the time.
 const SLOWLY_COMPILED_ROWS: u32 = 32;
 const SMALL_CALL_FLOPS: f64 = 1e9;
 
@@ -94,7 +94,7 @@ impl FusedTiles {
     }
 
     /// Whether compiling it takes a processor's driver longer than a call so small is worth.
-    pub(crate) fn compiles_too_long(&self, flops: f64, limits: &GpuLimits) -> bool {
+    fn compiles_too_long(&self, flops: f64, limits: &GpuLimits) -> bool {
         let slow = matches!(self, Self::Stream { rows: SLOWLY_COMPILED_ROWS.., .. });
         limits.is_cpu && slow && flops < SMALL_CALL_FLOPS
     }

@@ -137,7 +137,7 @@ pub(in crate::neighborhood) fn candidate_tiles(
     let e = &problem.extents;
     let mut search = Search::new(problem.head_windows());
     let (shape, flops) = (problem.fused_shape(), problem.flops());
-    let mut costed: Vec<([bool; 2], f64, NeighborhoodTiles)> = Vec::new();
+    let mut costed: Vec<(bool, f64, NeighborhoodTiles)> = Vec::new();
     for fused in FusedTiles::candidates(shape, problem.tokens(), flops, limits) {
         let streams = matches!(fused, FusedTiles::Stream { .. });
         let of_size = |(fused, tile_kv): (FusedTiles, u32)| {
@@ -157,8 +157,7 @@ pub(in crate::neighborhood) fn candidate_tiles(
             && tiles.packing(&problem.axes3()).is_some()
             && !costed.iter().any(|(.., known)| *known == tiles)
         {
-            let late = fused.compiles_too_long(flops, limits);
-            costed.push(([streams != limits.is_cpu, late], cost, tiles));
+            costed.push((streams != limits.is_cpu, cost, tiles));
         }
     }
     costed.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
