@@ -5,6 +5,7 @@ use super::mask::Mask;
 use super::mask_wgsl;
 use super::plan::Context;
 use crate::error::PlanError;
+use crate::fused::classify::{self, CLASSIFY_SIZE, classify_source};
 use crate::fused::forward::{Forward, no_gate, score_constants};
 use crate::fused::merge::{Parts, merge_step};
 use crate::fused::source::{Access, KernelSource, Launch, add_fragment};
@@ -23,8 +24,6 @@ pub(super) struct Pass {
     /// Number of the first partial result it writes.
     pub part_first: u32,
 }
-
-const CLASSIFY_SIZE: u32 = 128;
 
 impl Context<'_> {
     /// What classification and forward share: the domain and the mask.
@@ -89,12 +88,9 @@ struct Work {
 }
 
 pub(super) fn classify_step(context: &Context<'_>, pass: &Pass) -> Result<Step, PlanError> {
-    let mut source = KernelSource::default();
-    source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
     // Lanes side by side read neighbouring elements of a dense mask.
     let key_lanes = context.tiles.tile_kv().next_power_of_two().min(CLASSIFY_SIZE);
-    source.const_u32("KEY_LANES", key_lanes);
-    source.bind("tile_map", "vec2<u32>", true, context.tile_map(pass));
+    let mut source = classify_source(key_lanes, context.tile_map(pass));
     let row_tiles = context.row_tiles(pass);
     let work = Work { first: 0, count: row_tiles as u32, kv_splits: 1 };
     let checked = context.domain(&mut source, pass, &work)?;
@@ -103,16 +99,8 @@ pub(super) fn classify_step(context: &Context<'_>, pass: &Pass) -> Result<Step, 
     for name in ["q", "k", "v"] {
         stand_in_params(&mut source, name);
     }
-    add_fragment!(source, "fused/classify.wgsl");
     context.check_bindings(&source)?;
-    let grid = fold_grid("classification", row_tiles * context.map_words(), context.limits)?;
-    Ok(source.step(Launch {
-        entry: "fused_classify",
-        workgroup_size: CLASSIFY_SIZE,
-        workgroup_bytes: 8,
-        checked,
-        grid,
-    }))
+    classify::classify_step(source, row_tiles * context.map_words(), checked, context.limits)
 }
 
 pub(super) fn forward_step(

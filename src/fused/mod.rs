@@ -1,6 +1,7 @@
 //! The tile core of every fused attention: what a kernel is made of, and which tiles it may have.
 
 pub(crate) mod arithmetic;
+pub(crate) mod classify;
 pub(crate) mod forward;
 pub(crate) mod matrix;
 pub(crate) mod merge;

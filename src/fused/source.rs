@@ -285,7 +285,7 @@ impl KernelSource {
         let header = format!("{enables}{consts}{}{declarations}{accessors}", params.wgsl());
         let mut parts = vec![Part { file: "header".to_owned(), text: header }];
         parts.extend(fragments.into_iter().map(|part| {
-            let text = unrolled(&part.text, &counts);
+            let text = unrolled(part.text, &counts);
             Part { file: part.file, text }
         }));
         let shader =

@@ -10,8 +10,7 @@ const MARK: &str = "{ // unrolled";
 
 /// Writes out the marked loops of `text`: `for (var n = 0u; n < COUNT; n++) { // unrolled`, COUNT being a constant of
 /// `counts`. What is not written like that stays as it is, for the compiler to see.
-pub(super) fn unrolled(text: &str, counts: &BTreeMap<String, u32>) -> String {
-    let mut text = text.to_owned();
+pub(super) fn unrolled(mut text: String, counts: &BTreeMap<String, u32>) -> String {
     let mut from = 0;
     while let Some(mark) = text[from..].find(MARK).map(|at| from + at) {
         let start = text[..mark].rfind("for (").unwrap_or(mark);
@@ -57,16 +56,17 @@ mod tests {
     #[test]
     fn marked_loops_become_blocks_inner_ones_too() {
         let counts = BTreeMap::from([("ROWS".to_owned(), 2), ("NONE".to_owned(), 0)]);
+        let unrolled = |text: &str| super::unrolled(text.to_owned(), &counts);
         let text = "a;\nfor (var r = 0u; r < ROWS; r++) { // unrolled\n x[r];\n}\nb;";
         assert_eq!(
-            unrolled(text, &counts),
+            unrolled(text),
             "a;\n{ const r = 0u;\n x[r];\n}\n{ const r = 1u;\n x[r];\n}\nb;"
         );
         let nested = "for (var r = 0u; r < ROWS; r++) { // unrolled\n for (var n = 0u; n < ROWS; n++) { // unrolled\n { x[r, n]; } } }";
-        let all = unrolled(nested, &counts);
+        let all = unrolled(nested);
         assert_eq!((all.matches("x[r, n]").count(), all.matches("for").count()), (4, 0), "{all}");
-        assert_eq!(unrolled("for (var r = 0u; r < NONE; r++) { // unrolled\n x; }", &counts), "");
+        assert_eq!(unrolled("for (var r = 0u; r < NONE; r++) { // unrolled\n x; }"), "");
         let unknown = "for (var r = 0u; r < MANY; r++) { // unrolled\n x; }";
-        assert_eq!(unrolled(unknown, &counts), unknown);
+        assert_eq!(unrolled(unknown), unknown);
     }
 }

@@ -7,14 +7,13 @@ use super::score::NeighborhoodScore;
 use super::spec::NeighborhoodOutput;
 use super::window::Axis;
 use crate::error::PlanError;
+use crate::fused::classify::{self, CLASSIFY_SIZE, classify_source};
 use crate::fused::forward::{Forward, score_constants};
 use crate::fused::source::{Access, KernelSource, Launch, add_fragment};
 use crate::gpu::recording::{Step, fold_grid};
 
 /// Offsets from here on are those of extra tokens' tensors: no binding has so many elements.
 const EXTRA_OFFSET: u32 = 1 << 31;
-
-const CLASSIFY_SIZE: u32 = 128;
 
 /// q, k and v, and the extra tokens behind the same two functions.
 fn inputs(context: &Context<'_>, source: &mut KernelSource, (head_asked, value_asked): (u32, u32)) {
@@ -195,12 +194,9 @@ fn outputs(context: &Context<'_>, source: &mut KernelSource) {
 
 /// The launch that finds which tiles the caller's mask leaves empty or whole.
 pub(super) fn classify_step(context: &Context<'_>) -> Result<Step, PlanError> {
-    let mut source = KernelSource::default();
-    source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
     // A row costs more to find than a key: lanes keep to one as far as there are rows.
     let row_lanes = context.tiles.fused.tile_q().next_power_of_two().min(CLASSIFY_SIZE);
-    source.const_u32("KEY_LANES", CLASSIFY_SIZE / row_lanes);
-    source.bind("tile_map", "vec2<u32>", true, context.tile_map());
+    let mut source = classify_source(CLASSIFY_SIZE / row_lanes, context.tile_map());
     source.params.u32("map_words", context.map_words() as u32);
     for role in ["q", "k", "v"] {
         no_rows(&mut source, role);
@@ -209,15 +205,7 @@ pub(super) fn classify_step(context: &Context<'_>) -> Result<Step, PlanError> {
     let workgroups = context.map_boxes();
     domain(context, &mut source, 0, workgroups as u32);
     let checked = modifiers::mask(context, &mut source)?;
-    add_fragment!(source, "fused/classify.wgsl");
-    let grid = fold_grid("classification", workgroups * context.map_words(), context.limits)?;
-    Ok(source.step(Launch {
-        entry: "fused_classify",
-        workgroup_size: CLASSIFY_SIZE,
-        workgroup_bytes: 8,
-        checked,
-        grid,
-    }))
+    classify::classify_step(source, workgroups * context.map_words(), checked, context.limits)
 }
 
 /// The launch of `count` workgroups from `first` on.

@@ -31,4 +31,6 @@ pub(crate) use store::Store;
 pub use store::{Tuning, Tunings, TuningsError};
 pub use tuned::{TilesFrom, Timing, TunePolicy, Tuned, Verdict};
 pub use tuner::Progress;
+#[cfg(feature = "cli")]
+pub(crate) use tuner::WARMING;
 pub(crate) use tuner::{Race, race};

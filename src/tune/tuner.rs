@@ -38,7 +38,7 @@ const TRYING: f64 = 0.7;
 
 /// Work before anything is timed, at most so much and this part of the budget: a GPU that was idle runs at a fraction of its
 /// clock for a while.
-const WARMING: Duration = Duration::from_millis(500);
+pub(crate) const WARMING: Duration = Duration::from_millis(500);
 const WARMING_SHARE: f64 = 0.15;
 
 /// Candidates that take more than this many times the fastest one's time are not timed again.

@@ -8,6 +8,7 @@ use crate::cli::common::CliError;
 use crate::cli::measure::Elapsed;
 use crate::operator::Operator;
 use crate::problems::Resident;
+use crate::tune::WARMING;
 
 /// A timed run lasts about this long: short calls are repeated within one submission.
 const RUN: Duration = Duration::from_millis(20);
@@ -65,11 +66,8 @@ impl<O: Operator> Candidate<O> {
     }
 }
 
-/// A GPU that was idle, while the reference was computed say, runs at a fraction of its clock for a while: work of this
-/// long comes before anything is timed.
-const WARMING: Duration = Duration::from_millis(500);
-
-/// Runs every candidate once, then all of them again: what drifts, drifts for all.
+/// Runs every candidate once, then all of them again: what drifts, drifts for all. A GPU, idle while the reference was
+/// computed, is warmed first.
 pub(super) fn time_interleaved<O: Operator>(
     candidates: &[Candidate<O>],
     runs: u32,

@@ -166,23 +166,15 @@ pub(in crate::neighborhood) fn candidate_tiles(
 
 /// Sizes that a tile set may have: streams hold no tile, others are what they were made for.
 fn sizes(fused: FusedTiles) -> Vec<(FusedTiles, u32)> {
-    let FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, key_groups, kv_splits } =
-        fused
-    else {
+    if !matches!(fused, FusedTiles::Stream { .. }) {
         return vec![(fused, fused.tile_kv())];
-    };
+    }
     let mut sizes = Vec::new();
     for subgroups in STREAM_SUBGROUPS {
-        let workgroup_size = workgroup_size * subgroups;
-        let fused = FusedTiles::Stream {
-            rows,
-            lanes,
-            keys,
-            tile_kv,
-            workgroup_size,
-            key_groups,
-            kv_splits,
-        };
+        let mut fused = fused;
+        if let FusedTiles::Stream { workgroup_size, .. } = &mut fused {
+            *workgroup_size *= subgroups;
+        }
         if subgroups == 1 || fused.tile_q() <= STREAM_MOST_ROWS {
             sizes.extend(STREAM_KEYS.map(|tile_kv| (fused, tile_kv)));
         }
@@ -191,22 +183,11 @@ fn sizes(fused: FusedTiles) -> Vec<(FusedTiles, u32)> {
 }
 
 /// A stream's tile cut to the box that it holds; other tiles have the size they were made for.
-fn with_tile_kv(fused: FusedTiles, volume: u32) -> FusedTiles {
-    match fused {
-        FusedTiles::Stream {
-            rows,
-            lanes,
-            keys,
-            tile_kv: _,
-            workgroup_size,
-            key_groups,
-            kv_splits,
-        } => {
-            let tile_kv = volume.next_multiple_of(keys * key_groups);
-            FusedTiles::Stream { rows, lanes, keys, tile_kv, workgroup_size, key_groups, kv_splits }
-        }
-        whole => whole,
+fn with_tile_kv(mut fused: FusedTiles, volume: u32) -> FusedTiles {
+    if let FusedTiles::Stream { keys, tile_kv, key_groups, .. } = &mut fused {
+        *tile_kv = volume.next_multiple_of(*keys * *key_groups);
     }
+    fused
 }
 
 /// Estimated work of one tile, in scores.
