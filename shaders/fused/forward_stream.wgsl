@@ -78,13 +78,11 @@ fn fused_forward_stream(
     }
     // A lane works out where its own rows lie, for all that hold dims of them.
     for (var g = 0u; g < STATS; g++) {
-        var own_offset = NO_ROW;
-        if (rows[g].valid) { own_offset = q_offset(rows[g]); }
+        let own_offset = select(0u, q_offset(rows[g]), rows[g].valid);    // a row that is not there is not stored
         for (var j = 0u; j < SPREAD; j++) {
             let offset = subgroupShuffleXor(own_offset, j);
             for (var d = 0u; d < HEAD_STEPS; d++) {
-                var part = vec4<f32>(0.0);
-                if (offset != NO_ROW) { part = q_load4(offset, (d * LANES + lane) * 4u); }
+                var part = q_load4(offset, (d * LANES + lane) * 4u);
                 if (Q_SCALED) { part *= params.exp_scale; }
                 q[g][j][d] = part;
             }

@@ -21,7 +21,7 @@ const ROW_COST: f64 = 16.0;
 
 /// The same for streams, from times on processors: a key is loaded once by each subgroup for all its rows, and from far
 /// away once for the whole workgroup; a tile's state is looked at once.
-const STREAM_KEY_COST: f64 = 8.0;
+const STREAM_KEY_COST: f64 = 10.0;
 const STREAM_TILE_COST: f64 = 4.0;
 const STREAM_FAR_KEY_COST: f64 = 3.0;
 
