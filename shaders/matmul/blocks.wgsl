@@ -8,12 +8,20 @@ fn q8_numbers(word: u32) -> vec4<f32> {
 fn q4_numbers(word: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xU8(word & 0x0f0f0f0fu));
 }
+// The same less 8, as signed bytes: no byte borrows from its neighbour.
+fn q4_bytes(word: u32) -> u32 {
+    return (((word & 0x0f0f0f0fu) | 0x80808080u) - 0x08080808u) ^ 0x80808080u;
+}
 // Nibbles as floats of two exponent bits and one of mantissa, in the top bits of words: with a float's own exponent of 0.5 below
 // they are right but for the smallest two, 0.5 and 0.75 for 0 and 0.5, which alone grow when doubled less one.
 fn e2m1(nibbles: vec4<u32>) -> vec4<f32> {
     let size = bitcast<vec4<f32>>(((nibbles >> vec4(6u)) & vec4(0x01c00000u)) + vec4(0x3f000000u));
     let exact = min(size, fma(size, vec4(2.0), vec4(-1.0)));
     return bitcast<vec4<f32>>(bitcast<vec4<u32>>(exact) | (nibbles & vec4(0x80000000u)));
+}
+// Twice such numbers, whole, as signed bytes.
+fn e2m1_bytes(numbers: vec4<f32>) -> u32 {
+    return pack4xI8(vec4<i32>(numbers + numbers));
 }
 // Of the low halves of four bytes.
 fn e2m1_numbers(word: u32) -> vec4<f32> {

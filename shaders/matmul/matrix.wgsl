@@ -5,6 +5,7 @@
 // A_WIDE: a is f32. Where a tile of it leaves the range of halves, it is done again with a scaled by a power of two.
 
 alias Staged = vec4<f16>;
+const A_RUN: u32 = 1u;
 const LANES_X: u32 = 1u;
 const MATRIX_VECS: u32 = MATRIX / 4u;
 // 16 bytes more than a row keep rows in different banks, and aligned as matrices want them.

@@ -2,38 +2,17 @@
 // and walks the inner dims a chunk at a time; lane (x, y) owns ROWS × COLUMNS results. Rows and columns of a lane are interleaved,
 // so that lanes side by side read neighbouring rows of a tile; odd strides keep those in different banks.
 // GATED: one half of a tile's columns is the gate's, the other up's; a lane owns as many of each, and finish sees both.
+// A fragment says what is staged, and multiplies it.
 
 const LANES_X: u32 = TILE_COLUMNS / COLUMNS;
 const LANES_Y: u32 = TILE_ROWS / ROWS;
-alias Staged = vec4<f32>;
-const STRIDE: u32 = VECS + 1u;
 const LANE_COLUMNS: u32 = COLUMNS / PARTS;
-
-// One chunk: ROWS × COLUMNS dot products over CHUNK dims, STEPS vectors a trip.
-fn multiply(x: u32, y: u32, acc: ptr<function, array<f32, ROWS * COLUMNS>>) {
-    for (var d = 0u; d < VECS; d += STEPS) {
-        let a_first = y * STRIDE + d;
-        let w_first = x * STRIDE + d;
-        for (var step = 0u; step < STEPS; step++) {
-            var w: array<vec4<f32>, COLUMNS>;
-            for (var c = 0u; c < COLUMNS; c++) { w[c] = wg_stage[w_first + (W_FIRST + c * LANES_X * STRIDE + step)]; }
-            var a: array<vec4<f32>, ROWS>;
-            for (var r = 0u; r < ROWS; r++) { a[r] = wg_stage[a_first + (r * LANES_Y * STRIDE + step)]; }
-            for (var c = 0u; c < COLUMNS; c++) {
-                for (var r = 0u; r < ROWS; r++) { (*acc)[r * COLUMNS + c] = fma(a[r].x, w[c].x, (*acc)[r * COLUMNS + c]); }
-                for (var r = 0u; r < ROWS; r++) { (*acc)[r * COLUMNS + c] = fma(a[r].y, w[c].y, (*acc)[r * COLUMNS + c]); }
-                for (var r = 0u; r < ROWS; r++) { (*acc)[r * COLUMNS + c] = fma(a[r].z, w[c].z, (*acc)[r * COLUMNS + c]); }
-                for (var r = 0u; r < ROWS; r++) { (*acc)[r * COLUMNS + c] = fma(a[r].w, w[c].w, (*acc)[r * COLUMNS + c]); }
-            }
-        }
-    }
-}
 
 fn load(
     lane: u32, rows: ptr<function, StageRows>, chunk: u32,
-    a: ptr<function, array<Staged, A_LOADS>>, w: ptr<function, array<array<Taken, W_LOADS>, PARTS>>,
+    a: ptr<function, array<RowTaken, A_LOADS>>, w: ptr<function, array<array<Taken, W_LOADS>, PARTS>>,
 ) {
-    for (var i = 0u; i < A_LOADS; i++) { (*a)[i] = a_load4((*rows).a[i], stage_dim(lane, i, A_COUNT, 1u, chunk)); }
+    for (var i = 0u; i < A_LOADS; i++) { (*a)[i] = a_take((*rows).a[i], stage_dim(lane, i, A_COUNT, A_RUN, chunk)); }
     for (var part = 0u; part < PARTS; part++) {
         for (var i = 0u; i < W_LOADS; i++) {
             (*w)[part][i] = w_take(part, (*rows).w[part][i], stage_dim(lane, i, W_COUNT, RUN, chunk));
@@ -54,7 +33,7 @@ fn matmul_tile(
     // A tile beyond the last has no rows and no chunks.
     let inner = select(0u, params.inner, tile.row_first < tile.row_end);
     var acc: array<f32, ROWS * COLUMNS>;
-    var a: array<Staged, A_LOADS>;
+    var a: array<RowTaken, A_LOADS>;
     var w: array<array<Taken, W_LOADS>, PARTS>;
     if (inner > 0u) { load(lane, &rows, 0u, &a, &w); }
     for (var chunk = 0u; chunk < inner; chunk += CHUNK) {

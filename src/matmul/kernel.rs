@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use super::operand::{self, Operand, Reads, raw_type, taken_type};
-use super::tiles::MatmulTiles;
+use super::activations::ByteRows;
+use super::operand::{self, BLOCK_VECTORS, Operand, Reads, raw_type, taken_type};
+use super::tiles::{MatmulTiles, Operands};
 use crate::error::PlanError;
 use crate::fused::matrix::matrix_types;
 use crate::fused::source::{KernelSource, Launch, add_fragment};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Grid, Step};
-use crate::tensor::WeightFormat;
+use crate::tensor::{BLOCK, WeightFormat};
 
 /// How many row tiles there are.
 pub(crate) enum Workgroups {
@@ -19,12 +20,18 @@ pub(crate) enum Workgroups {
     Scratch { index: usize, offset: u64 },
 }
 
+/// What weights are multiplied with.
+pub(crate) enum Rows {
+    Numbers(Operand),
+    Bytes(ByteRows),
+}
+
 /// A matmul; the kernel's source brings `tile_at`, `a_start`, `a_scale` and `finish` with it.
 pub(crate) struct Matmul {
     pub inner: u32,
     pub columns: u32,
     pub tiles: MatmulTiles,
-    pub a: Operand,
+    pub a: Rows,
     /// One matrix, or gate and up.
     pub weights: Vec<Operand>,
     pub result: Bound,
@@ -34,6 +41,9 @@ pub(crate) struct Matmul {
     pub result_stride: u32,
     pub workgroups: Workgroups,
 }
+
+/// 32 signed bytes of a row, and what they are multiplied by.
+const BYTES: &str = "struct Bytes { low: vec4<u32>, high: vec4<u32>, scale: f32 }\n";
 
 /// A kernel whose row tiles are of these rows, one after another.
 pub(crate) fn dense_rows(rows: &Range<u32>) -> KernelSource {
@@ -63,11 +73,9 @@ pub(crate) fn add_column_bias(source: &mut KernelSource) {
 impl Matmul {
     /// Closes a source that has the fragments of rows and finish already.
     pub fn step(mut self, mut source: KernelSource, limits: &GpuLimits) -> Result<Step, PlanError> {
-        let halves = self.weights.iter().chain([&self.a]).all(|operand| operand.halves);
-        if !halves {
-            self.tiles = self.tiles.without_matrices();
-        }
-        self.tiles.check(halves, limits)?;
+        let operands = self.operands();
+        self.tiles = self.tiles.suiting(operands);
+        self.tiles.check(operands, limits)?;
         let gated = self.weights.len() == 2;
         self.constants(&mut source, gated, limits.is_cpu);
         let params = &mut source.params;
@@ -78,9 +86,13 @@ impl Matmul {
         params.u32("result_stride", self.result_stride);
         let reads = match self.tiles {
             MatmulTiles::Matrix { .. } => Reads::Halves,
+            MatmulTiles::Bytes { .. } => Reads::Blocks,
             _ => Reads::Vectors,
         };
-        self.a.bind(&mut source, "a", reads);
+        match &self.a {
+            Rows::Numbers(a) => a.bind(&mut source, "a", reads),
+            Rows::Bytes(a) => a.bind(&mut source, reads),
+        }
         self.weight_readers(&mut source);
         source.bind("result", "f32", true, self.result.clone());
         if source.binding_count() > limits.storage_buffers {
@@ -106,6 +118,16 @@ impl Matmul {
         Ok(step)
     }
 
+    fn operands(&self) -> Operands {
+        match &self.a {
+            Rows::Bytes(_) => Operands::Bytes,
+            Rows::Numbers(a) if a.halves && self.weights.iter().all(|w| w.halves) => {
+                Operands::Halves
+            }
+            Rows::Numbers(_) => Operands::Floats,
+        }
+    }
+
     fn constants(&self, source: &mut KernelSource, gated: bool, is_cpu: bool) {
         source.const_bool("GATED", gated);
         source.const_u32("WORKGROUP_SIZE", self.tiles.workgroup_size());
@@ -124,6 +146,15 @@ impl Matmul {
                 };
                 let steps = [4, 2].into_iter().find(fits).filter(|_| !is_cpu).unwrap_or(1);
                 source.const_u32("STEPS", steps);
+            }
+            MatmulTiles::Bytes { tile_columns, rows, columns, chunk, .. } => {
+                source.const_u32("TILE_COLUMNS", tile_columns);
+                source.const_u32("ROWS", rows);
+                source.const_u32("COLUMNS", columns);
+                // Every row is whole blocks.
+                let whole = self.inner.is_multiple_of(chunk);
+                source.const_u32("CHUNK", if whole { chunk } else { BLOCK as u32 });
+                source.accessor(BYTES);
             }
             MatmulTiles::Matrix {
                 size,
@@ -145,7 +176,8 @@ impl Matmul {
                 source.const_u32("SUBGROUP_ROWS", subgroup_rows);
                 source.const_u32("SUBGROUP_COLUMNS", subgroup_columns);
                 source.const_u32("CHUNK", chunk);
-                source.const_bool("A_WIDE", self.a.format != WeightFormat::F16);
+                let halves = |a: &Operand| a.format == WeightFormat::F16;
+                source.const_bool("A_WIDE", !matches!(&self.a, Rows::Numbers(a) if halves(a)));
             }
             MatmulTiles::Stream { rows, columns, .. } => {
                 source.const_u32("ROWS", rows);
@@ -176,6 +208,7 @@ impl Matmul {
         };
         match self.tiles {
             MatmulTiles::Workgroup { chunk, .. } => runs(chunk).unwrap_or(1),
+            MatmulTiles::Bytes { .. } => BLOCK_VECTORS,
             _ => 1,
         }
     }
@@ -191,18 +224,26 @@ impl Matmul {
     fn weight_readers(&self, source: &mut KernelSource) {
         let vectors = self.unit_vectors();
         let (reads, functions) = match self.tiles {
-            MatmulTiles::Matrix { .. } | MatmulTiles::Workgroup { .. } => {
+            MatmulTiles::Matrix { .. }
+            | MatmulTiles::Workgroup { .. }
+            | MatmulTiles::Bytes { .. } => {
                 let run = self.run_vectors();
                 source.const_u32("RUN", run);
-                source.const_bool("RUN_SPREAD", run > 1 && self.weights[0].spreads());
-                source.accessor(&taken_type(self.weights[0].format, run));
                 let reads = match self.tiles {
+                    MatmulTiles::Bytes { .. } => Reads::Blocks,
                     MatmulTiles::Matrix { .. } => Reads::Halves,
                     _ if run > 1 => Reads::Runs { vectors: run },
                     _ => Reads::Vectors,
                 };
+                source.accessor(&taken_type(self.weights[0].format, reads));
                 let take = ["take", "offset: u32, d: u32", "offset, d", "Taken"];
-                (reads, vec![take, ["run", "taken: Taken", "taken", "Run"]])
+                let make = if reads == Reads::Blocks {
+                    ["block", "taken: Taken", "taken", "Bytes"]
+                } else {
+                    source.const_bool("RUN_SPREAD", run > 1 && self.weights[0].spreads());
+                    ["run", "taken: Taken", "taken", "Run"]
+                };
+                (reads, vec![take, make])
             }
             MatmulTiles::Stream { .. } | MatmulTiles::Reduce { .. } => {
                 source.accessor(&raw_type(self.weights[0].format, vectors));
@@ -219,7 +260,7 @@ impl Matmul {
             let single = match reads {
                 Reads::Vectors => "load4",
                 Reads::Halves => "half4",
-                Reads::Runs { .. } | Reads::Units { .. } => "",
+                Reads::Runs { .. } | Reads::Blocks | Reads::Units { .. } => "",
             };
             if !single.is_empty() {
                 source.accessor(&format!("fn {name}_take(offset: u32, d: u32) -> Taken {{ return {name}_{single}(offset, d); }}\nfn {name}_run(taken: Taken) -> Run {{ return Run(taken); }}\n"));
@@ -241,13 +282,23 @@ impl Matmul {
         match self.tiles {
             MatmulTiles::Workgroup { .. } => {
                 add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "matmul/places.wgsl");
                 add_fragment!(source, "matmul/stage.wgsl");
+                add_fragment!(source, "matmul/tile_floats.wgsl");
+                add_fragment!(source, "matmul/tile.wgsl");
+                "matmul_tile"
+            }
+            MatmulTiles::Bytes { .. } => {
+                add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "matmul/places.wgsl");
+                add_fragment!(source, "matmul/tile_bytes.wgsl");
                 add_fragment!(source, "matmul/tile.wgsl");
                 "matmul_tile"
             }
             MatmulTiles::Matrix { .. } => {
                 add_fragment!(source, "common/lanes_subgroup.wgsl");
                 add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "matmul/places.wgsl");
                 add_fragment!(source, "matmul/stage.wgsl");
                 add_fragment!(source, "matmul/matrix.wgsl");
                 "matmul_matrix"

@@ -3,8 +3,10 @@
 //!
 //! Shapes: `x [rows, inner]`, `w [columns, inner]`, `bias [columns]` (f32 or the spec's dtype), `out [rows, columns]`; any
 //! stride for rows. w may be numbers or blocks of q8_0, q4_0 or mxfp4 ([`WeightFormat`](crate::tensor::WeightFormat)),
-//! dequantised as they are read; sums are f32 and rounded once.
+//! dequantised as they are read; sums are f32 and rounded once. Weights in blocks can be multiplied in integers, with x
+//! rounded to [`ActivationFormat`](crate::tensor::ActivationFormat): an approximation that is asked for.
 
+mod activations;
 mod kernel;
 mod operand;
 mod plan;
@@ -14,9 +16,10 @@ mod spec;
 mod tiles;
 pub(crate) mod weights;
 
-pub(crate) use kernel::{Matmul, Workgroups, add_column_bias, dense_rows};
+pub(crate) use activations::ByteRows;
+pub(crate) use kernel::{Matmul, Rows, Workgroups, add_column_bias, dense_rows};
 pub(crate) use operand::Operand;
 pub use problem::{MatmulExtents, MatmulProblem};
 pub use reference::{plain, reference};
 pub use spec::MatmulSpec;
-pub use tiles::MatmulTiles;
+pub use tiles::{MatmulTiles, Operands};

@@ -31,6 +31,8 @@ pub(crate) enum Reads {
     /// `NAME_take(offset, d)`: words of a row of blocks; `NAME_run(taken)`: so many vectors that lie in them, where
     /// [`Operand::spreads`] half of them 16 dims beyond the others.
     Runs { vectors: u32 },
+    /// `NAME_take(offset, d)`: words of a block; `NAME_block(taken)`: the block as signed bytes.
+    Blocks,
     /// `NAME_raw(offset, unit)`: so many vectors of a row as they are stored, from element `4 · vectors · unit` on;
     /// `NAME_vector(raw, v)`: what one of them holds, in blocks before [`offset`] and scale.
     Units { vectors: u32 },
@@ -137,14 +139,19 @@ impl Operand {
                 } else {
                     match reads {
                         Reads::Vectors | Reads::Halves => block_reader(name, format),
-                        Reads::Runs { vectors } => run_reader(name, format, vectors),
+                        Reads::Runs { vectors } => {
+                            take_reader(name, format, vectors) + &run_reader(name, format, vectors)
+                        }
+                        Reads::Blocks => {
+                            take_reader(name, format, BLOCK_VECTORS) + &bytes_reader(name, format)
+                        }
                         Reads::Units { vectors } => {
                             unit_reader(name, format, vectors / BLOCK_VECTORS, self.is_wide())
                         }
                     }
                 }
             }
-            (None, Reads::Vectors | Reads::Runs { .. }) => {
+            (None, Reads::Vectors | Reads::Runs { .. } | Reads::Blocks) => {
                 plain_reader(name, self.format.dtype(), self.access)
             }
             (None, Reads::Halves) if self.in_half_vectors() => half_reader(name),
@@ -241,19 +248,16 @@ fn block_reader(name: &str, format: BlockFormat) -> String {
     )
 }
 
-/// A run of vectors of a block: as many words that follow each other, each with a vector or, of halves of bytes, two.
-fn run_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
+/// The words that a run of vectors lies in, as many as follow each other, each with a vector or, of halves of bytes,
+/// two.
+fn take_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
     let bytes = format.bytes() as u32;
-    let (head, scale) = head_of(format);
+    let (head, _) = head_of(format);
     let place = if format == BlockFormat::Q8_0 { "d % 32u" } else { "d % 32u / 2u" };
     let words = words_of_run(format, vectors);
     let mut take = format!(
         "fn {name}_take(offset: u32, d: u32) -> Taken {{\n    let block = offset + d / 32u * {bytes}u;\n    let at = block + {}u + {place};\n    var taken: Taken;\n    taken.shift = 8u * (at & 3u);\n    taken.head = {name}[block >> 2u];\n",
         head / 8
-    );
-    // The scale's shift is that of the words, less the scale itself.
-    let mut run = format!(
-        "fn {name}_run(taken: Taken) -> Run {{\n    let shift = taken.shift;\n    let head = taken.head >> ((shift - {head}u) & 31u);\n    let scale = {scale};\n    var run: Run;\n    var word: u32;\n"
     );
     for i in 0..=words {
         // A word beyond the last is shifted out.
@@ -261,18 +265,71 @@ fn run_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
             if i < words { format!("{i}u") } else { format!("{}u + min(taken.shift, 1u)", i - 1) };
         take.push_str(&format!("    taken.words[{i}] = {name}[(at >> 2u) + {next}];\n"));
     }
+    format!("{take}    return taken;\n}}\n")
+}
+
+/// The scale of the words taken.
+fn taken_scale(format: BlockFormat) -> String {
+    // The scale's shift is that of the words, less the scale itself.
+    let (head, scale) = head_of(format);
+    format!(
+        "    let shift = taken.shift;\n    let head = taken.head >> ((shift - {head}u) & 31u);\n    let scale = {scale};\n"
+    )
+}
+
+/// Makes `to[i]` of the run's vectors: `value` says what a shifted word holds.
+fn each_vector(
+    format: BlockFormat,
+    vectors: u32,
+    to: &str,
+    value: impl Fn(&str) -> String,
+) -> String {
+    let words = words_of_run(format, vectors);
+    let mut text = String::new();
     for i in 0..words {
-        run.push_str(&format!("    word = (taken.words[{i}] >> shift) | ((taken.words[{}] << 1u) << (31u - shift));\n", i + 1));
-        for (to, shifted) in [(i, "word"), (i + words, "word >> 4u")] {
-            if to < vectors {
-                run.push_str(&format!(
-                    "    run[{to}] = {};\n",
-                    scaled(format, &stored(format, shifted))
-                ));
+        text.push_str(&format!("    word = (taken.words[{i}] >> shift) | ((taken.words[{}] << 1u) << (31u - shift));\n", i + 1));
+        for (at, shifted) in [(i, "word"), (i + words, "word >> 4u")] {
+            if at < vectors {
+                text.push_str(&format!("    {to}[{at}] = {};\n", value(shifted)));
             }
         }
     }
-    format!("{take}    return taken;\n}}\n{run}    return run;\n}}\n")
+    text
+}
+
+/// The vectors that the words taken hold.
+fn run_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
+    let value = |shifted: &str| scaled(format, &stored(format, shifted));
+    format!(
+        "fn {name}_run(taken: Taken) -> Run {{\n{}    var run: Run;\n    var word: u32;\n{}    return run;\n}}\n",
+        taken_scale(format),
+        each_vector(format, vectors, "run", value)
+    )
+}
+
+/// The block that the words taken are, as signed bytes.
+fn bytes_reader(name: &str, format: BlockFormat) -> String {
+    let (value, unit): (fn(&str) -> String, _) = match format {
+        BlockFormat::Q8_0 => (|_| "word".to_owned(), "scale"),
+        BlockFormat::Q4_0 => (|shifted| format!("q4_bytes({shifted})"), "scale"),
+        BlockFormat::Mxfp4 => {
+            (|shifted| format!("e2m1_bytes(e2m1_numbers({shifted}))"), "0.5 * scale")
+        }
+    };
+    format!(
+        "fn {name}_block(taken: Taken) -> Bytes {{\n{}    var words: array<u32, 8>;\n    var word: u32;\n{}    return {};\n}}\n",
+        taken_scale(format),
+        each_vector(format, BLOCK_VECTORS, "words", value),
+        bytes_of("words", unit)
+    )
+}
+
+/// A block of bytes from eight words.
+fn bytes_of(words: &str, scale: &str) -> String {
+    let four = |first: u32| -> String {
+        (first..first + 4).map(|i| format!("{words}[{i}]")).collect::<Vec<_>>().join(", ")
+    };
+    format!("Bytes(vec4({}), vec4({}), {scale})", four(0), four(4))
 }
 
 /// Words of a run, shifted into their places.
@@ -280,15 +337,19 @@ fn words_of_run(format: BlockFormat, vectors: u32) -> u32 {
     vectors * words_of(format) / BLOCK_VECTORS
 }
 
-/// What `NAME_take` gives, until `NAME_run` makes a run of it.
-pub(super) fn taken_type(format: WeightFormat, vectors: u32) -> String {
-    let run = format!("alias Run = array<Staged, {vectors}>;\n");
+/// What `NAME_take` gives, and what `NAME_run` or `NAME_block` makes of it.
+pub(super) fn taken_type(format: WeightFormat, reads: Reads) -> String {
+    let (made, vectors) = match reads {
+        Reads::Blocks => (String::new(), BLOCK_VECTORS),
+        Reads::Runs { vectors } => (format!("alias Run = array<Staged, {vectors}>;\n"), vectors),
+        _ => ("alias Run = array<Staged, 1>;\n".to_owned(), 1),
+    };
     match format.blocks().filter(|_| vectors > 1) {
         Some(format) => {
             let words = words_of_run(format, vectors) + 1;
-            format!("{run}struct Taken {{ shift: u32, head: u32, words: array<u32, {words}> }}\n")
+            format!("{made}struct Taken {{ shift: u32, head: u32, words: array<u32, {words}> }}\n")
         }
-        None => format!("{run}alias Taken = Staged;\n"),
+        None => format!("{made}alias Taken = Staged;\n"),
     }
 }
 
@@ -351,6 +412,15 @@ fn unit_reader(name: &str, format: BlockFormat, count: u32, wide: bool) -> Strin
     text
 }
 
+/// The words of a run of such, and the word with its scale.
+fn pair_taker(name: &str, vectors: u32) -> String {
+    let take = |i: u32| format!("    taken.words[{i}] = {name}[at + {i}u];\n");
+    let takes: String = (0..vectors / 2).map(take).collect();
+    format!(
+        "fn {name}_take(offset: u32, d: u32) -> Taken {{\n    let block = params.{name}_scales_first + (offset - params.{name}_first) / 16u + d / 32u;\n    let at = offset / 4u + d / 8u;\n    var taken: Taken;\n    taken.shift = 8u * (block & 3u);\n    taken.head = {name}_scales[block >> 2u];\n{takes}    return taken;\n}}\n"
+    )
+}
+
 /// mxfp4 as checkpoints hold it: neighbours share a byte, a block's scale is the byte of its own number.
 fn pair_reader(name: &str, reads: Reads) -> String {
     let scale = format!(
@@ -358,7 +428,6 @@ fn pair_reader(name: &str, reads: Reads) -> String {
     );
     match reads {
         Reads::Runs { vectors } => {
-            let take = |i: u32| format!("    taken.words[{i}] = {name}[at + {i}u];\n");
             let numbers = |i: u32| {
                 format!(
                     "    run[{}] = scale * e2m1_pairs(taken.words[{i}]);\n    run[{}] = scale * e2m1_pairs(taken.words[{i}] >> 16u);\n",
@@ -366,11 +435,25 @@ fn pair_reader(name: &str, reads: Reads) -> String {
                     2 * i + 1
                 )
             };
-            let [takes, runs]: [String; 2] =
-                [(0..vectors / 2).map(take).collect(), (0..vectors / 2).map(numbers).collect()];
+            let runs: String = (0..vectors / 2).map(numbers).collect();
             format!(
-                "fn {name}_take(offset: u32, d: u32) -> Taken {{\n    let block = params.{name}_scales_first + (offset - params.{name}_first) / 16u + d / 32u;\n    let at = offset / 4u + d / 8u;\n    var taken: Taken;\n    taken.shift = 8u * (block & 3u);\n    taken.head = {name}_scales[block >> 2u];\n{takes}    return taken;\n}}\n\
-                 fn {name}_run(taken: Taken) -> Run {{\n    let scale = e8m0((taken.head >> taken.shift) & 0xffu);\n    var run: Run;\n{runs}    return run;\n}}\n"
+                "{}fn {name}_run(taken: Taken) -> Run {{\n    let scale = e8m0((taken.head >> taken.shift) & 0xffu);\n    var run: Run;\n{runs}    return run;\n}}\n",
+                pair_taker(name, vectors)
+            )
+        }
+        Reads::Blocks => {
+            let numbers = |i: u32| {
+                format!(
+                    "    words[{}] = e2m1_bytes(e2m1_pairs(taken.words[{i}]));\n    words[{}] = e2m1_bytes(e2m1_pairs(taken.words[{i}] >> 16u));\n",
+                    2 * i,
+                    2 * i + 1
+                )
+            };
+            let words: String = (0..BLOCK_VECTORS / 2).map(numbers).collect();
+            format!(
+                "{}fn {name}_block(taken: Taken) -> Bytes {{\n    let scale = e8m0((taken.head >> taken.shift) & 0xffu);\n    var words: array<u32, 8>;\n{words}    return {};\n}}\n",
+                pair_taker(name, BLOCK_VECTORS),
+                bytes_of("words", "0.5 * scale")
             )
         }
         Reads::Vectors | Reads::Halves => format!(

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::kernel::{Matmul, Workgroups, add_column_bias, dense_rows, split_rows};
+use super::activations::ByteRows;
+use super::kernel::{Matmul, Rows, Workgroups, add_column_bias, dense_rows, split_rows};
+use super::operand::Operand;
 use super::problem::{MatmulExtents, MatmulProblem};
 use super::tiles::MatmulTiles;
 use super::weights;
@@ -26,11 +28,11 @@ impl Operator for MatmulProblem {
     type Tiles = MatmulTiles;
 
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<MatmulTiles>, PlanError> {
-        MatmulTiles::some_candidates(u64::from(self.extents.rows), self.halves(), limits)
+        MatmulTiles::some_candidates(u64::from(self.extents.rows), self.operands(), limits)
     }
 
     fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
-        tiles.check(self.halves(), limits)?;
+        tiles.check(self.operands(), limits)?;
         let dense =
             Dense { problem: self, limits, tiles: *tiles, splits: splits(self, limits, tiles) };
         let MatmulExtents { rows, columns, .. } = self.extents;
@@ -42,8 +44,12 @@ impl Operator for MatmulProblem {
                 steps.extend(dense.part(&rows, &columns)?);
             }
         }
-        let bytes = dense.sum_bytes(row_step.min(rows), column_step.min(columns));
-        Ok(Plan { steps, scratch: vec![Scratch { name: "sums", bytes }] })
+        let (rows, columns) = (row_step.min(rows), column_step.min(columns));
+        let scratch = [
+            Scratch { name: "sums", bytes: dense.sum_bytes(rows, columns) },
+            Scratch { name: "rounded x", bytes: dense.rounded_bytes(rows) },
+        ];
+        Ok(Plan { steps, scratch: scratch.into() })
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
@@ -120,7 +126,8 @@ impl Dense<'_> {
         let tile = self.tiles.tile_rows();
         let bytes = |step: u32| {
             let ends = ["x", "out"].map(|name| self.end_bytes(name, step));
-            ends.into_iter().max().unwrap_or(0).max(self.sum_bytes(step, columns))
+            let ends = ends.into_iter().max().unwrap_or(0);
+            ends.max(self.sum_bytes(step, columns)).max(self.rounded_bytes(step))
         };
         let flops = || 2.0 * f64::from(tile) * f64::from(columns) * f64::from(inner);
         let tiles = workgroups_a_dispatch(flops, self.limits).min(u64::from(u32::MAX / tile));
@@ -171,6 +178,14 @@ impl Dense<'_> {
         if self.rounds() { 4 * rows * u64::from(columns.next_multiple_of(4)) } else { 0 }
     }
 
+    /// Rows of x as bytes.
+    fn rounded_bytes(&self, rows: u32) -> u64 {
+        match self.problem.spec.quantise_activations {
+            Some(_) => ByteRows::size(rows.into(), self.problem.extents.inner),
+            None => 0,
+        }
+    }
+
     /// Rows of a tensor, and where element 0 of the first lies.
     fn bind(&self, name: &str, rows: &Range<u32>) -> (Bound, u32) {
         let desc = &self.problem.tensors[name];
@@ -180,7 +195,19 @@ impl Dense<'_> {
         (bound, origin.wrapping_add(range.start as u32))
     }
 
-    /// The sums of some rows and columns, and their rounding.
+    /// What w is multiplied with: rows of x, or what a step rounds them to.
+    fn rows(&self, x: Operand, rows: u32) -> Result<(Rows, Option<Step>), PlanError> {
+        let size = self.rounded_bytes(rows);
+        if size == 0 {
+            return Ok((Rows::Numbers(x), None));
+        }
+        let bound = Bound { slot: Slot::Scratch(1), offset: 0, size };
+        let bytes = ByteRows { bound, rows, inner: self.problem.extents.inner };
+        let step = bytes.quantise(&x, self.limits)?;
+        Ok((Rows::Bytes(bytes), Some(step)))
+    }
+
+    /// The sums of some rows and columns, and what comes before and after.
     fn part(&self, rows: &Range<u32>, columns: &Range<u32>) -> Result<Vec<Step>, PlanError> {
         let problem = self.problem;
         let (splits, row_count) = (self.splits, rows.len() as u32);
@@ -193,7 +220,8 @@ impl Dense<'_> {
             Ok::<_, PlanError>(self.bind(name, if name == "x" { rows } else { columns }))
         };
         let x_format = WeightFormat::plain(problem.spec.dtype);
-        let a = weights::operand(x_format, "x", &problem.tensors, bind)?;
+        let x = weights::operand(x_format, "x", &problem.tensors, bind)?;
+        let (a, rounding) = self.rows(x, row_count)?;
         let format = problem.spec.weight_format();
         let mut w = weights::operand(format, "w", &problem.tensors, bind)?;
         if splits > 1 {
@@ -222,7 +250,8 @@ impl Dense<'_> {
             result_stride,
             workgroups: Workgroups::Rows { rows: row_count, splits },
         };
-        let mut steps = vec![matmul.step(source, self.limits)?];
+        let mut steps: Vec<Step> = rounding.into_iter().collect();
+        steps.push(matmul.step(source, self.limits)?);
         if self.rounds() {
             let extents = [row_count, columns.len() as u32];
             steps.push(self.round(sums, out, [out_first, out_stride], extents)?);

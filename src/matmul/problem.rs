@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::spec::MatmulSpec;
-use super::weights::{check_blocks, check_inner, scales_name, stored};
+use super::tiles::Operands;
+use super::weights::{check_activations, check_blocks, check_inner, scales_name, stored};
 use crate::error::SpecError;
 use crate::operator::command_line;
 use crate::tensor::check::{self, Output};
@@ -43,6 +44,7 @@ impl MatmulProblem {
         let extents = extents_of(spec, tensors)?;
         let [rows, columns, inner] = [extents.rows, extents.columns, extents.inner].map(u64::from);
         check_inner(format, "inner", inner)?;
+        check_activations(spec.quantise_activations, format)?;
         let has = |name: &str| tensors.contains_key(name);
         let mut wanted = vec![("x".to_owned(), vec![rows, inner], vec![spec.dtype])];
         for (name, shape) in stored(format, "w", &[columns, inner], has("w_scales")) {
@@ -78,9 +80,10 @@ impl MatmulProblem {
         self.spec.out_dtype.unwrap_or(self.spec.dtype)
     }
 
-    /// Whether both operands are f16.
-    pub(super) fn halves(&self) -> bool {
-        self.spec.dtype == Dtype::F16 && self.spec.weight_format() == WeightFormat::F16
+    /// What is multiplied.
+    pub fn operands(&self) -> Operands {
+        let MatmulSpec { dtype, quantise_activations, .. } = self.spec;
+        Operands::of(dtype, self.spec.weight_format(), quantise_activations)
     }
 
     /// Multiply-adds times two.

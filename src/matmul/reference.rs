@@ -10,7 +10,7 @@ use super::weights;
 use crate::error::SpecError;
 use crate::tensor::{Dtype, HostTensor};
 
-/// `out [rows, columns]` by the formula in f64. `inputs` are named and shaped as the problem says, without gaps.
+/// `out [rows, columns]` by the formula in f64, of x as it is given. `inputs` are named and shaped as the problem says, without gaps.
 ///
 /// # Errors
 /// [`SpecError`] for an input that is missing or has another shape or type than the problem's.
@@ -18,10 +18,11 @@ pub fn reference(
     problem: &MatmulProblem,
     inputs: &BTreeMap<String, HostTensor>,
 ) -> Result<Vec<f64>, SpecError> {
-    compute(problem, inputs, |w, x, bias| w.zip(x).map(|(w, x)| w * x).sum::<f64>() + bias)
+    let sum = |w: Row<'_>, x: Row<'_>, bias| w.zip(x).map(|(w, x)| w * x).sum::<f64>() + bias;
+    compute(problem, inputs, |x| x, sum)
 }
 
-/// The same with sums in f32 and results rounded to out's type.
+/// The same with x rounded where that is asked for, sums in f32 and results rounded to out's type.
 ///
 /// # Errors
 /// As [`reference()`].
@@ -30,7 +31,12 @@ pub fn plain(
     inputs: &BTreeMap<String, HostTensor>,
 ) -> Result<Vec<f64>, SpecError> {
     let dtype = problem.out_dtype();
-    compute(problem, inputs, move |w, x, bias| {
+    let inner = problem.extents.inner as usize;
+    let rounded = |x: Vec<f64>| match problem.spec.quantise_activations {
+        Some(format) => x.chunks_exact(inner).flat_map(|row| format.round_f64(row)).collect(),
+        None => x,
+    };
+    compute(problem, inputs, rounded, move |w, x, bias| {
         let sum = w.zip(x).fold(0.0_f32, |sum, (w, x)| sum + *w as f32 * *x as f32);
         let sum = sum + bias as f32;
         match dtype {
@@ -46,6 +52,7 @@ type Row<'a> = std::slice::Iter<'a, f64>;
 fn compute(
     problem: &MatmulProblem,
     inputs: &BTreeMap<String, HostTensor>,
+    rounded: impl Fn(Vec<f64>) -> Vec<f64>,
     element: impl Fn(Row<'_>, Row<'_>, f64) -> f64 + Sync,
 ) -> Result<Vec<f64>, SpecError> {
     for (name, desc) in problem.tensors.iter().filter(|(name, _)| *name != "out") {
@@ -61,7 +68,7 @@ fn compute(
     }
     let MatmulExtents { columns, inner, .. } = problem.extents;
     let (columns, inner) = (columns as usize, inner as usize);
-    let x = inputs["x"].to_f64();
+    let x = rounded(inputs["x"].to_f64());
     let scales = inputs.get("w_scales").filter(|_| problem.tensors.contains_key("w_scales"));
     let w = weights::numbers(problem.spec.weight_format(), &inputs["w"], scales)?;
     let bias = match problem.tensors.contains_key("bias") {

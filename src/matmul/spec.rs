@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::weights;
 use crate::error::SpecError;
-use crate::tensor::{Dtype, TensorDesc, TensorDescs, WeightFormat, check};
+use crate::tensor::{ActivationFormat, Dtype, TensorDesc, TensorDescs, WeightFormat, check};
 
 /// What a matmul computes: `out = x · wᵀ + bias`. What is `None` is taken from the tensors, or is the default said there.
 ///
@@ -25,6 +25,10 @@ pub struct MatmulSpec {
     /// mxfp4 may also be u8 `[columns, inner / 32, 16]` beside `w_scales` `[columns, inner / 32]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightFormat>,
+    /// What x is rounded to, an approximation for speed: weights in blocks are multiplied with it in integers. `None`
+    /// rounds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantise_activations: Option<ActivationFormat>,
     /// Rows of x and out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u32>,
@@ -42,6 +46,7 @@ impl Default for MatmulSpec {
             dtype: Dtype::F32,
             out_dtype: None,
             weights: None,
+            quantise_activations: None,
             rows: None,
             columns: None,
             inner: None,

@@ -8,6 +8,33 @@ use serde::{Deserialize, Serialize};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::operator::Tiles;
+use crate::tensor::{ActivationFormat, Dtype, WeightFormat};
+
+/// What a matmul multiplies, which some tile sets are for alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operands {
+    /// Numbers that f32 holds.
+    Floats,
+    /// Both operands are f16.
+    Halves,
+    /// Rows rounded to signed bytes with weights in blocks.
+    Bytes,
+}
+
+impl Operands {
+    /// What rows of a type, rounded or not, are with weights of a format.
+    pub(crate) fn of(
+        dtype: Dtype,
+        weights: WeightFormat,
+        activations: Option<ActivationFormat>,
+    ) -> Self {
+        match (activations, dtype, weights) {
+            (Some(ActivationFormat::Mxint8), ..) => Self::Bytes,
+            (None, Dtype::F16, WeightFormat::F16) => Self::Halves,
+            _ => Self::Floats,
+        }
+    }
+}
 
 /// How a matmul cuts its work. As JSON: `{"family": "workgroup", "tile_rows": 64, …}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +51,20 @@ pub enum MatmulTiles {
         /// Columns a lane owns.
         columns: u32,
         /// Inner dims staged at once.
+        chunk: u32,
+    },
+    /// As [`MatmulTiles::Workgroup`], of signed bytes that are multiplied four at once: for rows rounded to mxint8 and
+    /// weights in blocks. Other matmuls of the same call run with workgroup tiles.
+    Bytes {
+        /// Rows a workgroup owns.
+        tile_rows: u32,
+        /// Columns a workgroup owns; of a gated pair of matrices, half as many of each.
+        tile_columns: u32,
+        /// Rows a lane owns.
+        rows: u32,
+        /// Columns a lane owns.
+        columns: u32,
+        /// Inner dims staged at once, whole blocks of 32.
         chunk: u32,
     },
     /// Cooperative matrices of halves with sums in f32: for devices that multiply matrices. Matmuls whose operands are
@@ -85,6 +126,16 @@ const WORKGROUP_SETS: [[u32; 5]; 14] = [
     [8, 64, 1, 4, 32],
 ];
 
+/// The same of bytes. Most lanes have a block of a column to stage.
+const BYTES_SETS: [[u32; 5]; 6] = [
+    [64, 128, 4, 8, 64],
+    [128, 128, 8, 8, 64],
+    [64, 64, 4, 4, 64],
+    [32, 128, 4, 4, 64],
+    [16, 128, 2, 4, 64],
+    [8, 128, 1, 4, 32],
+];
+
 /// `row_matrices, column_matrices, subgroup_rows, subgroup_columns`, and matrices in a chunk, best first where there are
 /// rows enough.
 const MATRIX_SETS: [[u32; 5]; 8] = [
@@ -118,7 +169,7 @@ impl MatmulTiles {
     /// Rows a workgroup owns.
     pub const fn tile_rows(&self) -> u32 {
         match *self {
-            Self::Workgroup { tile_rows, .. } => tile_rows,
+            Self::Workgroup { tile_rows, .. } | Self::Bytes { tile_rows, .. } => tile_rows,
             Self::Matrix { size, row_matrices, subgroup_rows, .. } => {
                 size * row_matrices * subgroup_rows
             }
@@ -129,7 +180,9 @@ impl MatmulTiles {
     /// Columns a workgroup owns of one of `parts` matrices.
     pub const fn part_columns(&self, parts: u32) -> u32 {
         match *self {
-            Self::Workgroup { tile_columns, .. } => tile_columns / parts,
+            Self::Workgroup { tile_columns, .. } | Self::Bytes { tile_columns, .. } => {
+                tile_columns / parts
+            }
             Self::Matrix { size, column_matrices, subgroup_columns, .. } => {
                 size * column_matrices * subgroup_columns / parts
             }
@@ -143,7 +196,8 @@ impl MatmulTiles {
     /// Invocations a workgroup.
     pub const fn workgroup_size(&self) -> u32 {
         match *self {
-            Self::Workgroup { tile_rows, tile_columns, rows, columns, .. } => {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, .. }
+            | Self::Bytes { tile_rows, tile_columns, rows, columns, .. } => {
                 (tile_rows / rows) * (tile_columns / columns)
             }
             Self::Matrix { workgroup_size, .. }
@@ -162,6 +216,9 @@ impl MatmulTiles {
         match *self {
             Self::Workgroup { tile_rows, tile_columns, chunk, .. } => {
                 (tile_rows + tile_columns) * (chunk / 4 + 1) * 16
+            }
+            Self::Bytes { tile_rows, tile_columns, chunk, .. } => {
+                (tile_rows + tile_columns) * (chunk / 16 + 1) * 16
             }
             Self::Matrix { size, subgroup_rows, subgroup_columns, chunk, .. } => {
                 let (rows, columns) = (self.tile_rows(), self.part_columns(1));
@@ -187,14 +244,25 @@ impl MatmulTiles {
     /// Inner dims that are staged at once; the other families stage none.
     pub(super) const fn chunk(&self) -> Option<u32> {
         match *self {
-            Self::Workgroup { chunk, .. } | Self::Matrix { chunk, .. } => Some(chunk),
+            Self::Workgroup { chunk, .. }
+            | Self::Bytes { chunk, .. }
+            | Self::Matrix { chunk, .. } => Some(chunk),
             Self::Stream { .. } | Self::Reduce { .. } => None,
         }
     }
 
-    /// Workgroup tiles in the place of matrices, as many rows and columns.
-    pub(super) fn without_matrices(self) -> Self {
-        let Self::Matrix { .. } = self else { return self };
+    /// These tiles for operands that they are for; for others workgroup tiles of as many rows and columns.
+    pub(super) fn suiting(self, operands: Operands) -> Self {
+        match (self, operands) {
+            (Self::Matrix { .. }, Operands::Floats | Operands::Bytes)
+            | (Self::Bytes { .. }, Operands::Floats | Operands::Halves) => self.of_floats(),
+            _ => self,
+        }
+    }
+
+    /// Workgroup tiles of as many rows and columns.
+    fn of_floats(self) -> Self {
+        let (Self::Matrix { .. } | Self::Bytes { .. }) = self else { return self };
         let (tile_rows, tile_columns) = (self.tile_rows(), self.part_columns(1));
         let lanes = |[rows, columns]: [u32; 2]| (tile_rows / rows) * (tile_columns / columns);
         let fits = |micro: &[u32; 2]| (1..=256).contains(&lanes(*micro));
@@ -202,22 +270,34 @@ impl MatmulTiles {
         Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk: 16 }
     }
 
-    /// Whether a kernel can run with these tiles on the device; `halves`: its operands are f16.
+    /// Whether a kernel can run with these tiles on the device.
     ///
     /// # Errors
     /// [`PlanError::Tiles`] with the numbers.
-    pub fn check(&self, halves: bool, limits: &GpuLimits) -> Result<(), PlanError> {
-        let plain = self.without_matrices();
+    pub fn check(&self, operands: Operands, limits: &GpuLimits) -> Result<(), PlanError> {
+        let plain = self.of_floats();
         let wrong = self
-            .matrix_fault(halves, limits)
+            .bytes_fault(operands)
+            .or_else(|| self.matrix_fault(operands, limits))
             .or_else(|| self.fault(limits))
             .or_else(|| plain.fault(limits));
         let refuse = |reason| PlanError::Tiles { tiles: self.to_string(), reason };
         wrong.map_or(Ok(()), |reason| Err(refuse(reason)))
     }
 
+    /// What keeps the kernel of bytes from running with these numbers, if anything.
+    fn bytes_fault(&self, operands: Operands) -> Option<String> {
+        let Self::Bytes { chunk, .. } = *self else { return None };
+        if operands != Operands::Bytes {
+            let what = "bytes are of mxint8 activations (quantise_activations), which are not";
+            return Some(format!("{what} asked for"));
+        }
+        let whole = [32, 64, 128].contains(&chunk);
+        (!whole).then(|| format!("chunk is {chunk}, not 32, 64 or 128"))
+    }
+
     /// What keeps the matrix kernel from running with these numbers, if anything.
-    fn matrix_fault(&self, halves: bool, limits: &GpuLimits) -> Option<String> {
+    fn matrix_fault(&self, operands: Operands, limits: &GpuLimits) -> Option<String> {
         let Self::Matrix {
             size,
             row_matrices,
@@ -233,7 +313,7 @@ impl MatmulTiles {
         let Some(side) = limits.matrix else {
             return Some("the device offers no cooperative matrices that pass their check".into());
         };
-        if !halves {
+        if operands != Operands::Halves {
             return Some("matrices are of f16, these tensors or weights are not".into());
         }
         let most = limits.subgroup.map_or(0, |sizes| sizes.most);
@@ -254,7 +334,8 @@ impl MatmulTiles {
 
     fn fault(&self, limits: &GpuLimits) -> Option<String> {
         let results = match *self {
-            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk }
+            | Self::Bytes { tile_rows, tile_columns, rows, columns, chunk } => {
                 let whole = [
                     ("tile_rows by rows", tile_rows, rows),
                     ("tile_columns by columns", tile_columns, columns),
@@ -318,10 +399,10 @@ impl MatmulTiles {
     /// [`PlanError::Limit`] where none fits the device.
     pub(crate) fn some_candidates(
         rows: u64,
-        halves: bool,
+        operands: Operands,
         limits: &GpuLimits,
     ) -> Result<Vec<Self>, PlanError> {
-        let tiles = Self::candidates(rows, halves, limits);
+        let tiles = Self::candidates(rows, operands, limits);
         if !tiles.is_empty() {
             return Ok(tiles);
         }
@@ -333,9 +414,8 @@ impl MatmulTiles {
         })
     }
 
-    /// Every tile set worth trying where matrices have about `rows` rows, the best guess first; `halves`: tensors and
-    /// weights are f16.
-    pub fn candidates(rows: u64, halves: bool, limits: &GpuLimits) -> Vec<Self> {
+    /// Every tile set worth trying where matrices have about `rows` rows, the best guess first.
+    pub fn candidates(rows: u64, operands: Operands, limits: &GpuLimits) -> Vec<Self> {
         let workgroup_size = limits.subgroup.map_or(32, |sizes| sizes.most.clamp(8, 64));
         let tiles = WORKGROUP_SETS.map(|[tile_rows, tile_columns, rows, columns, chunk]| {
             Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk }
@@ -351,14 +431,24 @@ impl MatmulTiles {
             lanes,
             workgroup_size: group,
         });
+        let bytes = BYTES_SETS.map(|[tile_rows, tile_columns, rows, columns, chunk]| Self::Bytes {
+            tile_rows,
+            tile_columns,
+            rows,
+            columns,
+            chunk,
+        });
         let mut all = Self::matrices(limits);
+        all.extend(bytes);
         all.extend(tiles.into_iter().chain(streams).chain(reduces));
-        all.retain(|tiles| tiles.check(halves, limits).is_ok());
+        all.retain(|tiles| tiles.check(operands, limits).is_ok());
         all.sort_by_key(|tiles| {
             let suits = match tiles {
                 Self::Reduce { .. } => rows <= FEW_ROWS,
                 Self::Stream { .. } => limits.is_cpu && rows > FEW_ROWS,
-                Self::Matrix { .. } | Self::Workgroup { .. } => !limits.is_cpu && rows > FEW_ROWS,
+                Self::Matrix { .. } | Self::Bytes { .. } | Self::Workgroup { .. } => {
+                    !limits.is_cpu && rows > FEW_ROWS
+                }
             };
             // The rows of experts seldom end where a large tile does.
             let full = match tiles {
@@ -402,6 +492,9 @@ impl Tiles for MatmulTiles {
             Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk } => {
                 format!("{tile_rows}x{tile_columns}.{rows}x{columns}.chunk{chunk}")
             }
+            Self::Bytes { tile_rows, tile_columns, rows, columns, chunk } => {
+                format!("bytes.{tile_rows}x{tile_columns}.{rows}x{columns}.chunk{chunk}")
+            }
             Self::Matrix {
                 size,
                 row_matrices,
@@ -439,13 +532,13 @@ mod tests {
     #[test]
     fn the_floor_has_tiles_for_many_rows_and_for_few() {
         let floor = GpuLimits::floor();
-        let many = MatmulTiles::candidates(1000, true, &floor);
+        let many = MatmulTiles::candidates(1000, Operands::Halves, &floor);
         assert!(
             many[0].tile_rows() >= 64 && many[0].workgroup_bytes(&floor) <= 16 << 10,
             "{}",
             many[0]
         );
-        let few = MatmulTiles::candidates(1, true, &floor);
+        let few = MatmulTiles::candidates(1, Operands::Halves, &floor);
         assert!(few[0].tile_rows() <= 8, "{}", few[0]);
     }
 
@@ -458,7 +551,7 @@ mod tests {
             columns: 4,
             chunk: 16,
         };
-        let error = tiles.check(false, &GpuLimits::floor()).unwrap_err().to_string();
+        let error = tiles.check(Operands::Floats, &GpuLimits::floor()).unwrap_err().to_string();
         assert!(error.contains("64 is no multiple of 5"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use crate::fused::source::Access;
 use crate::gpu::recording::Bound;
 use crate::operator;
 use crate::tensor::{
-    BLOCK, BlockFormat, HostTensor, Random, TensorDesc, TensorDescs, WeightFormat,
+    ActivationFormat, BLOCK, BlockFormat, HostTensor, Random, TensorDesc, TensorDescs, WeightFormat,
     dequantise_mxfp4_pair,
 };
 
@@ -42,6 +42,16 @@ pub(crate) fn check_inner(format: WeightFormat, field: &str, inner: u64) -> Resu
     }
     let expected = format!("a multiple of {BLOCK} ({format} weights come in blocks of as many)");
     Err(SpecError::value(field, expected, inner))
+}
+
+/// Activations are rounded only for weights in blocks.
+pub(crate) fn check_activations(
+    activations: Option<ActivationFormat>,
+    format: WeightFormat,
+) -> Result<(), SpecError> {
+    let (Some(rounded), None) = (activations, format.blocks()) else { return Ok(()) };
+    let expected = format!("none ({format} weights are not in blocks)");
+    Err(SpecError::value("quantise_activations", expected, rounded))
 }
 
 /// Blocks lie where kernels can read them: an f16 scale at an even byte; of a pair of tensors the blocks of a row in

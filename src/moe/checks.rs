@@ -4,7 +4,7 @@ use super::problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, TensorDescs};
 use super::routing::{Router, TokenChoice};
 use super::spec::{Activation, MoeOutput, MoeSpec};
 use crate::error::SpecError;
-use crate::matmul::weights::{check_inner, scales_name};
+use crate::matmul::weights::{check_activations, check_inner, scales_name};
 use crate::tensor::{Dtype, TensorDesc, WeightFormat};
 
 /// Most elements of an extent.
@@ -93,6 +93,7 @@ pub(super) fn check_numbers(spec: &MoeSpec) -> Result<(), SpecError> {
         let expected = format!("{} (the dtype) or f32", spec.dtype);
         return Err(SpecError::value("out_dtype", expected, out));
     }
+    check_activations(spec.quantise_activations, spec.weight_format())?;
     if spec.outputs.is_empty() {
         return Err(SpecError::value("outputs", "at least one, such as out", "none"));
     }

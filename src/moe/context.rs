@@ -9,7 +9,7 @@ use crate::error::PlanError;
 use crate::fused::source::bound_range;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{self, Bound, Slot};
-use crate::matmul::MatmulTiles;
+use crate::matmul::{ByteRows, MatmulTiles};
 
 /// Pairs of token and expert that a workgroup counts and places.
 pub(super) const BLOCK_PAIRS: u32 = 256;
@@ -34,11 +34,15 @@ pub(super) enum Scratch {
     SharedGate,
     /// f32 `[experts · slots, model_dim]`: inputs of a soft router's slots.
     Slots,
+    /// Tokens or slots as bytes, where they are rounded.
+    Rounded,
+    /// Hidden rows as bytes.
+    RoundedHidden,
     /// f32 pairs: maximum and inverse sum of slots, then of tokens; for losses of tokens, then a term an expert.
     Stats,
 }
 
-const SCRATCH_COUNT: usize = 9;
+const SCRATCH_COUNT: usize = 11;
 
 /// The buffers of these sizes with names for people.
 pub(super) fn scratch_buffers(bytes: [u64; SCRATCH_COUNT]) -> Vec<recording::Scratch> {
@@ -51,6 +55,8 @@ pub(super) fn scratch_buffers(bytes: [u64; SCRATCH_COUNT]) -> Vec<recording::Scr
         "shared expert",
         "shared gate",
         "slots",
+        "rounded tokens",
+        "rounded hidden rows",
         "statistics",
     ];
     let named = names.into_iter().zip(bytes);
@@ -172,6 +178,16 @@ pub(super) fn scratch_bytes(problem: &MoeProblem, sections: &Sections) -> [u64; 
     bytes[Scratch::Shared as usize] = has(computes && shared, tokens * model);
     bytes[Scratch::SharedGate as usize] = has(problem.has("shared_gate_w"), tokens);
     bytes[Scratch::Slots as usize] = has(soft && computes, rows * model);
+    let rounded = |rows: u64, dim| match problem.spec.quantise_activations {
+        Some(_) if computes => ByteRows::size(rows, dim),
+        _ => 0,
+    };
+    // The shared expert takes the tokens too, and is done with its hidden rows before the others begin.
+    let inputs = rounded(if soft { rows } else { tokens }, e.model_dim);
+    bytes[Scratch::Rounded as usize] =
+        if soft && shared { inputs.max(rounded(tokens, e.model_dim)) } else { inputs };
+    bytes[Scratch::RoundedHidden as usize] =
+        rounded(rows, e.expert_dim).max(if shared { rounded(tokens, e.shared_dim) } else { 0 });
     bytes[Scratch::Stats as usize] = has(soft || problem.wants_losses(), 2 * (columns + tokens));
     bytes
 }

@@ -124,6 +124,7 @@ mod tests {
 
     use super::*;
     use crate::gpu::recording::Plan;
+    use crate::matmul::Operands;
     use crate::moe::plan::plan_cut;
     use crate::moe::{MoeSpec, Router, TokenChoice};
     use crate::operator::Operator;
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn a_gpu_gets_dispatches_of_a_second_and_a_processor_one() {
         let (problem, _) = layer();
-        let tiles = MatmulTiles::candidates(64, false, &GpuLimits::floor())[0];
+        let tiles = MatmulTiles::candidates(64, Operands::Floats, &GpuLimits::floor())[0];
         let mut large = problem;
         (large.extents.tokens, large.extents.model_dim) = (100_000, 4096);
         large.extents.expert_dim = 14_336;

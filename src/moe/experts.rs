@@ -11,8 +11,10 @@ use super::spec::{Activation, WeightOn};
 use crate::error::PlanError;
 use crate::fused::slices::workgroups_a_dispatch;
 use crate::fused::source::{Access, KernelSource, add_fragment};
-use crate::gpu::recording::Step;
-use crate::matmul::{Matmul, Operand, Workgroups, add_column_bias, dense_rows, weights};
+use crate::gpu::recording::{Bound, Step};
+use crate::matmul::{
+    ByteRows, Matmul, Operand, Operands, Rows, Workgroups, add_column_bias, dense_rows, weights,
+};
 use crate::tensor::{Dtype, WeightFormat};
 
 /// x · router_wᵀ + router_b, or x · phi.
@@ -36,7 +38,7 @@ pub(super) fn logits(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             inner: e.model_dim,
             columns: e.router_columns(),
             tiles: context.tiles,
-            a: operand(context, "x")?,
+            a: Rows::Numbers(operand(context, "x")?),
             weights: vec![operand(context, weights)?],
             result: result.clone(),
             result_first,
@@ -52,14 +54,17 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
     let (model, inner) = (e.model_dim, e.shared_dim);
     let parts = if context.problem.spec.activation.is_gated() { 2 } else { 1 };
-    let mut steps = dense(context, model, inner * parts, |rows| {
+    let x = Input { rows: e.tokens.into(), inner: model, rounded: Scratch::Rounded };
+    let hidden = Input { inner, rounded: Scratch::RoundedHidden, ..x };
+    let mut steps = x.round(context, || operand(context, "x"))?;
+    steps.extend(dense(context, model, inner * parts, |rows| {
         let mut source = dense_rows(&rows);
         activation_finish(context, &mut source, None)?;
         let matmul = Matmul {
             inner: model,
             columns: inner,
             tiles: context.tiles,
-            a: operand(context, "x")?,
+            a: x.taken(context, || operand(context, "x"))?,
             weights: first_weights(context, "shared_", None)?,
             result: context.scratch(Scratch::Hidden)?,
             result_first: 0,
@@ -67,7 +72,7 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             workgroups: Workgroups::Rows { rows: rows.end - rows.start, splits: 1 },
         };
         matmul.step(source, context.limits)
-    })?;
+    })?);
     let plain = |name, [inner, columns, result_stride]: [u32; 3], to| {
         dense(context, inner, columns, |rows| {
             let mut source = dense_rows(&rows);
@@ -77,8 +82,10 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
                 columns,
                 tiles: context.tiles,
                 a: match to {
-                    Scratch::Shared => rows_of(context, Scratch::Hidden, inner)?,
-                    _ => operand(context, "x")?,
+                    Scratch::Shared => {
+                        hidden.taken(context, || rows_of(context, Scratch::Hidden, inner))?
+                    }
+                    _ => Rows::Numbers(operand(context, "x")?),
                 },
                 weights: vec![operand(context, name)?],
                 result: context.scratch(to)?,
@@ -89,6 +96,7 @@ pub(super) fn shared(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             matmul.step(source, context.limits)
         })
     };
+    steps.extend(hidden.round(context, || rows_of(context, Scratch::Hidden, inner))?);
     steps.extend(plain("shared_w_down", [inner, model, padded(model)], Scratch::Shared)?);
     if context.problem.has("shared_gate_w") {
         steps.extend(plain("shared_gate_w", [model, 1, 1], Scratch::SharedGate)?);
@@ -114,6 +122,88 @@ fn dense(
         .collect()
 }
 
+/// Rows that experts multiply, and where they lie once they are rounded.
+#[derive(Clone, Copy)]
+struct Input {
+    rows: u64,
+    inner: u32,
+    rounded: Scratch,
+}
+
+impl Input {
+    /// What the experts' first matmuls take: tokens, or a soft router's slots.
+    fn of_experts(context: &Context<'_>) -> Self {
+        let e = &context.problem.extents;
+        let rows = if e.slots > 0 { context.problem.most_rows() } else { e.tokens.into() };
+        Self { rows, inner: e.model_dim, rounded: Scratch::Rounded }
+    }
+
+    /// What their second ones take.
+    fn hidden(context: &Context<'_>) -> Self {
+        let rows = context.problem.most_rows();
+        Self { rows, inner: context.problem.extents.expert_dim, rounded: Scratch::RoundedHidden }
+    }
+
+    /// The rows as bytes, where those are asked for.
+    fn bytes(&self, context: &Context<'_>) -> Result<Option<ByteRows>, PlanError> {
+        if context.problem.operands() != Operands::Bytes {
+            return Ok(None);
+        }
+        let bound = Bound {
+            size: ByteRows::size(self.rows, self.inner).max(16),
+            ..context.scratch(self.rounded)?
+        };
+        Ok(Some(ByteRows { bound, rows: self.rows as u32, inner: self.inner }))
+    }
+
+    /// What a matmul takes of them.
+    fn taken(
+        &self,
+        context: &Context<'_>,
+        numbers: impl FnOnce() -> Result<Operand, PlanError>,
+    ) -> Result<Rows, PlanError> {
+        Ok(match self.bytes(context)? {
+            Some(bytes) => Rows::Bytes(bytes),
+            None => Rows::Numbers(numbers()?),
+        })
+    }
+
+    /// Rounds them, where that is asked for.
+    fn round(
+        &self,
+        context: &Context<'_>,
+        numbers: impl FnOnce() -> Result<Operand, PlanError>,
+    ) -> Result<Vec<Step>, PlanError> {
+        let Some(bytes) = self.bytes(context)? else { return Ok(Vec::new()) };
+        Ok(vec![bytes.quantise(&numbers()?, context.limits)?])
+    }
+}
+
+/// The experts' inputs.
+fn inputs(context: &Context<'_>) -> Result<Operand, PlanError> {
+    let e = &context.problem.extents;
+    if e.slots > 0 { rows_of(context, Scratch::Slots, e.model_dim) } else { operand(context, "x") }
+}
+
+/// The experts' hidden rows.
+fn hidden(context: &Context<'_>) -> Result<Operand, PlanError> {
+    rows_of(context, Scratch::Hidden, context.problem.extents.expert_dim)
+}
+
+/// Rounds the experts' inputs; the shared expert has rounded the tokens already.
+pub(super) fn round_inputs(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let e = &context.problem.extents;
+    if e.shared_dim > 0 && e.slots == 0 {
+        return Ok(Vec::new());
+    }
+    Input::of_experts(context).round(context, || inputs(context))
+}
+
+/// Rounds their hidden rows.
+pub(super) fn round_hidden(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    Input::hidden(context).round(context, || hidden(context))
+}
+
 /// The experts' first matmuls and the activation.
 pub(super) fn gate_up(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
@@ -125,10 +215,7 @@ pub(super) fn gate_up(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanErro
         inner: e.model_dim,
         columns: e.expert_dim,
         tiles: context.tiles,
-        a: match soft {
-            true => rows_of(context, Scratch::Slots, e.model_dim)?,
-            false => operand(context, "x")?,
-        },
+        a: Input::of_experts(context).taken(context, || inputs(context))?,
         weights: first_weights(context, "", Some(&cut.experts))?,
         result: context.scratch(Scratch::Hidden)?,
         result_first: 0,
@@ -155,7 +242,7 @@ pub(super) fn down(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> 
         inner: e.expert_dim,
         columns: e.model_dim,
         tiles: context.tiles,
-        a: rows_of(context, Scratch::Hidden, e.expert_dim)?,
+        a: Input::hidden(context).taken(context, || hidden(context))?,
         weights: vec![expert_operand(context, "w_down", &cut.experts)?],
         result: context.scratch(Scratch::Given)?,
         result_first: 0,

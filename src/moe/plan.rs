@@ -20,7 +20,7 @@ impl Operator for MoeProblem {
 
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<MatmulTiles>, PlanError> {
         let rows = self.most_rows().div_ceil(u64::from(self.extents.local_experts()));
-        let tiles = MatmulTiles::candidates(rows, self.halves(), limits);
+        let tiles = MatmulTiles::candidates(rows, self.operands(), limits);
         if tiles.is_empty() {
             return Err(PlanError::Limit {
                 what: "a matmul".to_owned(),
@@ -33,7 +33,7 @@ impl Operator for MoeProblem {
     }
 
     fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
-        tiles.check(self.halves(), limits)?;
+        tiles.check(self.operands(), limits)?;
         plan_cut(self, limits, *tiles, Cuts::of(self, limits, *tiles)?)
     }
 
@@ -97,9 +97,11 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         if problem.extents.shared_dim > 0 {
             steps.extend(experts::shared(context)?);
         }
+        steps.extend(experts::round_inputs(context)?);
         for cut in context.cuts.all(problem) {
             steps.push(experts::gate_up(context, &cut)?);
         }
+        steps.extend(experts::round_hidden(context)?);
         for cut in context.cuts.all(problem) {
             steps.push(experts::down(context, &cut)?);
         }

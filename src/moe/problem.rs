@@ -8,6 +8,7 @@ use super::routing::{NullExperts, Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use super::tensors::{Kind, Wanted, check_tensor, output_desc, wanted};
 use crate::error::SpecError;
+use crate::matmul::Operands;
 use crate::matmul::weights::{check_blocks, scales_name};
 use crate::operator::command_line;
 use crate::tensor::{Dtype, TensorDesc, WeightFormat};
@@ -157,9 +158,10 @@ impl MoeProblem {
         }
     }
 
-    /// Whether tokens and the experts' weights are f16.
-    pub(super) fn halves(&self) -> bool {
-        self.spec.dtype == Dtype::F16 && self.spec.weight_format() == WeightFormat::F16
+    /// What the experts multiply.
+    pub fn operands(&self) -> Operands {
+        let MoeSpec { dtype, quantise_activations, .. } = self.spec;
+        Operands::of(dtype, self.spec.weight_format(), quantise_activations)
     }
 
     /// Element type of out.

@@ -4,7 +4,7 @@ use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
 use super::routing::{Capacity, NullExperts, Router};
-use crate::tensor::{Dtype, WeightFormat};
+use crate::tensor::{ActivationFormat, Dtype, WeightFormat};
 
 /// What a mixture-of-experts layer computes. What is `None` is taken from the tensors, or is the default said there.
 ///
@@ -35,6 +35,10 @@ pub struct MoeSpec {
     /// gpt-oss checkpoints hold it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightFormat>,
+    /// What tokens and hidden rows are rounded to before an expert's matmuls, an approximation for speed: weights in
+    /// blocks are multiplied with them in integers. The router's matmul stays as it is. `None` rounds nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantise_activations: Option<ActivationFormat>,
     /// Where a token's weight for an expert is applied.
     pub weight_on: WeightOn,
     /// Most rows an expert takes; `None` takes all.
@@ -73,6 +77,7 @@ impl Default for MoeSpec {
             router: Router::mixtral(),
             activation: Activation::SiluGlu,
             weights: None,
+            quantise_activations: None,
             weight_on: WeightOn::Output,
             capacity: None,
             null_experts: NullExperts::default(),

@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod dtype;
 mod host;
 mod layout;
+mod mxint8;
 mod random;
 mod view;
 
@@ -14,6 +15,7 @@ pub use host::{
     HostTensor, TensorFileError, parse_safetensors, read_safetensors, write_safetensors,
 };
 pub use layout::Layout;
+pub use mxint8::ActivationFormat;
 pub(crate) use random::Random;
 pub use view::TensorView;
 

@@ -38,12 +38,13 @@ impl Experts<'_> {
             let is_zero = expert < (e.experts + e.null_experts.zero) as usize;
             return if is_zero { vec![0.0; dim] } else { x };
         }
+        let x = self.rounded(x);
         let expert = expert - e.expert_start as usize;
         let part = |name: &str| self.numbers.row(name, expert, inner * dim).unwrap_or_default();
         let bias = |name: &str, length| self.numbers.row(name, expert, length);
         let up = self.matmul(part("w_up"), &x, bias("b_up", inner));
         let gate = self.matmul(part("w_gate"), &x, bias("b_gate", inner));
-        let hidden = self.activate(&gate, up);
+        let hidden = self.rounded(self.activate(&gate, up));
         self.matmul(part("w_down"), &hidden, bias("b_down", dim))
     }
 
@@ -52,9 +53,10 @@ impl Experts<'_> {
         if self.problem.extents.shared_dim == 0 {
             return None;
         }
-        let up = self.matmul(self.numbers.get("shared_w_up"), x, None);
-        let gate = self.matmul(self.numbers.get("shared_w_gate"), x, None);
-        let hidden = self.activate(&gate, up);
+        let rounded = self.rounded(x.to_vec());
+        let up = self.matmul(self.numbers.get("shared_w_up"), &rounded, None);
+        let gate = self.matmul(self.numbers.get("shared_w_gate"), &rounded, None);
+        let hidden = self.rounded(self.activate(&gate, up));
         let values = self.matmul(self.numbers.get("shared_w_down"), &hidden, None);
         let weight = if self.problem.has("shared_gate_w") {
             sigmoid(self.numbers.get("shared_gate_w").iter().zip(x).map(|(w, x)| w * x).sum())
@@ -62,6 +64,14 @@ impl Experts<'_> {
             1.0
         };
         Some((weight, values))
+    }
+
+    /// What a plain implementation multiplies with weights, rounded where that is asked for.
+    fn rounded(&self, x: Vec<f64>) -> Vec<f64> {
+        match (self.stored, self.problem.spec.quantise_activations) {
+            (Some(_), Some(format)) => format.round_f64(&x),
+            _ => x,
+        }
     }
 
     /// `w · x + bias`, a row of w for each result; nothing where there is no w.

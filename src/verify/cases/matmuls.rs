@@ -6,7 +6,7 @@ use crate::tensor::Dtype::{F16, F32, U8};
 use crate::verify::case::{Case, Placement};
 
 pub(super) fn cases() -> Vec<Case> {
-    [formats(), shapes()].concat()
+    [formats(), rounded(), shapes()].concat()
 }
 
 /// Rows, columns, inner dims.
@@ -29,6 +29,22 @@ fn formats() -> Vec<Case> {
             sized(&format!("mxfp4_pair_{rows}"), [rows, 37, 96], &json!({"weights": "mxfp4"}));
         cases.push(pair.tensor("w", U8, &[37, 3, 16]).tensor("w_scales", U8, &[37, 3]).core());
     }
+    cases
+}
+
+/// Activations rounded to bytes: blocks that a chunk of two divides and that it does not.
+fn rounded() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for weights in ["q8_0", "q4_0", "mxfp4"] {
+        let fields = json!({"weights": weights, "quantise_activations": "mxint8"});
+        for (rows, inner) in [(1, 128), (70, 96), (70, 128)] {
+            let name = format!("mxint8_{weights}_{rows}x{inner}");
+            cases.push(sized(&name, [rows, 37, inner], &fields).core());
+        }
+    }
+    let pair = json!({"dtype": "f16", "weights": "mxfp4", "quantise_activations": "mxint8"});
+    let case = sized("mxint8_f16_mxfp4_pair", [70, 37, 96], &pair);
+    cases.push(case.tensor("w", U8, &[37, 3, 16]).tensor("w_scales", U8, &[37, 3]).core());
     cases
 }
 
