@@ -1,15 +1,18 @@
 //! Dense matmuls on the first adapter, against the f64 reference: odd extents, every format, every tile set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::mem::discriminant;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::gpu::recording::Plan;
-use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, plain, reference};
+use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, Operands, plain, reference};
 use tilewise::operator::Operator;
-use tilewise::tensor::{BlockFormat, Dtype, HostTensor, Layout, TensorDesc, WeightFormat, descs};
+use tilewise::tensor::{
+    ActivationFormat, BlockFormat, Dtype, HostTensor, Layout, TensorDesc, WeightFormat, descs,
+};
 use tilewise::verify::judge::{Budget, judge};
 use tilewise::{Engine, EngineOptions, PlanError};
 
@@ -120,7 +123,7 @@ fn matrices_are_refused_where_they_would_round_or_are_missing() {
         matrix: Some(16),
         ..GpuLimits::floor()
     };
-    let tiles = MatmulTiles::candidates(500, true, &gpu)[0];
+    let tiles = MatmulTiles::candidates(500, Operands::Halves, &gpu)[0];
     assert!(matches!(tiles, MatmulTiles::Matrix { .. }), "{tiles}");
     for (json, limits, reason) in [
         (json!({"dtype": "f32"}), gpu.clone(), "matrices are of f16"),
@@ -173,6 +176,85 @@ fn blocks_are_right_with_every_workgroup_tile() {
             check(engine(), &problem, &inputs, Some(tiles));
         }
     }
+}
+
+/// Activations rounded to bytes; what they give is what their numbers give, all but exactly.
+#[test]
+fn rounded_activations_are_multiplied_as_they_were_rounded() {
+    for (weights, extents) in
+        [("q8_0", [70, 131, 128]), ("q4_0", [35, 67, 96]), ("mxfp4", [9, 130, 160])]
+    {
+        let question = json!({"weights": weights, "quantise_activations": "mxint8"});
+        let inputs = inputs(&spec(&question), extents);
+        let problem = problem(&spec(&question), &inputs);
+        // Every set of bytes, and one of each family that reads them as numbers.
+        let mut tiles = problem.candidates(engine().limits()).unwrap();
+        let mut seen = HashSet::new();
+        tiles.retain(|tiles| {
+            matches!(tiles, MatmulTiles::Bytes { .. }) || seen.insert(discriminant(tiles))
+        });
+        assert!(tiles.len() >= 7, "{tiles:?}");
+        let exactly = spec(&json!({"weights": weights}));
+        let mut rounded = inputs.clone();
+        let x: Vec<f32> = inputs["x"].to_f64().iter().map(|x| *x as f32).collect();
+        let rows = x.chunks(extents[2] as usize);
+        let x: Vec<f64> =
+            rows.flat_map(|row| ActivationFormat::Mxint8.round(row)).map(f64::from).collect();
+        rounded.insert(
+            "x".to_owned(),
+            HostTensor::from_f64(Dtype::F32, &[extents[0], extents[2]], &x),
+        );
+        let as_rounded = self::problem(&exactly, &rounded);
+        let (exact, plain) =
+            (reference(&as_rounded, &rounded).unwrap(), plain(&as_rounded, &rounded).unwrap());
+        let most = exact.iter().fold(0.0_f64, |most, out| most.max(out.abs()));
+        for tiles in tiles {
+            check(engine(), &problem, &inputs, Some(tiles));
+            let got = engine().run(&problem, Some(tiles), &inputs).unwrap();
+            let budget = Budget { dtype: Dtype::F32, plain: &plain, row_scale: &[most] };
+            if let Err(error) = judge("out", &got["out"].to_f64(), &exact, budget) {
+                panic!("{problem} {tiles:?}: {error}");
+            }
+        }
+    }
+}
+
+/// Every type of x, rows that are cut to fit bindings, and as they are planned on a GPU, split.
+#[test]
+fn rounded_activations_go_with_every_type_and_cut() {
+    for (dtype, weights, rows) in [("f16", "q4_0", 1), ("bf16", "q8_0", 33), ("f16", "mxfp4", 0)] {
+        let question =
+            json!({"dtype": dtype, "weights": weights, "quantise_activations": "mxint8"});
+        let inputs = inputs(&spec(&question), [rows, 40, 1024]);
+        let problem = problem(&spec(&question), &inputs);
+        check(engine(), &problem, &inputs, None);
+        let operator = OnGpu(problem.clone());
+        for tiles in operator.candidates(engine().limits()).unwrap().into_iter().take(3) {
+            check_as(&operator, engine(), &problem, &inputs, Some(tiles));
+        }
+    }
+}
+
+#[test]
+fn activations_are_rounded_for_blocks_alone() {
+    let question = spec(&json!({"quantise_activations": "mxint8"}));
+    let inputs = inputs(&question, [4, 32, 32]);
+    let error = MatmulProblem::new(&question, &descs(&inputs)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "quantise_activations: expected none (f32 weights are not in blocks), got mxint8"
+    );
+    let bytes =
+        |chunk| MatmulTiles::Bytes { tile_rows: 64, tile_columns: 128, rows: 4, columns: 8, chunk };
+    let gpu = GpuLimits { workgroup_bytes: 32 << 10, ..GpuLimits::floor() };
+    let error = bytes(64).check(Operands::Floats, &gpu).unwrap_err().to_string();
+    assert!(error.contains("quantise_activations"), "{error}");
+    let error = bytes(48).check(Operands::Bytes, &gpu).unwrap_err().to_string();
+    assert!(error.contains("chunk is 48, not 32, 64 or 128"), "{error}");
+    assert_eq!(MatmulTiles::candidates(500, Operands::Bytes, &gpu)[0], bytes(64));
+    let without = GpuLimits { packed_dot: false, ..gpu };
+    let first = MatmulTiles::candidates(500, Operands::Bytes, &without)[0];
+    assert!(matches!(first, MatmulTiles::Workgroup { .. }), "{first}");
 }
 
 /// A matmul as it is planned where the adapter is no processor.

@@ -159,6 +159,7 @@ pub(crate) fn describe(
             uniform_alignment: limits.min_uniform_buffer_offset_alignment,
             subgroup,
             matrix,
+            packed_dot: info.backend != wgpu::Backend::Metal, // its language has none
             is_cpu: info.device_type == wgpu::DeviceType::Cpu,
         },
     }

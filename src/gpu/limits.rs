@@ -29,8 +29,15 @@ pub struct GpuLimits {
     /// the device has none, or they failed their check.
     #[serde(default)]
     pub matrix: Option<u32>,
+    /// Whether products of four signed bytes are an instruction; without it they are written out, slower than floats.
+    #[serde(default = "yes")]
+    pub packed_dot: bool,
     /// Whether kernels run on a processor's own cores: candidates that stream come first there.
     pub is_cpu: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The sizes a subgroup may have on a device.
@@ -69,6 +76,7 @@ impl GpuLimits {
             uniform_alignment: 256,
             subgroup: None,
             matrix: None,
+            packed_dot: true,
             is_cpu: false,
         }
     }

@@ -41,11 +41,7 @@ impl ByteRows {
             workgroup_size: WORKGROUP_SIZE,
             workgroup_bytes: 4 * WORKGROUP_SIZE,
             checked: false,
-            grid: fold_grid(
-                "rounding of rows",
-                words.div_ceil(WORKGROUP_SIZE.into()),
-                limits,
-            )?,
+            grid: fold_grid("rounding of rows", words.div_ceil(WORKGROUP_SIZE.into()), limits)?,
         }))
     }
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::activations::ByteRows;
-use super::operand::{self, BLOCK_VECTORS, Operand, Reads, raw_type, taken_type};
+use super::blocks::{self, BLOCK_VECTORS, raw_type, taken_type};
+use super::operand::{Operand, Reads};
 use super::tiles::{MatmulTiles, Operands};
 use crate::error::PlanError;
 use crate::fused::matrix::matrix_types;
@@ -195,7 +196,7 @@ impl Matmul {
 
     fn unit_constants(&self, source: &mut KernelSource) {
         source.const_u32("UNIT_VECS", self.unit_vectors());
-        source.const_f32("W_OFFSET", operand::offset(self.weights[0].format.blocks()));
+        source.const_f32("W_OFFSET", blocks::offset(self.weights[0].format.blocks()));
     }
 
     /// Vectors of a column that a lane stages at once, of all matrices.

@@ -129,7 +129,7 @@ const WORKGROUP_SETS: [[u32; 5]; 14] = [
 /// The same of bytes. Most lanes have a block of a column to stage.
 const BYTES_SETS: [[u32; 5]; 6] = [
     [64, 128, 4, 8, 64],
-    [128, 128, 8, 8, 64],
+    [128, 64, 8, 4, 64],
     [64, 64, 4, 4, 64],
     [32, 128, 4, 4, 64],
     [16, 128, 2, 4, 64],
@@ -446,6 +446,7 @@ impl MatmulTiles {
             let suits = match tiles {
                 Self::Reduce { .. } => rows <= FEW_ROWS,
                 Self::Stream { .. } => limits.is_cpu && rows > FEW_ROWS,
+                Self::Bytes { .. } if !limits.packed_dot => false,
                 Self::Matrix { .. } | Self::Bytes { .. } | Self::Workgroup { .. } => {
                     !limits.is_cpu && rows > FEW_ROWS
                 }

@@ -6,8 +6,8 @@ use crate::fused::source::Access;
 use crate::gpu::recording::Bound;
 use crate::operator;
 use crate::tensor::{
-    ActivationFormat, BLOCK, BlockFormat, HostTensor, Random, TensorDesc, TensorDescs, WeightFormat,
-    dequantise_mxfp4_pair,
+    ActivationFormat, BLOCK, BlockFormat, HostTensor, Random, TensorDesc, TensorDescs,
+    WeightFormat, dequantise_mxfp4_pair,
 };
 
 /// The tensor that holds the scales of `name`, where those are a tensor of their own.

@@ -2,7 +2,7 @@
 
 use super::NamedProblem;
 use crate::matmul::MatmulSpec;
-use crate::tensor::{Dtype, WeightFormat};
+use crate::tensor::{ActivationFormat, Dtype, WeightFormat};
 
 /// `x [rows, inner]` by `w [columns, inner]`.
 fn sized(rows: u32, columns: u32, inner: u32) -> MatmulSpec {
@@ -42,6 +42,20 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             MatmulSpec {
                 dtype: Dtype::F16,
                 weights: Some(WeightFormat::Q4_0),
+                ..sized(32, 14_336, 4096)
+            }
+            .into()
+        },
+        sides: &[],
+    },
+    NamedProblem {
+        name: "llama_up_prefill_mxint8",
+        origin: "the same with activations rounded to bytes",
+        spec: || {
+            MatmulSpec {
+                dtype: Dtype::F16,
+                weights: Some(WeightFormat::Q4_0),
+                quantise_activations: Some(ActivationFormat::Mxint8),
                 ..sized(32, 14_336, 4096)
             }
             .into()

@@ -105,7 +105,37 @@ fn every_format_is_right_with_every_family_of_tiles() {
     for (weights, pair) in [("q8_0", false), ("q4_0", false), ("mxfp4", false), ("mxfp4", true)] {
         let mut inputs = with_shared_and_biases(LAYER, Dtype::F32);
         in_blocks(&mut inputs, weights, pair);
-        let question = json!({"top_k": 2, "weights": weights});
+        for activations in [None, Some("mxint8")] {
+            let question =
+                json!({"top_k": 2, "weights": weights, "quantise_activations": activations});
+            let problem = problem(&question, &inputs);
+            for tiles in families(&problem) {
+                check_with(engine(), &question, &inputs, &problem, Some(tiles));
+            }
+        }
+    }
+}
+
+/// Rounded tokens and hidden rows: weights on inputs, slots of a soft router beside a shared expert, a range of experts.
+#[test]
+fn rounded_activations_go_wherever_rows_do() {
+    for (dtype, other) in [
+        (Dtype::F16, json!({"top_k": 2, "weight_on": "input"})),
+        (Dtype::F32, json!({"router": {"soft": {"slots": 3}}})),
+        (Dtype::Bf16, json!({"router": {"expert_choice": {"capacity": 5}}})),
+    ] {
+        let mut inputs = with_shared_and_biases(LAYER, dtype);
+        if other["router"].get("soft").is_some() {
+            let router = inputs.remove("router_w").unwrap().to_f64();
+            let phi: Vec<f64> = router.iter().cycle().take(6 * 3 * 64).copied().collect();
+            inputs.insert("phi".to_owned(), HostTensor::from_f64(dtype, &[6, 3, 64], &phi));
+        }
+        in_blocks(&mut inputs, "q4_0", false);
+        let mut question =
+            json!({"dtype": dtype, "weights": "q4_0", "quantise_activations": "mxint8"});
+        for (name, value) in other.as_object().unwrap() {
+            question[name] = value.clone();
+        }
         let problem = problem(&question, &inputs);
         for tiles in families(&problem) {
             check_with(engine(), &question, &inputs, &problem, Some(tiles));
@@ -179,6 +209,11 @@ fn what_does_not_fit_blocks_is_named() {
     let dim = inputs["w_down"].shape[1];
     inputs.insert("w_down".to_owned(), f32s(&[6, dim, 102], &vec![0.0; 6 * 64 * 102]));
     assert_eq!(error(question, &inputs), "w_down: expected dtype u8, got f32");
+    let floats = LAYER.tensors(Dtype::F32, 1);
+    assert_eq!(
+        error(json!({"top_k": 2, "quantise_activations": "mxint8"}), &floats),
+        "quantise_activations: expected none (f32 weights are not in blocks), got mxint8"
+    );
     let small = SMALL.tensors(Dtype::F32, 1);
     assert_eq!(
         error(json!({"top_k": 2, "weights": "q4_0"}), &small),
