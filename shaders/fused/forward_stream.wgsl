@@ -76,17 +76,27 @@ fn fused_forward_stream(
         rows[g].valid = rows[g].valid && row <= row_last;
         m[g] = LOWEST;
     }
-    // A lane works out where its own rows lie, for all that hold dims of them.
+    // A lane works out where its own rows lie, for all that hold dims of them. Rows come ROWS_ASKED a trip and those before move
+    // down: a processor's driver compiles each load anew, at length.
+    var own_offset: array<u32, STATS>;
     for (var g = 0u; g < STATS; g++) {
-        let own_offset = select(0u, q_offset(rows[g]), rows[g].valid);    // a row that is not there is not stored
-        for (var j = 0u; j < SPREAD; j++) {
-            let offset = subgroupShuffleXor(own_offset, j);
-            for (var d = 0u; d < HEAD_STEPS; d++) {
-                var part = q_load4(offset, (d * LANES + lane) * 4u);
-                if (Q_SCALED) { part *= params.exp_scale; }
-                q[g][j][d] = part;
+        own_offset[g] = select(0u, q_offset(rows[g]), rows[g].valid); // a row that is not there is not stored
+    }
+    var first = 0u;
+    loop {
+        for (var g = 0u; g < STATS; g++) {
+            for (var j = ROWS_ASKED; j < SPREAD; j++) { q[g][j - ROWS_ASKED] = q[g][j]; }
+            for (var j = 0u; j < ROWS_ASKED; j++) {
+                let offset = subgroupShuffleXor(own_offset[g], first + j);
+                for (var d = 0u; d < HEAD_STEPS; d++) {
+                    var part = q_load4(offset, (d * LANES + lane) * 4u);
+                    if (Q_SCALED) { part *= params.exp_scale; }
+                    q[g][SPREAD - ROWS_ASKED + j][d] = part;
+                }
             }
         }
+        first += ROWS_ASKED;
+        if (first >= SPREAD) { break; }
     }
 
     for (var tile = block.tile_first; tile < block.tile_end; tile++) {
@@ -175,23 +185,31 @@ fn fused_forward_stream(
     merge_groups(LANES, &m, &l, &out);
     merge_groups(2u * LANES, &m, &l, &out);
     merge_groups(4u * LANES, &m, &l, &out);
+    var own_scale: array<f32, STATS>;
     for (var g = 0u; g < STATS; g++) {
-        var own_offset = NO_ROW;
-        var own_scale = 0.0;
+        own_offset[g] = NO_ROW;
         if (rows[g].valid && key_group == 0u) {
-            own_offset = emit_offset(block, rows[g]);
-            own_scale = emit_scale(block, rows[g], m[g], l[g]);
+            own_offset[g] = emit_offset(block, rows[g]);
+            own_scale[g] = emit_scale(block, rows[g], m[g], l[g]);
             if (lane < SPREAD) { emit_lse(block, rows[g], m[g], l[g]); }
         }
-        for (var j = 0u; j < SPREAD; j++) {
-            let offset = subgroupShuffleXor(own_offset, j);
-            let scale = subgroupShuffleXor(own_scale, j);
-            if (offset != NO_ROW) {
-                for (var d = 0u; d < VALUE_STEPS; d++) {
-                    let dim = (d * LANES + lane) * 4u;
-                    if (dim < VALUE_DIM) { emit_scaled(offset, dim, out[g][j][d], scale); }
+    }
+    first = 0u;
+    loop { // as they came
+        for (var g = 0u; g < STATS; g++) {
+            for (var j = 0u; j < ROWS_ASKED; j++) {
+                let offset = subgroupShuffleXor(own_offset[g], first + j);
+                let scale = subgroupShuffleXor(own_scale[g], first + j);
+                if (offset != NO_ROW) {
+                    for (var d = 0u; d < VALUE_STEPS; d++) {
+                        let dim = (d * LANES + lane) * 4u;
+                        if (dim < VALUE_DIM) { emit_scaled(offset, dim, out[g][j][d], scale); }
+                    }
                 }
             }
+            for (var j = ROWS_ASKED; j < SPREAD; j++) { out[g][j - ROWS_ASKED] = out[g][j]; }
         }
+        first += ROWS_ASKED;
+        if (first >= SPREAD) { break; }
     }
 }
