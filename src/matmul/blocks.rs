@@ -239,6 +239,24 @@ fn pair_taker(name: &str, vectors: u32) -> String {
     )
 }
 
+/// The scale of such words.
+const TAKEN_E8M0: &str = "    let scale = e8m0((taken.head >> taken.shift) & 0xffu);\n";
+
+/// Makes `to[i]` of the run's vectors, two of a word: `value` says what the low half of a word holds.
+fn pair_vectors(vectors: u32, to: &str, value: impl Fn(&str) -> String) -> String {
+    let of_word = |i: u32| {
+        let [low, high] = [format!("taken.words[{i}]"), format!("taken.words[{i}] >> 16u")];
+        format!(
+            "    {to}[{}] = {};\n    {to}[{}] = {};\n",
+            2 * i,
+            value(&low),
+            2 * i + 1,
+            value(&high)
+        )
+    };
+    (0..vectors / 2).map(of_word).collect()
+}
+
 /// mxfp4 as checkpoints hold it: neighbours share a byte, a block's scale is the byte of its own number.
 pub(super) fn pair_reader(name: &str, reads: Reads) -> String {
     let scale = format!(
@@ -246,30 +264,17 @@ pub(super) fn pair_reader(name: &str, reads: Reads) -> String {
     );
     match reads {
         Reads::Runs { vectors } => {
-            let numbers = |i: u32| {
-                format!(
-                    "    run[{}] = scale * e2m1_pairs(taken.words[{i}]);\n    run[{}] = scale * e2m1_pairs(taken.words[{i}] >> 16u);\n",
-                    2 * i,
-                    2 * i + 1
-                )
-            };
-            let runs: String = (0..vectors / 2).map(numbers).collect();
+            let run = pair_vectors(vectors, "run", |word| format!("scale * e2m1_pairs({word})"));
             format!(
-                "{}fn {name}_run(taken: Taken) -> Run {{\n    let scale = e8m0((taken.head >> taken.shift) & 0xffu);\n    var run: Run;\n{runs}    return run;\n}}\n",
+                "{}fn {name}_run(taken: Taken) -> Run {{\n{TAKEN_E8M0}    var run: Run;\n{run}    return run;\n}}\n",
                 pair_taker(name, vectors)
             )
         }
         Reads::Blocks => {
-            let numbers = |i: u32| {
-                format!(
-                    "    words[{}] = e2m1_bytes(e2m1_pairs(taken.words[{i}]));\n    words[{}] = e2m1_bytes(e2m1_pairs(taken.words[{i}] >> 16u));\n",
-                    2 * i,
-                    2 * i + 1
-                )
-            };
-            let words: String = (0..BLOCK_VECTORS / 2).map(numbers).collect();
+            let bytes = |word: &str| format!("e2m1_bytes(e2m1_pairs({word}))");
+            let words = pair_vectors(BLOCK_VECTORS, "words", bytes);
             format!(
-                "{}fn {name}_block(taken: Taken) -> Bytes {{\n    let scale = e8m0((taken.head >> taken.shift) & 0xffu);\n    var words: array<u32, 8>;\n{words}    return {};\n}}\n",
+                "{}fn {name}_block(taken: Taken) -> Bytes {{\n{TAKEN_E8M0}    var words: array<u32, 8>;\n{words}    return {};\n}}\n",
                 pair_taker(name, BLOCK_VECTORS),
                 bytes_of("words", "0.5 * scale")
             )
