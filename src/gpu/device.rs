@@ -158,6 +158,7 @@ pub(crate) fn describe(
             storage_alignment: limits.min_storage_buffer_offset_alignment,
             uniform_alignment: limits.min_uniform_buffer_offset_alignment,
             subgroup,
+            f16: features.contains(wgpu::Features::SHADER_F16),
             matrix,
             packed_dot: info.backend != wgpu::Backend::Metal, // its language has none
             is_cpu: info.device_type == wgpu::DeviceType::Cpu,

@@ -25,6 +25,9 @@ pub struct GpuLimits {
     pub uniform_alignment: u32,
     /// Smallest and largest subgroup; `None` where kernels cannot use subgroups.
     pub subgroup: Option<SubgroupSizes>,
+    /// Kernels may compute and keep f16 (`shader-f16`).
+    #[serde(default)]
+    pub f16: bool,
     /// Rows and columns of the cooperative matrices that kernels may use, f16 times f16 with sums in f32; `None` where
     /// the device has none, or they failed their check.
     #[serde(default)]
@@ -75,6 +78,7 @@ impl GpuLimits {
             storage_alignment: 256,
             uniform_alignment: 256,
             subgroup: None,
+            f16: false,
             matrix: None,
             packed_dot: true,
             is_cpu: false,
