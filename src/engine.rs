@@ -152,8 +152,9 @@ impl Engine {
         Ok(Self { gpu: Arc::new(gpu), calls: Arc::new(calls) })
     }
 
-    /// An engine in an app's own device. Kernels use what the device was opened with (`Features::SUBGROUP` serves
-    /// them best). The app's error and loss handlers stay its own. Nothing is read from disk or written there.
+    /// An engine in an app's own device. Kernels use what the device was opened with (`Features::SUBGROUP` and
+    /// `SHADER_F16` serve them best). The app's error and loss handlers stay its own. Nothing is read from disk or
+    /// written there.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         Self { gpu: Arc::new(Gpu::new(device, queue, false, None)), calls: Arc::default() }
     }

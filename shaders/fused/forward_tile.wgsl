@@ -14,6 +14,7 @@ const VALUE_STRIDE: u32 = VALUE_VECS * LANES_X;
 const WEIGHT_STRIDE: u32 = TILE_KV / 4u + 1u;
 
 // One array, two lives: first a chunk of q and of k, then the weights and a chunk of v. Where q stays, the others share the rest.
+// Stage4 is a vector of f32, or of f16 where all that is staged is: sums are f32 either way.
 const K_FIRST: u32 = TILE_Q * Q_STRIDE;
 const P_FIRST: u32 = select(0u, K_FIRST, Q_STAYS);
 const V_FIRST: u32 = P_FIRST + TILE_Q * WEIGHT_STRIDE;
@@ -23,20 +24,20 @@ const V_COUNT: u32 = KEY_CHUNK * VALUE_STRIDE;
 const Q_LOADS: u32 = (Q_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const K_LOADS: u32 = (K_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const V_LOADS: u32 = (V_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-var<workgroup> wg_tile: array<vec4<f32>, max(K_FIRST + TILE_KV * K_STRIDE, V_FIRST + V_COUNT)>;
+var<workgroup> wg_tile: array<Stage4, max(K_FIRST + TILE_KV * K_STRIDE, V_FIRST + V_COUNT)>;
 var<workgroup> wg_q_offset: array<u32, TILE_Q>;
 
 const EMPTY: u32 = 0u;
 const PARTIAL: u32 = 1u;
 
-fn load_q(lane: u32, chunk: u32, q: ptr<function, array<vec4<f32>, Q_LOADS>>) {
+fn load_q(lane: u32, chunk: u32, q: ptr<function, array<Stage4, Q_LOADS>>) {
     for (var i = 0u; i < Q_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, Q_COUNT);
-        (*q)[i] = q_load4(wg_q_offset[at / HEAD_VECS], chunk * HEAD_CHUNK + at % HEAD_VECS * 4u);
-        if (Q_SCALED) { (*q)[i] *= params.exp_scale; }
+        let value = q_load4(wg_q_offset[at / HEAD_VECS], chunk * HEAD_CHUNK + at % HEAD_VECS * 4u);
+        (*q)[i] = Stage4(select(value, value * params.exp_scale, Q_SCALED));
     }
 }
-fn store_q(lane: u32, first: u32, q: ptr<function, array<vec4<f32>, Q_LOADS>>) {
+fn store_q(lane: u32, first: u32, q: ptr<function, array<Stage4, Q_LOADS>>) {
     for (var i = 0u; i < Q_LOADS; i++) {
         let at = lane + i * WORKGROUP_SIZE;
         if (staged(at, Q_COUNT)) { wg_tile[at / HEAD_VECS * Q_STRIDE + first + at % HEAD_VECS] = (*q)[i]; }
@@ -51,10 +52,10 @@ fn add_scores(x: u32, y: u32, q_dim: u32, s: ptr<function, array<f32, ROWS * COL
         for (var step = 0u; step < HEAD_STEPS; step++) {
             var k: array<vec4<f32>, COLS>;
             for (var c = 0u; c < COLS; c++) {
-                k[c] = wg_tile[k_first + (K_FIRST + c * LANES_X * K_STRIDE + step)];
+                k[c] = vec4<f32>(wg_tile[k_first + (K_FIRST + c * LANES_X * K_STRIDE + step)]);
             }
             var q: array<vec4<f32>, ROWS>;
-            for (var r = 0u; r < ROWS; r++) { q[r] = wg_tile[q_first + (r * LANES_Y * Q_STRIDE + step)]; }
+            for (var r = 0u; r < ROWS; r++) { q[r] = vec4<f32>(wg_tile[q_first + (r * LANES_Y * Q_STRIDE + step)]); }
             for (var c = 0u; c < COLS; c++) {
                 for (var r = 0u; r < ROWS; r++) { (*s)[r * COLS + c] = fma(q[r].x, k[c].x, (*s)[r * COLS + c]); }
                 for (var r = 0u; r < ROWS; r++) { (*s)[r * COLS + c] = fma(q[r].y, k[c].y, (*s)[r * COLS + c]); }
@@ -102,12 +103,12 @@ fn store_weights(no_keys: bool, x: u32, y: u32, s: ptr<function, array<f32, ROWS
             let i = r * COLS + c;
             if (COLS % 4u == 0u) {
                 let weight = vec4((*weights)[i], (*weights)[i + 1u], (*weights)[i + 2u], (*weights)[i + 3u]);
-                wg_tile[first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + c / 4u)] = weight;
+                wg_tile[first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + c / 4u)] = Stage4(weight);
                 (*l)[r] += (weight.x + weight.y) + (weight.z + weight.w);
             } else { // COLS is 2: half a vec4
                 let at = first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE);
-                wg_tile[at][x % 2u * 2u] = (*weights)[i];
-                wg_tile[at][x % 2u * 2u + 1u] = (*weights)[i + 1u];
+                wg_tile[at][x % 2u * 2u] = Stage((*weights)[i]);
+                wg_tile[at][x % 2u * 2u + 1u] = Stage((*weights)[i + 1u]);
                 (*l)[r] += (*weights)[i] + (*weights)[i + 1u];
             }
         }
@@ -122,13 +123,13 @@ fn add_values(x: u32, y: u32, weight_first: u32, acc: ptr<function, array<vec4<f
         for (var step = 0u; step < VALUE_STEPS; step++) {
             var p: array<vec4<f32>, ROWS>;
             for (var r = 0u; r < ROWS; r++) {
-                p[r] = wg_tile[p_first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + step)];
+                p[r] = vec4<f32>(wg_tile[p_first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + step)]);
             }
             for (var n = 0u; n < VALUE_VECS; n++) {
-                let v0 = wg_tile[v_first + (V_FIRST + n * LANES_X + step * 4u * VALUE_STRIDE)];
-                let v1 = wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 1u) * VALUE_STRIDE)];
-                let v2 = wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 2u) * VALUE_STRIDE)];
-                let v3 = wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 3u) * VALUE_STRIDE)];
+                let v0 = vec4<f32>(wg_tile[v_first + (V_FIRST + n * LANES_X + step * 4u * VALUE_STRIDE)]);
+                let v1 = vec4<f32>(wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 1u) * VALUE_STRIDE)]);
+                let v2 = vec4<f32>(wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 2u) * VALUE_STRIDE)]);
+                let v3 = vec4<f32>(wg_tile[v_first + (V_FIRST + n * LANES_X + (step * 4u + 3u) * VALUE_STRIDE)]);
                 for (var r = 0u; r < ROWS; r++) {
                     let at = r * VALUE_VECS + n;
                     (*acc)[at] = fma(vec4(p[r].w), v3, fma(vec4(p[r].z), v2, fma(vec4(p[r].y), v1, fma(vec4(p[r].x), v0, (*acc)[at]))));
@@ -151,7 +152,7 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
     workgroupBarrier(); // wg_q_offset is written
     if (Q_STAYS) {
         for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
-            var q: array<vec4<f32>, Q_LOADS>;
+            var q: array<Stage4, Q_LOADS>;
             load_q(lane, chunk, &q);
             store_q(lane, chunk * HEAD_VECS, &q);
         }
@@ -180,12 +181,12 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
         var s: array<f32, ROWS * COLS>;
         for (var i = 0u; i < ROWS * COLS; i++) { s[i] = 0.0; }
         for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
-            var q: array<vec4<f32>, Q_LOADS>;
+            var q: array<Stage4, Q_LOADS>;
             if (!Q_STAYS) { load_q(lane, chunk, &q); }
-            var k: array<vec4<f32>, K_LOADS>;
+            var k: array<Stage4, K_LOADS>;
             for (var i = 0u; i < K_LOADS; i++) {
                 let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);
-                k[i] = k_load4(k_rows[i], chunk * HEAD_CHUNK + at % HEAD_VECS * 4u);
+                k[i] = Stage4(k_load4(k_rows[i], chunk * HEAD_CHUNK + at % HEAD_VECS * 4u));
             }
             workgroupBarrier(); // the last chunk of k, or of v, is no longer read
             if (!Q_STAYS) { store_q(lane, 0u, &q); }
@@ -220,12 +221,12 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
         }
 
         for (var chunk = 0u; chunk < TILE_KV; chunk += KEY_CHUNK) {
-            var v: array<vec4<f32>, V_LOADS>;
+            var v: array<Stage4, V_LOADS>;
             for (var i = 0u; i < V_LOADS; i++) {
                 let at = staging(lane + i * WORKGROUP_SIZE, V_COUNT);
                 let key = domain_key(block, tile, chunk + at / VALUE_STRIDE);
                 let value = v_load4(v_offset(block, min(key, block.kv_end - 1u)), at % VALUE_STRIDE * 4u);
-                v[i] = select(vec4(0.0), value, key < block.kv_end);
+                v[i] = Stage4(select(vec4(0.0), value, key < block.kv_end));
             }
             if (chunk > 0u) { workgroupBarrier(); } // the last chunk of v is no longer read
             for (var i = 0u; i < V_LOADS; i++) {

@@ -23,7 +23,14 @@ impl Forward {
         source.const_u32("WORKGROUP_SIZE", tiles.workgroup_size());
         match tiles {
             FusedTiles::Workgroup {
-                tile_kv, rows, cols, head_chunk, key_chunk, hold_q, ..
+                tile_kv,
+                rows,
+                cols,
+                head_chunk,
+                key_chunk,
+                hold_q,
+                half,
+                ..
             } => {
                 let values = 4 * tile_kv / cols;
                 let value_vecs = value_dim.div_ceil(values);
@@ -39,6 +46,12 @@ impl Forward {
                 source.const_u32("HEAD_STEPS", steps(head_chunk, rows * cols * 4));
                 source.const_u32("VALUE_STEPS", steps(key_chunk, rows * value_vecs * 16));
                 source.const_bool("Q_STAYS", hold_q);
+                let stage = if half { "f16" } else { "f32" };
+                if half {
+                    source.enable("f16");
+                }
+                source.alias("Stage", stage);
+                source.alias("Stage4", &format!("vec4<{stage}>"));
                 (head_dim.next_multiple_of(head_chunk), value_dim.next_multiple_of(values))
             }
             FusedTiles::Stream { rows, lanes, keys, key_groups, .. } => {
@@ -137,7 +150,7 @@ pub(crate) fn score_constants(
 ) {
     source.const_bool("SCORE_RAW", raw);
     source.const_bool("SCORE_MAY_MASK", may_mask);
-    source.const_bool("Q_SCALED", raw && !matches!(tiles, FusedTiles::Matrix { .. }));
+    source.const_bool("Q_SCALED", raw && !tiles.stages_halves());
     // "No key" is LOWEST; the lowest finite scores, which some masks use, are kept at LOWEST_KEPT; MASKED parts the two.
     source.const_f32("LOWEST", f32::MIN);
     source.const_f32("MASKED", -3.2e38);

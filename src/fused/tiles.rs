@@ -42,6 +42,9 @@ pub enum FusedTiles {
         /// All of q stays in workgroup memory instead of being staged again for each tile of keys.
         #[serde(default)]
         hold_q: bool,
+        /// q, k, v and weights are staged as f16, in half the workgroup memory; sums are f32. For f16 tensors.
+        #[serde(default)]
+        half: bool,
         /// Row maxima by subgroup shuffles instead of workgroup memory.
         #[serde(default)]
         subgroup: bool,
@@ -94,6 +97,11 @@ const fn one() -> u32 {
 }
 
 impl FusedTiles {
+    /// Whether q, k, v and the weights are halves in workgroup memory: q then stays as it is, unscaled.
+    pub(crate) const fn stages_halves(&self) -> bool {
+        matches!(self, Self::Matrix { .. } | Self::Workgroup { half: true, .. })
+    }
+
     /// Query rows a workgroup owns.
     pub const fn tile_q(&self) -> u32 {
         match *self {
@@ -151,7 +159,7 @@ impl FusedTiles {
     /// Workgroup memory that the kernel takes.
     pub fn workgroup_bytes(&self, shape: FusedShape) -> u32 {
         let FusedShape { head_dim, value_dim, .. } = shape;
-        let (tile_q, cols, tile_kv, head_chunk, key_chunk, hold_q, subgroup) = match *self {
+        let (tile_q, cols, tile_kv, head_chunk, key_chunk, hold_q, half, subgroup) = match *self {
             Self::Workgroup {
                 tile_q,
                 cols,
@@ -159,9 +167,10 @@ impl FusedTiles {
                 head_chunk,
                 key_chunk,
                 hold_q,
+                half,
                 subgroup,
                 ..
-            } => (tile_q, cols, tile_kv, head_chunk, key_chunk, hold_q, subgroup),
+            } => (tile_q, cols, tile_kv, head_chunk, key_chunk, hold_q, half, subgroup),
             Self::Stream { .. } => return 0,
             Self::Matrix { size, tile_kv, turn_v, .. } => {
                 let tile_q = self.tile_q();
@@ -181,7 +190,8 @@ impl FusedTiles {
         let values = tile_q * (tile_kv / 4 + 1) + key_chunk * value_vecs;
         let values = if hold_q { q + values } else { values };
         let reduce = if subgroup { 0 } else { tile_q * lanes_x.div_ceil(4) };
-        16 * (scores.max(values) + reduce) + 4 * tile_q
+        let vector_bytes = if half { 8 } else { 16 };
+        vector_bytes * scores.max(values) + 16 * reduce + 4 * tile_q
     }
 
     /// Loops of the forward kernel that stay rolled, as (trips, multiply-adds a lane does in one): what statistics of
@@ -215,11 +225,13 @@ impl Tiles for FusedTiles {
                 head_chunk,
                 key_chunk,
                 hold_q,
+                half,
                 subgroup,
                 kv_splits: _,
             } => format!(
-                "q{tile_q}.kv{tile_kv}.{rows}x{cols}.h{head_chunk}.k{key_chunk}{}{}",
+                "q{tile_q}.kv{tile_kv}.{rows}x{cols}.h{head_chunk}.k{key_chunk}{}{}{}",
                 flag(hold_q, ".hold_q"),
+                flag(half, ".half"),
                 flag(subgroup, ".subgroup")
             ),
             Self::Stream {

@@ -1,11 +1,13 @@
 //! Every candidate tile set computes the same, on the device's limits and on WebGPU's floor.
 
-use tilewise::neighborhood::{NeighborhoodTiles, simulate};
-use tilewise::operator::Operator;
+use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
+use tilewise::neighborhood::{NeighborhoodProblem, NeighborhoodTiles, simulate};
+use tilewise::operator::{Operator, Tiles};
+use tilewise::tensor::Dtype;
 
 use crate::harness::{Case, check, engine, floor_engine, problem};
 
-fn problems() -> [Case; 2] {
+fn problems() -> [Case; 3] {
     let mut three = Case::new(&[6, 9, 10], &[3, 4, 3]).with(|spec| {
         spec.dilation = vec![1, 2, 1];
         spec.stride = vec![1, 2, 1];
@@ -13,7 +15,11 @@ fn problems() -> [Case; 2] {
     });
     three.extra = 5;
     three.dims = [24, 16];
-    [Case::new(&[21, 19], &[8, 5]).with(|spec| spec.stride = vec![8, 1]), three]
+    let halves = Case::new(&[11, 9], &[5, 4]).with(|spec| {
+        spec.dtype = Dtype::F16;
+        spec.out_dtype = Some(Dtype::F16);
+    });
+    [Case::new(&[21, 19], &[8, 5]).with(|spec| spec.stride = vec![8, 1]), three, halves]
 }
 
 #[test]
@@ -27,8 +33,34 @@ fn every_candidate_is_right() {
 }
 
 #[test]
+fn halves_may_be_staged_as_they_are() {
+    let gpu = GpuLimits {
+        f16: true,
+        subgroup: Some(SubgroupSizes { least: 32, most: 64 }),
+        ..GpuLimits::floor()
+    };
+    let without = GpuLimits { f16: false, ..gpu.clone() };
+    let [floats, _, halves] = problems().map(|case| problem(&case.spec, &case.inputs(7)));
+    let staged = |problem: &NeighborhoodProblem, limits: &GpuLimits| {
+        let mut tiles = problem.candidates(limits).unwrap();
+        tiles.retain(|tiles| tiles.to_string().contains(r#""half":true"#));
+        tiles
+    };
+    assert!(staged(&floats, &gpu).is_empty() && staged(&halves, &without).is_empty());
+    let tiles = staged(&halves, &gpu)[0];
+    assert!(tiles.label().contains(".half"), "{}", tiles.label());
+    for (problem, limits, reason) in [
+        (&floats, &gpu, "half stages f16, the tensors are of f32"),
+        (&halves, &without, "half stages f16, the device has no shader-f16"),
+    ] {
+        let error = problem.plan(limits, &tiles).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
 fn every_candidate_at_the_floor_is_right() {
-    let [case, _] = problems();
+    let [case, ..] = problems();
     let problem = problem(&case.spec, &case.inputs(7));
     for tiles in problem.candidates(floor_engine().limits()).unwrap() {
         check(floor_engine(), &case, Some(tiles));

@@ -1,7 +1,8 @@
 //! Every case of the shared suite, by group; every tile set; every kind of engine.
 
 use tilewise::Engine;
-use tilewise::verify::{Case, Trial, cases, find_cases, run_case};
+use tilewise::question::Question;
+use tilewise::verify::{Case, CaseTiles, Trial, cases, find_cases, run_case};
 
 use crate::known_issues::{self, Outcome};
 use crate::support::{checked_engine, engine, floor_engine};
@@ -178,6 +179,40 @@ fn every_tile_set_is_right_at_dim_64() {
 #[test]
 fn every_tile_set_is_right_in_halves() {
     every_tile_set(engine(), "half/f16_64_64");
+}
+
+/// Halves in all that a question can have beside them; pairs of columns, which no candidate has, write half a vector.
+#[test]
+fn half_stages_are_right() {
+    let pair = r#"{"family": "workgroup", "tile_q": 32, "tile_kv": 16, "rows": 4, "cols": 2, "head_chunk": 16, "key_chunk": 8, "half": true}"#;
+    let pair = CaseTiles::Attention(serde_json::from_str(pair).unwrap());
+    let patterns = [
+        "half/f16_7_7",
+        "half/f16_80_40",
+        "half/f16_odd_splits",
+        "layout/odd_bshd_f16_7",
+        "magnitude/*_f16",
+        "gate/f16_*",
+        "score/sides_f16_odd",
+        "packed/f16_sides",
+        "paged/f16_*",
+        "splits/f16_causal",
+        "neighborhood/f16*",
+    ];
+    let mut failures = Vec::new();
+    let cases = patterns.iter().flat_map(|pattern| find_cases(pattern));
+    for (index, case) in cases.enumerate().filter(|_| engine().limits().f16) {
+        let trial = Trial::new(&case).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let mut tiles = trial.candidates(engine().limits()).unwrap();
+        tiles.retain(|tiles| tiles.to_string().contains(r#""half":true"#));
+        assert!(!tiles.is_empty(), "{}", case.name);
+        if matches!(trial.question, Question::Attention(_)) {
+            tiles.push(pair);
+        }
+        let tiles = Some(tiles[index % tiles.len()]);
+        failures.extend(trial.run(engine(), tiles).err().map(|failure| failure.to_string()));
+    }
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]

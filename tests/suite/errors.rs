@@ -153,6 +153,30 @@ fn tiles_that_do_not_fit_are_refused_with_the_numbers() {
 }
 
 #[test]
+fn half_stages_are_refused_where_tensors_or_device_have_none() {
+    let tiles = json!({"family": "workgroup", "tile_q": 64, "tile_kv": 64, "rows": 4, "cols": 4, "head_chunk": 16, "key_chunk": 16, "half": true});
+    let tiles: FusedTiles = serde_json::from_value(tiles).unwrap();
+    let plan = |dtype: Dtype, f16: bool| {
+        let spec = json!({"dtype": dtype, "batch": 1, "q_heads": 1, "kv_heads": 1, "seq_len_q": 64, "seq_len_kv": 64, "head_dim": 64});
+        let spec: AttentionSpec = serde_json::from_value(spec).unwrap();
+        let problem = AttentionProblem::new(&spec, &spec.assumed_tensors().unwrap()).unwrap();
+        problem.plan(&GpuLimits { f16, ..GpuLimits::floor() }, &tiles)
+    };
+    assert!(plan(Dtype::F16, true).is_ok());
+    for (dtype, f16, reason) in [
+        (Dtype::F32, true, "half stages f16, the tensors are of f32"),
+        (Dtype::Bf16, true, "half stages f16, the tensors are of bf16"),
+        (Dtype::F16, false, "half stages f16, the device has no shader-f16"),
+    ] {
+        let error = plan(dtype, f16).unwrap_err();
+        assert!(
+            matches!(error, PlanError::Tiles { .. }) && error.to_string().contains(reason),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn numbers_beyond_any_tile_are_refused_without_a_panic() {
     let problem = problem(&json!({}), &inputs([1, 1, 1, 64, 64, 64]));
     for most in [u32::MAX, u32::MAX - 3, 1 << 31, 1 << 16] {

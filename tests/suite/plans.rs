@@ -74,6 +74,34 @@ fn every_dim_has_tiles_at_the_floor() {
     }
 }
 
+/// The stage of each workgroup tile set, in order: true for halves.
+fn stages(dtype: Dtype, limits: &GpuLimits) -> Vec<bool> {
+    let shape = FusedShape { head_dim: 64, value_dim: 64, dtype };
+    let tiles = FusedTiles::candidates(shape, 1000, 1e12, limits);
+    let stage = |tiles: FusedTiles| match tiles {
+        FusedTiles::Workgroup { half, .. } => Some(half),
+        _ => None,
+    };
+    tiles.into_iter().filter_map(stage).collect()
+}
+
+#[test]
+fn half_stages_are_for_halves_and_first_where_they_cost_nothing() {
+    let of = |f16: bool, most: u32| GpuLimits {
+        f16,
+        subgroup: Some(SubgroupSizes { least: 32, most }),
+        ..GpuLimits::floor()
+    };
+    let (wide, narrow) = (stages(Dtype::F16, &of(true, 64)), stages(Dtype::F16, &of(true, 32)));
+    for (stages, half_first) in [(wide, true), (narrow, false)] {
+        assert!(stages.contains(&true) && stages.contains(&false), "{stages:?}");
+        assert_eq!(stages[0], half_first, "{stages:?}");
+    }
+    for (dtype, f16) in [(Dtype::F16, false), (Dtype::F32, true), (Dtype::Bf16, true)] {
+        assert!(!stages(dtype, &of(f16, 64)).contains(&true));
+    }
+}
+
 #[test]
 fn tensors_larger_than_a_binding_are_bound_by_slices() {
     let problem = asked(&extents([4, 4, 2, 64, 64, 64]));

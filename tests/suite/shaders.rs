@@ -21,6 +21,7 @@ fn gpu() -> GpuLimits {
         workgroup_invocations: 1024,
         storage_buffers: 16,
         subgroup: Some(SubgroupSizes { least: 32, most: 32 }),
+        f16: true,
         matrix: Some(16),
         ..GpuLimits::floor()
     }

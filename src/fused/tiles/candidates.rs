@@ -34,6 +34,16 @@ const WORKGROUP_SETS: [[u32; 7]; 12] = [
     [32, 16, 4, 2, 16, 8, 0],
 ];
 
+/// The same for stages of halves: the memory that they save goes into larger chunks and more workgroups. 4 × 8 scores a lane
+/// spill on no GPU's compiler, for what is on its way to memory takes fewer registers too.
+const HALF_SETS: [[u32; 7]; 5] = [
+    [64, 64, 4, 4, 32, 16, 0],
+    [64, 64, 4, 4, 32, 32, 1],
+    [64, 128, 4, 8, 32, 16, 0],
+    [32, 64, 4, 4, 32, 16, 0],
+    [32, 128, 4, 4, 32, 16, 0],
+];
+
 /// Rows from which a stream's kernel takes a processor's driver seconds to compile, and floating-point operations below
 /// which tens of calls are over before that pays: they begin with sets of fewer rows, up to a quarter slower, compiled in less
 /// than half the time.
@@ -49,6 +59,12 @@ const WIDE_ROWS: u32 = 32;
 const KEY_GROUP_STREAMS: [[u32; 3]; 8] =
     [[2, 4, 4], [2, 4, 2], [4, 1, 4], [4, 2, 4], [2, 1, 4], [2, 2, 4], [2, 8, 2], [1, 8, 4]];
 
+/// Whether subgroups may have 64 lanes, as drivers for AMD and Apple say. Their multiply-adds take halves as operands, so
+/// that stages of halves cost nothing; NVIDIA's compiler converts each, a third more operations.
+fn has_wide_subgroups(limits: &GpuLimits) -> bool {
+    limits.subgroup.is_some_and(|sizes| sizes.most > 32)
+}
+
 impl FusedTiles {
     /// Every tile set worth trying on a device, the heuristic's choice first; empty where none fits.
     ///
@@ -56,24 +72,11 @@ impl FusedTiles {
     /// computes.
     pub fn candidates(shape: FusedShape, rows: u64, flops: f64, limits: &GpuLimits) -> Vec<Self> {
         let mut tiles = Self::matrices(limits);
-        for [tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q] in WORKGROUP_SETS {
-            if rows * cols > COMMON_MICRO_TILE && limits.workgroup_bytes <= COMMON_WORKGROUP_BYTES {
-                continue;
-            }
-            for subgroup in [true, false] {
-                tiles.push(Self::Workgroup {
-                    tile_q,
-                    tile_kv,
-                    rows,
-                    cols,
-                    head_chunk,
-                    key_chunk,
-                    hold_q: hold_q == 1,
-                    subgroup,
-                    kv_splits: 1,
-                });
-            }
-        }
+        let (floats, halves) = (Self::float_stages(limits), Self::half_stages(shape, limits));
+        let [first, second] =
+            if has_wide_subgroups(limits) { [halves, floats] } else { [floats, halves] };
+        tiles.extend(first);
+        tiles.extend(second);
         tiles.extend(Self::streams(limits));
         tiles.retain(|tiles| tiles.check(shape, limits).is_ok());
         // Where nothing fits the registers, what spills still computes.
@@ -99,12 +102,47 @@ impl FusedTiles {
         limits.is_cpu && slow && flops < SMALL_CALL_FLOPS
     }
 
+    /// Workgroup tiles staged as f32, with and without subgroups.
+    fn float_stages(limits: &GpuLimits) -> Vec<Self> {
+        let common = limits.workgroup_bytes <= COMMON_WORKGROUP_BYTES;
+        let fits = |[_, _, rows, cols, ..]: &[u32; 7]| !common || rows * cols <= COMMON_MICRO_TILE;
+        let sets = WORKGROUP_SETS.into_iter().filter(fits);
+        sets.flat_map(|set| [true, false].map(|subgroup| Self::staged(set, false, subgroup)))
+            .collect()
+    }
+
+    /// Those staged as f16, with subgroups where the device has them.
+    fn half_stages(shape: FusedShape, limits: &GpuLimits) -> Vec<Self> {
+        let best = |set| {
+            let ways = [true, false].map(|subgroup| Self::staged(set, true, subgroup));
+            ways.into_iter().find(|tiles| tiles.check(shape, limits).is_ok())
+        };
+        HALF_SETS.into_iter().filter_map(best).collect()
+    }
+
+    /// A set of the lists above.
+    fn staged(set: [u32; 7], half: bool, subgroup: bool) -> Self {
+        let [tile_q, tile_kv, rows, cols, head_chunk, key_chunk, hold_q] = set;
+        Self::Workgroup {
+            tile_q,
+            tile_kv,
+            rows,
+            cols,
+            head_chunk,
+            key_chunk,
+            hold_q: hold_q == 1,
+            half,
+            subgroup,
+            kv_splits: 1,
+        }
+    }
+
     /// Sets of cooperative matrices, best first.
     fn matrices(limits: &GpuLimits) -> Vec<Self> {
         let (Some(size), Some(sizes)) = (limits.matrix, limits.subgroup) else { return Vec::new() };
         // Where subgroups may have 64 lanes, compilers need fewer cycles for turned ones (an eighth for RDNA 3); an H100 is
         // faster with those that lie as they are.
-        let turns = sizes.most > 32;
+        let turns = has_wide_subgroups(limits);
         let set = |(row_matrices, subgroups, key_matrices, turn_v)| Self::Matrix {
             size,
             row_matrices,

@@ -20,6 +20,7 @@ impl FusedTiles {
             .too_large()
             .or_else(|| self.workgroup_shape())
             .or_else(|| self.stream_shape(shape.head_dim.max(shape.value_dim)))
+            .or_else(|| self.half_stage(shape.dtype, limits))
             .or_else(|| self.matrix_shape(shape.dtype, limits));
         if let Some(reason) = wrong {
             return Err(refused(reason));
@@ -138,6 +139,17 @@ impl FusedTiles {
                 let message = format!("lanes {lanes} hold {steps} vectors of a row, not up to 32");
                 (steps > 32).then_some(message)
             })
+    }
+
+    /// What keeps a workgroup's stage from being of halves, if anything.
+    fn half_stage(&self, dtype: Dtype, limits: &GpuLimits) -> Option<String> {
+        if !matches!(self, Self::Workgroup { half: true, .. }) {
+            return None;
+        }
+        if dtype != Dtype::F16 {
+            return Some(format!("half stages f16, the tensors are of {dtype}"));
+        }
+        (!limits.f16).then(|| "half stages f16, the device has no shader-f16".to_owned())
     }
 
     /// What keeps the matrix kernel from running with these numbers, if anything.
