@@ -99,7 +99,8 @@ impl KernelSource {
     }
 
     pub fn const_f32(&mut self, name: &str, value: f32) {
-        let _ = writeln!(self.consts, "const {name}: f32 = {value:?}f;");
+        // Exactly: the shortest form of the lowest number lies beyond it, which browsers refuse.
+        let _ = writeln!(self.consts, "const {name}: f32 = {:?}f;", f64::from(value));
     }
 
     /// A vector of three, of unsigned numbers or truth values.
@@ -335,4 +336,18 @@ pub(crate) fn bound_range(
     let size = (end * dtype.bytes() - offset).next_multiple_of(4);
     let origin = (offset / dtype.bytes()) as u32;
     (Bound { slot, offset, size }, origin.wrapping_neg())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_number_is_not_written_as_one_below_it() {
+        let mut source = KernelSource::default();
+        source.const_f32("LOWEST", f32::MIN);
+        let written = source.consts.trim_start_matches("const LOWEST: f32 = ");
+        let number: f64 = written.trim_end().trim_end_matches("f;").parse().unwrap();
+        assert_eq!(number, f64::from(f32::MIN), "{written}");
+    }
 }

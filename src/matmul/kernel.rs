@@ -11,7 +11,7 @@ use crate::fused::matrix::matrix_types;
 use crate::fused::source::{KernelSource, Launch, add_fragment};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Grid, Step};
-use crate::tensor::{BLOCK, WeightFormat};
+use crate::tensor::WeightFormat;
 
 /// How many row tiles there are.
 pub(crate) enum Workgroups {
@@ -75,7 +75,7 @@ impl Matmul {
     /// Closes a source that has the fragments of rows and finish already.
     pub fn step(mut self, mut source: KernelSource, limits: &GpuLimits) -> Result<Step, PlanError> {
         let operands = self.operands();
-        self.tiles = self.tiles.suiting(operands);
+        self.tiles = self.tiles.suiting(operands, self.inner);
         self.tiles.check(operands, limits)?;
         let gated = self.weights.len() == 2;
         self.constants(&mut source, gated, limits.is_cpu);
@@ -152,9 +152,7 @@ impl Matmul {
                 source.const_u32("TILE_COLUMNS", tile_columns);
                 source.const_u32("ROWS", rows);
                 source.const_u32("COLUMNS", columns);
-                // Every row is whole blocks.
-                let whole = self.inner.is_multiple_of(chunk);
-                source.const_u32("CHUNK", if whole { chunk } else { BLOCK as u32 });
+                source.const_u32("CHUNK", chunk);
                 source.accessor(BYTES);
             }
             MatmulTiles::Matrix {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::operator::Tiles;
-use crate::tensor::{ActivationFormat, Dtype, WeightFormat};
+use crate::tensor::{ActivationFormat, BLOCK, Dtype, WeightFormat};
 
 /// What a matmul multiplies, which some tile sets are for alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -251,8 +251,14 @@ impl MatmulTiles {
         }
     }
 
-    /// These tiles for operands that they are for; for others workgroup tiles of as many rows and columns.
-    pub(super) fn suiting(self, operands: Operands) -> Self {
+    /// These tiles for operands that they are for, in chunks that `inner` dims are whole numbers of; for others workgroup
+    /// tiles of as many rows and columns.
+    pub(super) fn suiting(mut self, operands: Operands, inner: u32) -> Self {
+        if let Self::Bytes { chunk, .. } = &mut self
+            && !inner.is_multiple_of(*chunk)
+        {
+            *chunk = BLOCK as u32; // every row is whole blocks
+        }
         match (self, operands) {
             (Self::Matrix { .. }, Operands::Floats | Operands::Bytes)
             | (Self::Bytes { .. }, Operands::Floats | Operands::Halves) => self.of_floats(),
