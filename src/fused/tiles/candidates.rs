@@ -44,9 +44,9 @@ const HALF_SETS: [[u32; 7]; 5] = [
     [32, 128, 4, 4, 32, 16, 0],
 ];
 
-/// Rows from which a stream's kernel takes a processor's driver seconds to compile, and floating-point operations below
-/// which tens of calls are over before that pays: they begin with sets of fewer rows, up to a quarter slower, compiled in less
-/// than half the time.
+/// Rows from which a stream's kernel takes a processor's driver a second to compile, and floating-point operations below
+/// which tens of calls are over before that pays: they begin with sets of fewer rows, up to a quarter slower, compiled in half
+/// the time.
 const SLOWLY_COMPILED_ROWS: u32 = 32;
 const SMALL_CALL_FLOPS: f64 = 1e9;
 
