@@ -6,16 +6,14 @@ use ordered_float::OrderedFloat;
 
 use super::context::{Context, Scratch, padded};
 use super::cuts::Cut;
+use super::inputs::{Input, hidden, inputs, operand, rows_of};
 use super::kernel::{bind_routing, expert_side, optional_side};
 use super::spec::{Activation, WeightOn};
 use crate::error::PlanError;
 use crate::fused::slices::workgroups_a_dispatch;
-use crate::fused::source::{Access, KernelSource, add_fragment};
-use crate::gpu::recording::{Bound, Step};
-use crate::matmul::{
-    ByteRows, Matmul, Operand, Operands, Rows, Workgroups, add_column_bias, dense_rows, weights,
-};
-use crate::tensor::{Dtype, WeightFormat};
+use crate::fused::source::{KernelSource, add_fragment};
+use crate::gpu::recording::Step;
+use crate::matmul::{Matmul, Operand, Rows, Workgroups, add_column_bias, dense_rows, weights};
 
 /// x · router_wᵀ + router_b, or x · phi.
 pub(super) fn logits(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
@@ -120,88 +118,6 @@ fn dense(
         .step_by(rows as usize)
         .map(|first| step(first..first.saturating_add(rows).min(tokens)))
         .collect()
-}
-
-/// Rows that experts multiply, and where they lie once they are rounded.
-#[derive(Clone, Copy)]
-struct Input {
-    rows: u64,
-    inner: u32,
-    rounded: Scratch,
-}
-
-impl Input {
-    /// What the experts' first matmuls take: tokens, or a soft router's slots.
-    fn of_experts(context: &Context<'_>) -> Self {
-        let e = &context.problem.extents;
-        let rows = if e.slots > 0 { context.problem.most_rows() } else { e.tokens.into() };
-        Self { rows, inner: e.model_dim, rounded: Scratch::Rounded }
-    }
-
-    /// What their second ones take.
-    fn hidden(context: &Context<'_>) -> Self {
-        let rows = context.problem.most_rows();
-        Self { rows, inner: context.problem.extents.expert_dim, rounded: Scratch::RoundedHidden }
-    }
-
-    /// The rows as bytes, where those are asked for.
-    fn bytes(&self, context: &Context<'_>) -> Result<Option<ByteRows>, PlanError> {
-        if context.problem.operands() != Operands::Bytes {
-            return Ok(None);
-        }
-        let bound = Bound {
-            size: ByteRows::size(self.rows, self.inner).max(16),
-            ..context.scratch(self.rounded)?
-        };
-        Ok(Some(ByteRows { bound, rows: self.rows as u32, inner: self.inner }))
-    }
-
-    /// What a matmul takes of them.
-    fn taken(
-        &self,
-        context: &Context<'_>,
-        numbers: impl FnOnce() -> Result<Operand, PlanError>,
-    ) -> Result<Rows, PlanError> {
-        Ok(match self.bytes(context)? {
-            Some(bytes) => Rows::Bytes(bytes),
-            None => Rows::Numbers(numbers()?),
-        })
-    }
-
-    /// Rounds them, where that is asked for.
-    fn round(
-        &self,
-        context: &Context<'_>,
-        numbers: impl FnOnce() -> Result<Operand, PlanError>,
-    ) -> Result<Vec<Step>, PlanError> {
-        let Some(bytes) = self.bytes(context)? else { return Ok(Vec::new()) };
-        Ok(vec![bytes.quantise(&numbers()?, context.limits)?])
-    }
-}
-
-/// The experts' inputs.
-fn inputs(context: &Context<'_>) -> Result<Operand, PlanError> {
-    let e = &context.problem.extents;
-    if e.slots > 0 { rows_of(context, Scratch::Slots, e.model_dim) } else { operand(context, "x") }
-}
-
-/// The experts' hidden rows.
-fn hidden(context: &Context<'_>) -> Result<Operand, PlanError> {
-    rows_of(context, Scratch::Hidden, context.problem.extents.expert_dim)
-}
-
-/// Rounds the experts' inputs; the shared expert has rounded the tokens already.
-pub(super) fn round_inputs(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
-    let e = &context.problem.extents;
-    if e.shared_dim > 0 && e.slots == 0 {
-        return Ok(Vec::new());
-    }
-    Input::of_experts(context).round(context, || inputs(context))
-}
-
-/// Rounds their hidden rows.
-pub(super) fn round_hidden(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
-    Input::hidden(context).round(context, || hidden(context))
 }
 
 /// The experts' first matmuls and the activation.
@@ -336,40 +252,4 @@ fn expert_operand(
     let problem = context.problem;
     let bind = |name: &str| context.expert_tensor(name, experts);
     weights::operand(problem.format_of(name), name, &problem.tensors, bind)
-}
-
-/// A tensor `[rows, inner]`, or phi.
-fn operand(context: &Context<'_>, name: &str) -> Result<Operand, PlanError> {
-    let problem = context.problem;
-    let bind = |name: &str| context.tensor(name);
-    let mut operand = weights::operand(problem.format_of(name), name, &problem.tensors, bind)?;
-    if name == "phi" {
-        // A matrix for one set of weights: its slots follow each other.
-        let (shape, strides) =
-            (problem.tensors[name].shape(), &problem.tensors[name].layout.strides);
-        if shape[0] > 1 && shape[1] > 1 && strides[0] != strides[1] * shape[1] {
-            return Err(PlanError::Unsupported {
-                what: format!("phi with strides {strides:?}"),
-                reason: "the slots of neighbouring experts must follow each other".to_owned(),
-            });
-        }
-        operand.row_stride = if shape[1] > 1 { strides[1] } else { strides[0] } as u32;
-        operand.expert_stride = 0;
-    }
-    Ok(operand)
-}
-
-/// A scratch matrix of f32, of what plain implementations store in the type of the tokens.
-fn rows_of(context: &Context<'_>, scratch: Scratch, dim: u32) -> Result<Operand, PlanError> {
-    let access = if dim.is_multiple_of(4) { Access::Vec4 } else { Access::Scalar };
-    Ok(Operand {
-        bound: context.scratch(scratch)?,
-        first: 0,
-        format: WeightFormat::F32,
-        halves: context.problem.spec.dtype == Dtype::F16,
-        access,
-        row_stride: padded(dim),
-        expert_stride: 0,
-        scales: None,
-    })
 }

@@ -30,6 +30,7 @@ mod combine;
 mod context;
 mod cuts;
 mod experts;
+mod inputs;
 mod kernel;
 mod loads;
 mod loss;

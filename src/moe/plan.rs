@@ -7,7 +7,7 @@ use super::cuts::Cuts;
 use super::problem::MoeProblem;
 use super::routing::{Capacity, Priority, Router};
 use super::spec::MoeOutput;
-use super::{combine, experts, loss, place, route};
+use super::{combine, experts, inputs, loss, place, route};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Step};
@@ -97,11 +97,11 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         if problem.extents.shared_dim > 0 {
             steps.extend(experts::shared(context)?);
         }
-        steps.extend(experts::round_inputs(context)?);
+        steps.extend(inputs::round_inputs(context)?);
         for cut in context.cuts.all(problem) {
             steps.push(experts::gate_up(context, &cut)?);
         }
-        steps.extend(experts::round_hidden(context)?);
+        steps.extend(inputs::round_hidden(context)?);
         for cut in context.cuts.all(problem) {
             steps.push(experts::down(context, &cut)?);
         }
