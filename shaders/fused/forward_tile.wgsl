@@ -91,26 +91,26 @@ fn finish_scores(block: Block, tile: u32, tests: bool, x: u32, y: u32, s: ptr<fu
 // Weights go to workgroup memory and into the row sums; no_keys: some scores stand for "no key".
 fn store_weights(no_keys: bool, x: u32, y: u32, s: ptr<function, array<f32, ROWS * COLS>>,
                  weights: ptr<function, array<f32, ROWS * COLS>>, l: ptr<function, array<f32, ROWS>>) {
-    for (var r = 0u; r < ROWS; r++) {
-        if (no_keys) {
-            for (var c = 0u; c < COLS; c++) {
-                let i = r * COLS + c;
-                (*weights)[i] = select((*weights)[i], 0.0, (*s)[i] < MASKED);
-            }
+    if (no_keys) {
+        for (var i = 0u; i < ROWS * COLS; i++) { (*weights)[i] = select((*weights)[i], 0.0, (*s)[i] < MASKED); }
+    }
+    let first = y * WEIGHT_STRIDE + x * COLS / 4u;
+    if (COLS == 2u) { // a vector has two rows' weights for two keys: lanes that write parts of the same vector race
+        for (var r = 0u; r < ROWS; r += 2u) {
+            let i = r * COLS;
+            let weight = vec4((*weights)[i], (*weights)[i + 1u], (*weights)[i + 2u], (*weights)[i + 3u]);
+            wg_tile[first + P_FIRST + (r + x % 2u) * LANES_Y * WEIGHT_STRIDE] = Stage4(weight);
+            (*l)[r] += weight.x + weight.y;
+            (*l)[r + 1u] += weight.z + weight.w;
         }
-        let first = y * WEIGHT_STRIDE + x * COLS / 4u;
+        return;
+    }
+    for (var r = 0u; r < ROWS; r++) {
         for (var c = 0u; c < COLS; c += 4u) {
             let i = r * COLS + c;
-            if (COLS % 4u == 0u) {
-                let weight = vec4((*weights)[i], (*weights)[i + 1u], (*weights)[i + 2u], (*weights)[i + 3u]);
-                wg_tile[first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + c / 4u)] = Stage4(weight);
-                (*l)[r] += (weight.x + weight.y) + (weight.z + weight.w);
-            } else { // COLS is 2: half a vec4
-                let at = first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE);
-                wg_tile[at][x % 2u * 2u] = Stage((*weights)[i]);
-                wg_tile[at][x % 2u * 2u + 1u] = Stage((*weights)[i + 1u]);
-                (*l)[r] += (*weights)[i] + (*weights)[i + 1u];
-            }
+            let weight = vec4((*weights)[i], (*weights)[i + 1u], (*weights)[i + 2u], (*weights)[i + 3u]);
+            wg_tile[first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + c / 4u)] = Stage4(weight);
+            (*l)[r] += (weight.x + weight.y) + (weight.z + weight.w);
         }
     }
 }
@@ -124,6 +124,11 @@ fn add_values(x: u32, y: u32, weight_first: u32, acc: ptr<function, array<vec4<f
             var p: array<vec4<f32>, ROWS>;
             for (var r = 0u; r < ROWS; r++) {
                 p[r] = vec4<f32>(wg_tile[p_first + (P_FIRST + r * LANES_Y * WEIGHT_STRIDE + step)]);
+            }
+            for (var r = 0u; COLS == 2u && r < ROWS; r += 2u) {
+                let even = p[r]; // of the keys of even lanes, both rows
+                p[r] = vec4(even.xy, p[r + 1u].xy);
+                p[r + 1u] = vec4(even.zw, p[r + 1u].zw);
             }
             for (var n = 0u; n < VALUE_VECS; n++) {
                 let v0 = vec4<f32>(wg_tile[v_first + (V_FIRST + n * LANES_X + step * 4u * VALUE_STRIDE)]);

@@ -4,15 +4,16 @@
 alias RowTaken = Bytes;
 const A_RUN: u32 = 8u;
 const BLOCKS: u32 = CHUNK / 32u;
-const STRIDE: u32 = 2u * BLOCKS + 1u; // vectors of 16 bytes: the blocks of a row, then their scales
+const STRIDE: u32 = 2u * BLOCKS + 1u; // in vectors of 16 bytes
 
 var<workgroup> wg_stage: array<vec4<u32>, (TILE_ROWS + TILE_COLUMNS) * STRIDE>;
+var<workgroup> wg_scale: array<f32, (TILE_ROWS + TILE_COLUMNS) * BLOCKS>;
 
 fn stage_block(row: u32, block: u32, bytes: Bytes) {
     let first = row * STRIDE + 2u * block;
     wg_stage[first] = bytes.low;
     wg_stage[first + 1u] = bytes.high;
-    wg_stage[row * STRIDE + 2u * BLOCKS][block] = bitcast<u32>(bytes.scale);
+    wg_scale[row * BLOCKS + block] = bytes.scale;
 }
 
 // Stores what the lane has, between the barriers that keep others from reading.
@@ -44,20 +45,20 @@ fn multiply(x: u32, y: u32, acc: ptr<function, array<f32, ROWS * COLUMNS>>) {
     for (var block = 0u; block < BLOCKS; block++) {
         let a_first = y * STRIDE + 2u * block;
         let w_first = x * STRIDE + 2u * block;
-        let a_scale = y * STRIDE + 2u * BLOCKS;
-        let w_scale = x * STRIDE + 2u * BLOCKS;
+        let a_scale = y * BLOCKS + block;
+        let w_scale = x * BLOCKS + block;
         var low: array<vec4<u32>, ROWS>;
         var high: array<vec4<u32>, ROWS>;
         var scale: array<f32, ROWS>;
         for (var r = 0u; r < ROWS; r++) {
             low[r] = wg_stage[a_first + r * LANES_Y * STRIDE];
             high[r] = wg_stage[a_first + (r * LANES_Y * STRIDE + 1u)];
-            scale[r] = bitcast<f32>(wg_stage[a_scale + r * LANES_Y * STRIDE][block]);
+            scale[r] = wg_scale[a_scale + r * LANES_Y * BLOCKS];
         }
         for (var c = 0u; c < COLUMNS; c++) {
             let w_low = wg_stage[w_first + (TILE_ROWS + c * LANES_X) * STRIDE];
             let w_high = wg_stage[w_first + ((TILE_ROWS + c * LANES_X) * STRIDE + 1u)];
-            let column_scale = bitcast<f32>(wg_stage[w_scale + (TILE_ROWS + c * LANES_X) * STRIDE][block]);
+            let column_scale = wg_scale[w_scale + (TILE_ROWS + c * LANES_X) * BLOCKS];
             for (var r = 0u; r < ROWS; r++) {
                 let sum = dot16(high[r], w_high, dot16(low[r], w_low, 0));
                 (*acc)[r * COLUMNS + c] = fma(f32(sum), scale[r] * column_scale, (*acc)[r * COLUMNS + c]);

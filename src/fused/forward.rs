@@ -52,6 +52,9 @@ impl Forward {
                 }
                 source.alias("Stage", stage);
                 source.alias("Stage4", &format!("vec4<{stage}>"));
+                let row_vec = if rows.is_multiple_of(4) { 4 } else { 2 };
+                source.const_u32("ROW_VEC", row_vec);
+                source.alias("RowVec", &format!("vec{row_vec}<f32>"));
                 (head_dim.next_multiple_of(head_chunk), value_dim.next_multiple_of(values))
             }
             FusedTiles::Stream { rows, lanes, keys, key_groups, .. } => {

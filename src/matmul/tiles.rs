@@ -165,7 +165,7 @@ impl MatmulTiles {
                 (tile_rows + tile_columns) * (chunk / 4 + 1) * 16
             }
             Self::Bytes { tile_rows, tile_columns, chunk, .. } => {
-                (tile_rows + tile_columns) * (chunk / 16 + 1) * 16
+                (tile_rows + tile_columns) * ((chunk / 16 + 1) * 16 + chunk / 8)
             }
             Self::Matrix { size, subgroup_rows, subgroup_columns, chunk, .. } => {
                 let (rows, columns) = (self.tile_rows(), self.part_columns(1));

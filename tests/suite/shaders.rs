@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use naga::valid::{Capabilities, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, StorageAccess, TypeInner};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, Statement, StorageAccess, TypeInner};
 use rayon::prelude::*;
 use tilewise::PlanError;
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
@@ -69,7 +69,7 @@ fn steps(case: &Case, limits: &GpuLimits, most: usize) -> Vec<Step> {
     right.flat_map(|plan| plan.steps).collect()
 }
 
-fn parsed(step: &Step) -> Module {
+fn parsed(step: &Step) -> (Module, ModuleInfo) {
     let text = step.shader.text();
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(&text)));
@@ -78,10 +78,10 @@ fn parsed(step: &Step) -> Module {
         | Capabilities::SHADER_FLOAT16
         | Capabilities::COOPERATIVE_MATRIX;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-    if let Err(error) = validator.validate(&module) {
-        panic!("{}\n{text}", error.emit_to_string(&text));
-    }
-    module
+    let info = validator
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(&text)));
+    (module, info)
 }
 
 #[test]
@@ -89,7 +89,8 @@ fn every_kernel_validates_and_is_what_the_host_says() {
     let kernels = kernels();
     assert!(kernels.len() > 100, "{}", kernels.len());
     kernels.par_iter().for_each(|step| {
-        let module = parsed(step);
+        let (module, info) = parsed(step);
+        vectors_are_written_whole(step, &module, &info);
         bindings_are_as_declared(step, &module);
         sizes_are_as_said(step, &module);
     });
@@ -100,6 +101,46 @@ fn every_kernel_validates_and_is_what_the_host_says() {
     let apart = |file: &str| file.contains("/measure_") || file.contains("/check_");
     for file in shader_files().iter().filter(own).filter(|file| !apart(file)) {
         assert!(used.contains(file), "no kernel uses shaders/{file}");
+    }
+}
+
+/// Whoever writes a part of a vector that others see may write all of it: WGSL allows that, and compilers do it.
+fn vectors_are_written_whole(step: &Step, module: &Module, info: &ModuleInfo) {
+    let functions =
+        module.functions.iter().map(|(handle, function)| (function, &info[handle])).chain(
+            module
+                .entry_points
+                .iter()
+                .enumerate()
+                .map(|(i, e)| (&e.function, info.get_entry_point(i))),
+        );
+    for (function, types) in functions {
+        let mut blocks = vec![&function.body];
+        while let Some(block) = blocks.pop() {
+            for statement in block.iter() {
+                match statement {
+                    Statement::Block(inner) => blocks.push(inner),
+                    Statement::If { accept, reject, .. } => blocks.extend([accept, reject]),
+                    Statement::Switch { cases, .. } => {
+                        blocks.extend(cases.iter().map(|case| &case.body));
+                    }
+                    Statement::Loop { body, continuing, .. } => blocks.extend([body, continuing]),
+                    Statement::Store { pointer, .. } => {
+                        let part = matches!(
+                            types[*pointer].ty.inner_with(&module.types),
+                            TypeInner::ValuePointer {
+                                size: None,
+                                space: AddressSpace::WorkGroup | AddressSpace::Storage { .. },
+                                ..
+                            }
+                        );
+                        let name = function.name.as_deref().unwrap_or(step.shader.entry);
+                        assert!(!part, "{name} writes a part of a shared vector");
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 }
 
