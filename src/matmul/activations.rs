@@ -11,7 +11,6 @@ use crate::tensor::BLOCK;
 const WORKGROUP_SIZE: u32 = 64;
 
 /// Rows `[rows, inner]` as MXINT8, without gaps: the bytes of all rows, then an f32 scale for each block.
-#[derive(Clone)]
 pub(crate) struct ByteRows {
     pub bound: Bound,
     pub rows: u32,
