@@ -4,11 +4,10 @@
 // KEY_GROUPS neighbouring groups own the same rows and take keys in turn, so that few rows still ask memory for many keys at
 // once; at the end they merge.
 // Every array is walked by a loop over its whole length: that makes Mesa unroll the loop whatever its size, and an array that
-// stays indexed by a variable lives in memory, ten times slower.
+// stays indexed by a variable lives in memory, ten times slower. The largest loop is written out: Mesa 25 keeps it rolled.
+// ROWS rows: SPREAD of them have their statistics side by side in the lanes, STATS of them in one lane.
 const HEAD_STEPS: u32 = (HEAD_DIM + 4u * LANES - 1u) / (4u * LANES);    // vec4s of a q or k row a lane holds
 const VALUE_STEPS: u32 = (VALUE_DIM + 4u * LANES - 1u) / (4u * LANES);  // vec4s of a v or out row a lane holds
-const SPREAD: u32 = min(ROWS, LANES);   // rows whose statistics lie side by side in the lanes
-const STATS: u32 = ROWS / SPREAD;       // rows whose statistics one lane keeps
 
 const NO_ROW: u32 = 0xffffffffu;        // an offset: the row is not there
 
@@ -152,7 +151,7 @@ fn fused_forward_stream(
                     }
                 }
             }
-            for (var g = 0u; g < STATS; g++) {
+            for (var g = 0u; g < STATS; g++) { // unrolled
                 var highest = scores[0][g];
                 for (var i = 1u; i < KEYS; i++) { highest = max(highest, scores[i][g]); }
                 let m_new = norm_max(m[g], highest);

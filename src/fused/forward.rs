@@ -64,6 +64,8 @@ impl Forward {
                 source.const_u32("KEYS", keys);
                 source.const_u32("KEYS_ASKED", if is_cpu { 1 } else { keys });
                 let spread = rows.min(lanes);
+                source.const_u32("SPREAD", spread);
+                source.const_u32("STATS", rows / spread);
                 source.const_u32("ROWS_ASKED", if is_cpu { 1 } else { spread });
                 let dims = 4 * lanes;
                 (head_dim.next_multiple_of(dims), value_dim.next_multiple_of(dims))
