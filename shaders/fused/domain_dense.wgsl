@@ -16,7 +16,7 @@ struct Block {
     tile_end: u32,
     kv_end: u32,     // keys from here on do not exist
     part: u32,       // which of the row's partial results this is
-    q_tile: u32,     // index over batches, head groups and tiles of rows
+    q_tile: u32,     // which of the tiles of rows that the map of tiles has
 }
 
 struct Row {
@@ -116,7 +116,10 @@ fn domain_block(workgroup: u32) -> Block {
     block.batch = rows.batch;
     block.row_first = rows.row_first;
     block.row_end = rows.row_end;
-    block.q_tile = group * params.q_tiles + last_first;
+    var map_group = 0u;
+    if (MAP_BY_BATCH) { map_group = group / params.head_groups; }
+    if (MAP_BY_HEAD) { map_group = map_group * params.head_groups + kv_group; }
+    block.q_tile = map_group * params.q_tiles + last_first;
     if (index >= params.workgroups) { block.row_end = block.row_first; } // surplus of a folded grid
     if (block.row_first >= block.row_end) { return block; } // no rows, no tiles
     block.kv_end = kv_len(block.batch);

@@ -52,6 +52,20 @@ fn merge_groups(
     }
 }
 
+struct Tile { tile: u32, state: u32 }
+
+// The first tile from one on that is not empty, or the block's end.
+fn next_tile(block: Block, first: u32) -> Tile {
+    var next = Tile(first, EMPTY_TILE);
+    loop {
+        if (next.tile >= block.tile_end) { break; }
+        next.state = domain_tile_state(block, next.tile);
+        if (next.state != EMPTY_TILE) { break; }
+        next.tile++;
+    }
+    return next;
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn fused_forward_stream(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -98,86 +112,91 @@ fn fused_forward_stream(
         if (first >= SPREAD) { break; }
     }
 
-    for (var tile = block.tile_first; tile < block.tile_end; tile++) {
-        let state = domain_tile_state(block, tile);
-        if (state == 0u) { continue; }
-        // This loop and the next are tested at their end: lavapipe masks instead of jumping and would run one more trip.
-        var column = key_group * KEYS;
+    // This loop and the two inside are tested at their end: lavapipe masks instead of jumping and would run one more trip.
+    var next = next_tile(block, block.tile_first);
+    if (next.tile < block.tile_end) {
         loop {
-            // Scores of KEYS keys, KEYS_ASKED a trip; they move down a place each time. A GPU asks for all at once; more than one
-            // would outgrow a processor's instruction cache.
-            var scores: array<array<f32, STATS>, KEYS>;
-            var trip = 0u;
+            let tile = next.tile;
+            let state = next.state;
+            var column = key_group * KEYS;
             loop {
-                var k: array<array<vec4<f32>, HEAD_STEPS>, KEYS_ASKED>;
-                for (var i = 0u; i < KEYS_ASKED; i++) {
-                    // A column beyond the last key reads the last key; its score is masked below.
-                    let k_row = k_offset(block, min(domain_key(block, tile, column + trip + i), block.kv_end - 1u));
-                    for (var d = 0u; d < HEAD_STEPS; d++) { k[i][d] = k_load4(k_row, (d * LANES + lane) * 4u); }
+                // Scores of KEYS keys, KEYS_ASKED a trip; they move down a place each time. A GPU asks for all at once; more than one
+                // would outgrow a processor's instruction cache.
+                var scores: array<array<f32, STATS>, KEYS>;
+                var trip = 0u;
+                loop {
+                    var k: array<array<vec4<f32>, HEAD_STEPS>, KEYS_ASKED>;
+                    for (var i = 0u; i < KEYS_ASKED; i++) {
+                        // A column beyond the last key reads the last key; its score is masked below.
+                        let k_row = k_offset(block, min(domain_key(block, tile, column + trip + i), block.kv_end - 1u));
+                        for (var d = 0u; d < HEAD_STEPS; d++) { k[i][d] = k_load4(k_row, (d * LANES + lane) * 4u); }
+                    }
+                    for (var asked = 0u; asked < KEYS_ASKED; asked++) {
+                        var sums: array<array<f32, SPREAD>, STATS>;
+                        for (var g = 0u; g < STATS; g++) {
+                            for (var j = 0u; j < SPREAD; j++) {
+                                for (var d = 0u; d < HEAD_STEPS; d++) { sums[g][j] = dot_add(sums[g][j], q[g][j][d], k[asked][d]); }
+                            }
+                        }
+                        scatter(&sums, 32u); scatter(&sums, 16u); scatter(&sums, 8u); scatter(&sums, 4u); scatter(&sums, 2u); scatter(&sums, 1u);
+                        fold(&sums, 32u); fold(&sums, 16u); fold(&sums, 8u); fold(&sums, 4u); fold(&sums, 2u); fold(&sums, 1u);
+                        for (var i = 1u; i < KEYS; i++) { scores[i - 1u] = scores[i]; }
+                        for (var g = 0u; g < STATS; g++) { scores[KEYS - 1u][g] = sums[g][0]; }
+                    }
+                    trip += KEYS_ASKED;
+                    if (trip >= KEYS) { break; }
                 }
-                for (var asked = 0u; asked < KEYS_ASKED; asked++) {
-                    var sums: array<array<f32, SPREAD>, STATS>;
+                var v: array<array<vec4<f32>, VALUE_STEPS>, KEYS>;
+                for (var i = 0u; i < KEYS; i++) {
+                    let v_row = v_offset(block, min(domain_key(block, tile, column + i), block.kv_end - 1u));
+                    for (var d = 0u; d < VALUE_STEPS; d++) { v[i][d] = v_load4(v_row, (d * LANES + lane) * 4u); }
+                }
+                if (!SCORE_RAW) {
                     for (var g = 0u; g < STATS; g++) {
-                        for (var j = 0u; j < SPREAD; j++) {
-                            for (var d = 0u; d < HEAD_STEPS; d++) { sums[g][j] = dot_add(sums[g][j], q[g][j][d], k[asked][d]); }
+                        for (var i = 0u; i < KEYS; i++) {
+                            let key = min(domain_key(block, tile, column + i), block.kv_end - 1u);
+                            scores[i][g] = score_modify(scores[i][g] * params.softmax_scale, rows[g].batch, rows[g].head, rows[g].q, key);
                         }
                     }
-                    scatter(&sums, 32u); scatter(&sums, 16u); scatter(&sums, 8u); scatter(&sums, 4u); scatter(&sums, 2u); scatter(&sums, 1u);
-                    fold(&sums, 32u); fold(&sums, 16u); fold(&sums, 8u); fold(&sums, 4u); fold(&sums, 2u); fold(&sums, 1u);
-                    for (var i = 1u; i < KEYS; i++) { scores[i - 1u] = scores[i]; }
-                    for (var g = 0u; g < STATS; g++) { scores[KEYS - 1u][g] = sums[g][0]; }
                 }
-                trip += KEYS_ASKED;
-                if (trip >= KEYS) { break; }
-            }
-            var v: array<array<vec4<f32>, VALUE_STEPS>, KEYS>;
-            for (var i = 0u; i < KEYS; i++) {
-                let v_row = v_offset(block, min(domain_key(block, tile, column + i), block.kv_end - 1u));
-                for (var d = 0u; d < VALUE_STEPS; d++) { v[i][d] = v_load4(v_row, (d * LANES + lane) * 4u); }
-            }
-            if (!SCORE_RAW) {
-                for (var g = 0u; g < STATS; g++) {
+                if (state == PARTIAL_TILE) {
+                    for (var g = 0u; g < STATS; g++) {
+                        for (var i = 0u; i < KEYS; i++) {
+                            let key = domain_key(block, tile, column + i);
+                            if (key >= block.kv_end || !mask_keeps(rows[g].batch, rows[g].head, rows[g].q, key)) { scores[i][g] = LOWEST; }
+                        }
+                    }
+                }
+                for (var g = 0u; g < STATS; g++) { // unrolled
+                    var highest = scores[0][g];
+                    for (var i = 1u; i < KEYS; i++) { highest = max(highest, scores[i][g]); }
+                    let m_new = norm_max(m[g], highest);
+                    let rescale = select(norm_rescale(m[g], m_new), 1.0, m[g] < MASKED);   // no key yet: nothing to rescale
+                    m[g] = m_new;
+                    var sum_weights = 0.0;
                     for (var i = 0u; i < KEYS; i++) {
-                        let key = min(domain_key(block, tile, column + i), block.kv_end - 1u);
-                        scores[i][g] = score_modify(scores[i][g] * params.softmax_scale, rows[g].batch, rows[g].head, rows[g].q, key);
+                        let score = scores[i][g];
+                        let weight = select(norm_weight(score, m_new), 0.0, score < MASKED);
+                        scores[i][g] = weight;
+                        sum_weights += weight;
+                    }
+                    l[g] = fma(l[g], rescale, sum_weights);
+                    for (var j = 0u; j < SPREAD; j++) {
+                        let row_rescale = subgroupShuffleXor(rescale, j);
+                        var weights: array<f32, KEYS>;
+                        for (var i = 0u; i < KEYS; i++) { weights[i] = subgroupShuffleXor(scores[i][g], j); }
+                        for (var d = 0u; d < VALUE_STEPS; d++) {
+                            var sum = out[g][j][d] * row_rescale;
+                            for (var i = 0u; i < KEYS; i++) { sum = fma(v[i][d], vec4<f32>(weights[i]), sum); }
+                            out[g][j][d] = sum;
+                        }
                     }
                 }
+                column += KEYS * KEY_GROUPS;
+                if (column >= TILE_KV) { break; }
             }
-            if (state == 1u) {
-                for (var g = 0u; g < STATS; g++) {
-                    for (var i = 0u; i < KEYS; i++) {
-                        let key = domain_key(block, tile, column + i);
-                        if (key >= block.kv_end || !mask_keeps(rows[g].batch, rows[g].head, rows[g].q, key)) { scores[i][g] = LOWEST; }
-                    }
-                }
-            }
-            for (var g = 0u; g < STATS; g++) { // unrolled
-                var highest = scores[0][g];
-                for (var i = 1u; i < KEYS; i++) { highest = max(highest, scores[i][g]); }
-                let m_new = norm_max(m[g], highest);
-                let rescale = select(norm_rescale(m[g], m_new), 1.0, m[g] < MASKED);   // no key yet: nothing to rescale
-                m[g] = m_new;
-                var sum_weights = 0.0;
-                for (var i = 0u; i < KEYS; i++) {
-                    let score = scores[i][g];
-                    let weight = select(norm_weight(score, m_new), 0.0, score < MASKED);
-                    scores[i][g] = weight;
-                    sum_weights += weight;
-                }
-                l[g] = fma(l[g], rescale, sum_weights);
-                for (var j = 0u; j < SPREAD; j++) {
-                    let row_rescale = subgroupShuffleXor(rescale, j);
-                    var weights: array<f32, KEYS>;
-                    for (var i = 0u; i < KEYS; i++) { weights[i] = subgroupShuffleXor(scores[i][g], j); }
-                    for (var d = 0u; d < VALUE_STEPS; d++) {
-                        var sum = out[g][j][d] * row_rescale;
-                        for (var i = 0u; i < KEYS; i++) { sum = fma(v[i][d], vec4<f32>(weights[i]), sum); }
-                        out[g][j][d] = sum;
-                    }
-                }
-            }
-            column += KEYS * KEY_GROUPS;
-            if (column >= TILE_KV) { break; }
+            next = next_tile(block, tile + 1u);
+            if (next.tile >= block.tile_end) { break; }
         }
     }
 

@@ -154,7 +154,7 @@ impl Context<'_> {
     }
 
     pub fn tile_map(&self, pass: &Pass) -> Bound {
-        scratch(ScratchBytes::TILE_MAP, self.row_tiles(pass) * self.map_words() * 8)
+        scratch(ScratchBytes::TILE_MAP, self.map_row_tiles(pass) * self.map_words() * 8)
     }
 }
 

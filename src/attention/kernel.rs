@@ -33,7 +33,7 @@ impl Context<'_> {
         pass: &Pass,
         work: &Work,
     ) -> Result<bool, PlanError> {
-        let Work { first, count, kv_splits } = *work;
+        let Work { first, count, kv_splits, head_groups } = *work;
         let (p, e) = (self.problem, &self.problem.extents);
         let mask = if pass.prefix { &Mask::Full } else { &p.spec.mask };
         source.const_u32("TILE_Q", self.tiles.tile_q());
@@ -49,7 +49,10 @@ impl Context<'_> {
         source.params.u32("part_first", pass.part_first);
         source.params.u32("batch_first", self.slice.batch.start);
         source.params.u32("kv_head_first", self.slice.kv_heads.start);
-        source.params.u32("head_groups", self.head_groups(pass));
+        let [map_by_batch, map_by_head] = self.map_differs;
+        source.const_bool("MAP_BY_BATCH", map_by_batch);
+        source.const_bool("MAP_BY_HEAD", map_by_head);
+        source.params.u32("head_groups", head_groups);
         source.params.u32("q_tiles", self.q_tiles(pass) as u32);
         source.params.u32("rows", self.rows(pass) as u32);
         source.params.u32("seq_len_q", e.seq_len_q);
@@ -85,14 +88,16 @@ struct Work {
     first: u32,
     count: u32,
     kv_splits: u32,
+    head_groups: u32,
 }
 
 pub(super) fn classify_step(context: &Context<'_>, pass: &Pass) -> Result<Step, PlanError> {
     // Lanes side by side read neighbouring elements of a dense mask.
     let key_lanes = context.tiles.tile_kv().next_power_of_two().min(CLASSIFY_SIZE);
     let mut source = classify_source(key_lanes, context.tile_map(pass));
-    let row_tiles = context.row_tiles(pass);
-    let work = Work { first: 0, count: row_tiles as u32, kv_splits: 1 };
+    let row_tiles = context.map_row_tiles(pass);
+    let head_groups = context.map_head_groups(pass);
+    let work = Work { first: 0, count: row_tiles as u32, kv_splits: 1, head_groups };
     let checked = context.domain(&mut source, pass, &work)?;
     source.const_bool("GATE_SKIPS", false);
     no_gate(&mut source);
@@ -126,7 +131,8 @@ pub(super) fn forward_step(
         context.bind_rows(&mut source, name, tensor, element, false);
         source.row_reader(name, desc.dtype, access, dim, asked);
     }
-    let work = Work { first, count, kv_splits: context.tiles.kv_splits() };
+    let (kv_splits, head_groups) = (context.tiles.kv_splits(), context.head_groups(pass));
+    let work = Work { first, count, kv_splits, head_groups };
     let mut checked = context.domain(&mut source, pass, &work)?;
     source.const_bool("GATE_SKIPS", context.gate_skips());
     if context.parts == 1 || context.gate_skips() {

@@ -2,8 +2,11 @@
 
 use super::mask::{BatchCount, HeadCount, Mask};
 use super::problem::AttentionProblem;
+use super::snippets::{MASK_FIELD, MASK_MOD};
+use super::storage::Storage;
 use crate::fused::sides::side_id;
 use crate::fused::source::{KernelSource, add_fragment};
+use crate::snippet::parse_with;
 
 /// Unlimited, and the most a count may be: sums with positions stay within i32.
 const UNLIMITED: i32 = 0x3fff_ffff;
@@ -39,6 +42,32 @@ pub(super) fn traits(mask: &Mask) -> MaskTraits {
         Mask::Full | Mask::Prefix(_) | Mask::And(_) | Mask::Or(_) | Mask::Not(_) => {}
     });
     traits
+}
+
+/// Whether maps of tiles differ between batches, and between heads: where not, one serves all.
+pub(super) fn map_differs(problem: &AttentionProblem) -> [bool; 2] {
+    if !traits(&problem.spec.mask).by_map {
+        return [false; 2];
+    }
+    let lens = ["kv_lens", "q_lens"].iter().any(|lens| problem.tensors.contains_key(*lens));
+    let mut by_batch = lens || problem.storage != Storage::Padded;
+    let mut by_head = traits(&problem.spec.mask).by_head;
+    problem.spec.mask.walk(&mut |mask| match mask {
+        Mask::Documents { .. } | Mask::Prefix(BatchCount::Tensor(_)) => by_batch = true,
+        Mask::Dense(name) | Mask::BlockSparse { keep: name, .. } => {
+            let shape = problem.tensors[name].shape();
+            by_batch |= shape[0] > 1;
+            by_head |= shape[1] > 1;
+        }
+        Mask::Wgsl(snippet) => {
+            let parsed = parse_with(&problem.tensors, (&MASK_MOD, snippet, MASK_FIELD));
+            let reads = |argument: usize| parsed.as_ref().map_or(true, |it| it.reads[argument]);
+            by_batch |= reads(0);
+            by_head |= reads(1);
+        }
+        _ => {}
+    });
+    [by_batch, by_head]
 }
 
 /// Writes the three functions; side tensors that the mask names have their `NAME_get` already, snippets their functions.

@@ -32,6 +32,8 @@ pub(super) struct Context<'a> {
     pub slice: Slice,
     /// Partial results a row has in all; 1 is written straight to the outputs.
     pub parts: u32,
+    /// Maps of tiles differ between batches, and between heads.
+    pub map_differs: [bool; 2],
     pub sides: Sides<'a>,
 }
 
@@ -106,9 +108,21 @@ impl Operator for AttentionProblem {
         }
         let mut steps = Vec::new();
         let mut scratch = ScratchBytes::default();
-        let largest = |slice: &Slice| largest_binding(self, limits, *tiles, slice);
+        let passes = passes(self, *tiles);
+        let parts = tiles.kv_splits() * passes.len() as u32;
+        let map_differs = mask_wgsl::map_differs(self);
+        let of_slice = |slice: &Slice| Context {
+            problem: self,
+            limits,
+            tiles: *tiles,
+            slice: slice.clone(),
+            parts,
+            map_differs,
+            sides: sides(self, limits),
+        };
+        let largest = |slice: &Slice| largest_binding(&of_slice(slice), &passes);
         for slice in slices(e.batch, e.kv_heads, limits, largest)? {
-            let (slice_steps, slice_scratch) = plan_slice(self, limits, *tiles, slice)?;
+            let (slice_steps, slice_scratch) = plan_slice(&of_slice(&slice), &passes)?;
             steps.extend(slice_steps);
             scratch = scratch.max(slice_scratch);
         }
@@ -169,32 +183,26 @@ impl AttentionProblem {
 }
 
 fn plan_slice(
-    problem: &AttentionProblem,
-    limits: &GpuLimits,
-    tiles: FusedTiles,
-    slice: Slice,
+    context: &Context<'_>,
+    passes: &[Pass],
 ) -> Result<(Vec<Step>, ScratchBytes), PlanError> {
-    let passes = passes(problem, tiles);
-    let parts = tiles.kv_splits() * passes.len() as u32;
-    let sides = sides(problem, limits);
-    let context = Context { problem, limits, tiles, slice, parts, sides };
-    let scratch = scratch_bytes(&context, &passes);
+    let scratch = scratch_bytes(context, passes);
     let mut steps = Vec::new();
     if context.slice.batch.start == 0 && context.slice.kv_heads.start == 0 {
         steps.extend(context.sides.pack_steps()?);
     }
-    for pass in &passes {
+    for pass in passes {
         if pass.by_map {
-            steps.push(classify_step(&context, pass)?);
+            steps.push(classify_step(context, pass)?);
         }
         let workgroups = context.workgroups(pass);
         for first in (0..workgroups).step_by(context.workgroups_a_dispatch(pass) as usize) {
             let count = (workgroups - first).min(context.workgroups_a_dispatch(pass));
-            steps.push(forward_step(&context, pass, first as u32, count as u32)?);
+            steps.push(forward_step(context, pass, first as u32, count as u32)?);
         }
     }
-    if parts > 1 {
-        steps.push(partial_merge_step(&context)?);
+    if context.parts > 1 {
+        steps.push(partial_merge_step(context)?);
     }
     Ok((steps, scratch))
 }
@@ -267,6 +275,17 @@ impl Context<'_> {
         self.q_tiles(pass) * u64::from(self.head_groups(pass)) * batches
     }
 
+    /// Groups of heads that the map of tiles tells apart.
+    pub fn map_head_groups(&self, pass: &Pass) -> u32 {
+        if self.map_differs[1] { self.head_groups(pass) } else { 1 }
+    }
+
+    /// Tiles of rows that the map of tiles tells apart.
+    pub fn map_row_tiles(&self, pass: &Pass) -> u64 {
+        let batches = if self.map_differs[0] { u64::from(self.batches()) } else { 1 };
+        self.q_tiles(pass) * u64::from(self.map_head_groups(pass)) * batches
+    }
+
     pub fn workgroups(&self, pass: &Pass) -> u64 {
         self.row_tiles(pass) * u64::from(self.tiles.kv_splits())
     }
@@ -303,7 +322,7 @@ impl Context<'_> {
 fn scratch_bytes(context: &Context<'_>, passes: &[Pass]) -> ScratchBytes {
     let e = &context.problem.extents;
     let maps = passes.iter().filter(|pass| pass.by_map);
-    let tile_map = maps.map(|pass| context.row_tiles(pass) * context.map_words() * 8).sum();
+    let tile_map = maps.map(|pass| context.map_row_tiles(pass) * context.map_words() * 8).sum();
     let sides = context.sides.scratch_bytes();
     if context.parts == 1 {
         return ScratchBytes { tile_map, part_outs: 0, part_lses: 0, sides };
@@ -315,17 +334,9 @@ fn scratch_bytes(context: &Context<'_>, passes: &[Pass]) -> ScratchBytes {
 }
 
 /// The largest binding of a slice, with its name.
-fn largest_binding(
-    problem: &AttentionProblem,
-    limits: &GpuLimits,
-    tiles: FusedTiles,
-    slice: &Slice,
-) -> (String, u64) {
-    let passes = passes(problem, tiles);
-    let parts = tiles.kv_splits() * passes.len() as u32;
-    let sides = sides(problem, limits);
-    let context = Context { problem, limits, tiles, slice: slice.clone(), parts, sides };
-    let scratch = scratch_bytes(&context, &passes);
+fn largest_binding(context: &Context<'_>, passes: &[Pass]) -> (String, u64) {
+    let Context { problem, limits, slice, .. } = context;
+    let scratch = scratch_bytes(context, passes);
     let tensors = problem.tensors.iter().map(|(name, desc)| {
         let (first, end) = super::bind::element_range(problem, name, slice);
         let slack = u64::from(limits.storage_alignment); // bindings start at multiples of it

@@ -191,8 +191,8 @@ fn long_work_is_cut_into_dispatches_that_follow_each_other() {
 }
 
 #[test]
-fn scratch_is_what_partial_results_and_maps_take() {
-    let mut spec = extents([2, 4, 2, 70, 131, 42]);
+fn scratch_is_what_partial_results_take() {
+    let spec = extents([2, 4, 2, 70, 131, 42]);
     let none = planned(&asked(&spec), &GpuLimits::floor(), 1);
     assert_eq!(none.scratch_bytes(), 0);
     let split = planned(&asked(&spec), &GpuLimits::floor(), 3);
@@ -200,12 +200,41 @@ fn scratch_is_what_partial_results_and_maps_take() {
     let bytes: Vec<u64> = split.scratch.iter().map(|scratch| scratch.bytes).collect();
     assert_eq!(bytes, [0, rows * 44 * 4, rows * 4, 0]);
     assert_eq!(split.steps.last().unwrap().shader.entry, "fused_merge");
-    spec["mask"] = json!({"dense": "keep"});
-    let mapped = planned(&asked(&spec), &GpuLimits::floor(), 1);
-    let forward = forwards(&mapped)[0];
-    let tiles = u64::from(params(forward)["q_tiles"]) * 4 * 2;
-    assert_eq!(mapped.scratch[0].bytes, tiles * 8);
-    assert_eq!(mapped.steps[0].shader.entry, "fused_classify");
+}
+
+#[test]
+fn batches_and_heads_share_a_map_of_tiles_where_the_mask_is_the_same() {
+    let maps = |mask: Value, keep: Option<[u64; 2]>, lens: bool| {
+        let mut spec = extents([2, 4, 2, 70, 131, 42]);
+        spec["mask"] = mask;
+        let spec: AttentionSpec = serde_json::from_value(spec).unwrap();
+        let mut tensors = spec.assumed_tensors().unwrap();
+        if let Some([batch, heads]) = keep {
+            let layout = Layout::contiguous(&[batch, heads, 70, 131]);
+            tensors.insert("keep".to_owned(), TensorDesc { dtype: Dtype::Bool, layout });
+        }
+        if lens {
+            let layout = Layout::contiguous(&[2]);
+            tensors.insert("kv_lens".to_owned(), TensorDesc { dtype: Dtype::I32, layout });
+        }
+        let problem = AttentionProblem::new(&spec, &tensors).unwrap();
+        let plan = planned(&problem, &GpuLimits::floor(), 1);
+        assert_eq!(plan.steps[0].shader.entry, "fused_classify");
+        plan.scratch[0].bytes / 8 / u64::from(params(forwards(&plan)[0])["q_tiles"])
+    };
+    let wgsl = |test: &str| json!({"wgsl": format!("fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool {{ return {test}; }}")});
+    let dense = || json!({"dense": "keep"});
+    assert_eq!(maps(dense(), Some([2, 4]), false), 8);
+    assert_eq!(maps(dense(), Some([2, 1]), false), 2);
+    assert_eq!(maps(dense(), Some([1, 4]), false), 4);
+    assert_eq!(maps(dense(), Some([1, 1]), false), 1);
+    assert_eq!(maps(dense(), Some([1, 1]), true), 2);
+    assert_eq!(maps(wgsl("q >= kv"), None, false), 1);
+    assert_eq!(maps(wgsl("pos_q(b, q) >= i32(kv)"), None, false), 2);
+    assert_eq!(maps(wgsl("q + h >= kv"), None, false), 4);
+    assert_eq!(maps(json!({"documents": {"q": "a", "kv": "c"}}), None, false), 2);
+    let by_head = json!({"band": {"left": [1, 2, 3, 4]}});
+    assert_eq!(maps(json!({"and": [wgsl("q >= kv"), by_head]}), None, false), 4);
 }
 
 #[test]
