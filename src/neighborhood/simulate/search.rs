@@ -19,6 +19,10 @@ const STREAM_KEYS: [u32; 4] = [16, 32, 64, 128];
 const KEY_COST: f64 = 16.0;
 const ROW_COST: f64 = 16.0;
 
+/// What a lane loads for a multiply-add of its micro-tile is a row's or a column's share of it. An H100 is no faster with more
+/// than 4 × 4.
+const LEAST_LOADS: f64 = 0.5;
+
 /// The same for streams, from times on processors: a key is loaded once by each subgroup for all its rows, and from far
 /// away once for the whole workgroup; a tile's state is looked at once.
 const STREAM_KEY_COST: f64 = 10.0;
@@ -194,9 +198,11 @@ fn with_tile_kv(mut fused: FusedTiles, volume: u32) -> FusedTiles {
 fn tile_cost(fused: &FusedTiles) -> f64 {
     let (tile_q, tile_kv) = (f64::from(fused.tile_q()), f64::from(fused.tile_kv()));
     match *fused {
-        FusedTiles::Workgroup { .. } | FusedTiles::Matrix { .. } => {
-            (tile_q + KEY_COST) * (tile_kv + ROW_COST)
+        FusedTiles::Workgroup { rows, cols, .. } => {
+            let loads = f64::from(rows).recip() + f64::from(cols).recip();
+            (tile_q + KEY_COST) * (tile_kv + ROW_COST) * (1.0 + loads.max(LEAST_LOADS))
         }
+        FusedTiles::Matrix { .. } => (tile_q + KEY_COST) * (tile_kv + ROW_COST),
         FusedTiles::Stream { rows, .. } => {
             let rows = f64::from(rows);
             tile_q / rows * (rows + STREAM_KEY_COST) * (tile_kv + STREAM_TILE_COST)
