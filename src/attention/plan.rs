@@ -293,13 +293,13 @@ impl Context<'_> {
     /// Nothing is masked and no tile is cut off.
     pub fn every_tile_is_full(&self, pass: &Pass) -> bool {
         let p = self.problem;
-        let (keys, masked) = if pass.prefix {
+        let (keys, differ) = if pass.prefix {
             (p.extents.prefix_len, false)
         } else {
-            let lens = p.tensors.contains_key("kv_lens");
+            let lens = p.storage != Storage::Padded || p.tensors.contains_key("kv_lens");
             (p.extents.seq_len_kv, lens || p.spec.mask != Mask::Full)
         };
-        !masked && keys.is_multiple_of(self.tiles.tile_kv())
+        !differ && keys.is_multiple_of(self.tiles.tile_kv())
     }
 
     /// Words of the tile map that a tile of rows has: a bit a key tile.

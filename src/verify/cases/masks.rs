@@ -131,7 +131,12 @@ fn wgsl() -> Vec<Case> {
     let aux = "fn far(x: i32) -> bool { return x > 1; }\nfn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool { return far(t[q * 3u + kv]) || t[h] < 0; }";
     let looped = "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool {\n  var n = 0u;\n  for (var i = 0u; i < 5u; i++) { if ((kv >> i) % 2u == 1u) { n++; } }\n  return n % 2u == (h % 2u);\n}";
     let position = json!({"wgsl": position});
+    // Batches and heads share a map of tiles; in decoding a tile's rows are heads, too.
+    let shared = json!({"wgsl": "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool { return (kv / 40u + q) % 2u == 0u; }"});
+    let decoding = Case::attention("mask/wgsl_shared_decode", [2, 8, 2, 1, 300, 40]);
     vec![
+        mask("wgsl_shared", &shared).core(),
+        decoding.with(&json!({"mask": shared})).core(),
         mask("wgsl", &position).core(),
         mask("wgsl_not", &json!({"not": position})),
         mask("wgsl_loop", &json!({"wgsl": looped})),

@@ -38,6 +38,8 @@ fn packed_cases() -> Vec<Case> {
         "normaliser": {"softmax": {"sink": "sinks"}},
     });
     let wgsl = "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool { return (pos_q(b, q) + i32(kv + h + b)) % 3 != 0; }";
+    let shared =
+        "fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool { return (q + kv / 9u) % 3u != 0u; }";
     let sigmoid = json!({"normaliser": "sigmoid", "outputs": ["out"]});
     vec![
         packed("causal", many, F32).causal().core(),
@@ -45,6 +47,7 @@ fn packed_cases() -> Vec<Case> {
         packed("aligned", many, F32).place(Placement::Aligned),
         packed("sides", many, F32).with(&sides).tensor("slopes", F32, &[7, 4]),
         packed("by_map", many, F32).with(&json!({"mask": {"wgsl": wgsl}})).core(),
+        packed("by_shared_map", many, F32).with(&json!({"mask": {"wgsl": shared}})),
         packed("splits", many, F32).causal().splits(3),
         packed("sigmoid", many, F32).with(&sigmoid),
         packed("f16", many, F16).causal(),
@@ -68,6 +71,8 @@ fn packed_cases() -> Vec<Case> {
             &[0, 0, 64, 64, 90, 90],
             &[0, 20, 20, 40, 90, 90],
         ),
+        starts("all_keys_divide", [3, 2, 1, 90, 256, 40], &[0, 20, 64, 90], &[0, 50, 128, 256])
+            .core(),
         packed("one_sequence", [1, 2, 1, 70, 131, 40], F32).causal(),
         packed("no_query", [2, 2, 1, 0, 131, 40], F32),
         packed("no_key", [2, 2, 1, 70, 0, 40], F32),
