@@ -30,15 +30,12 @@ var<workgroup> wg_scores: array<vec4<f32>, TILE_Q * SCORE_STRIDE>;              
 var<workgroup> wg_weights: array<vec4<f16>, TILE_Q * WEIGHT_STRIDE>;
 var<workgroup> wg_raised: array<u32, 8>;
 
-const EMPTY: u32 = 0u;
-const PARTIAL: u32 = 1u;
-
 // Modifiers and mask of four scores; keys and rows that are not there are never asked about.
 fn finish_scores(block: Block, row: Row, tile: u32, column: u32, tests: bool, scores: vec4<f32>) -> vec4<f32> {
     var s = scores;
     for (var c = 0u; c < 4u; c++) {
         let place_key = domain_key(block, tile, column + c);
-        let key = min(place_key, block.kv_end - 1u);
+        let key = key_within(block, place_key);
         var score = s[c];
         if (!SCORE_RAW) { score = score_modify(score * params.softmax_scale, row.batch, row.head, row.q, key); }
         if (tests) { score = select(LOWEST, score, (place_key == key) & mask_keeps(row.batch, row.head, row.q, key)); }
@@ -79,7 +76,7 @@ fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, SU
 // The first tile from `first` on that holds keys, or the end.
 fn tile_from(block: Block, first: u32) -> u32 {
     var tile = first;
-    while (tile < block.tile_end && domain_tile_state(block, tile) == EMPTY) { tile++; }
+    while (tile < block.tile_end && domain_tile_state(block, tile) == EMPTY_TILE) { tile++; }
     return tile;
 }
 
@@ -87,7 +84,7 @@ fn load_k(block: Block, tile: u32, lane: u32, k: ptr<function, array<vec4<f16>, 
     for (var i = 0u; i < K_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);
         let key = domain_key(block, tile, at / HEAD_VECS);
-        (*k)[i] = vec4<f16>(k_load4(k_offset(block, min(key, block.kv_end - 1u)), at % HEAD_VECS * 4u));
+        (*k)[i] = vec4<f16>(k_load4(k_offset(block, key_within(block, key)), at % HEAD_VECS * 4u));
     }
 }
 
@@ -139,8 +136,8 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             let at = staging(lane + i * WORKGROUP_SIZE, V_COUNT);
             for (var c = 0u; c < 4u; c++) {
                 let key = domain_key(block, tile, at / VALUE_VECS * 4u + c);
-                let value = v_load4(v_offset(block, min(key, block.kv_end - 1u)), at % VALUE_VECS * 4u);
-                v[i * 4u + c] = vec4<f16>(select(vec4(0.0), value, key < block.kv_end));
+                let value = v_load4(v_offset(block, key_within(block, key)), at % VALUE_VECS * 4u);
+                v[i * 4u + c] = vec4<f16>(select(vec4(0.0), value, key_exists(block, key)));
             }
         }
         for (var n = 0u; n < KEY_MATRICES; n++) {
@@ -177,8 +174,8 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             tile_max[r] = LOWEST;
             for (var i = 0u; i < LANE_VECS; i++) {
                 var score = wg_scores[(y + r * LANES_Y) * SCORE_STRIDE + x + i * LANES_X];
-                if ((!SCORE_RAW || state == PARTIAL) && row.valid) {
-                    score = finish_scores(block, row, tile, (x + i * LANES_X) * 4u, state == PARTIAL, score);
+                if ((!SCORE_RAW || state == PARTIAL_TILE) && row.valid) {
+                    score = finish_scores(block, row, tile, (x + i * LANES_X) * 4u, state == PARTIAL_TILE, score);
                 }
                 s[r * LANE_VECS + i] = score;
                 tile_max[r] = max(tile_max[r], max(max(score.x, score.y), max(score.z, score.w)));
@@ -198,7 +195,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             for (var i = 0u; i < LANE_VECS; i++) {
                 let score = s[r * LANE_VECS + i];
                 var weight = vec4(norm_weight(score.x, m_new), norm_weight(score.y, m_new), norm_weight(score.z, m_new), norm_weight(score.w, m_new));
-                if (SCORE_MAY_MASK || state == PARTIAL) { weight = select(weight, vec4(0.0), score < vec4(MASKED)); }
+                if (SCORE_MAY_MASK || state == PARTIAL_TILE) { weight = select(weight, vec4(0.0), score < vec4(MASKED)); }
                 wg_weights[(y + r * LANES_Y) * WEIGHT_STRIDE + x + i * LANES_X] = vec4<f16>(weight);
                 l[r] += (weight.x + weight.y) + (weight.z + weight.w);
             }

@@ -128,7 +128,7 @@ fn fused_forward_stream(
                     var k: array<array<vec4<f32>, HEAD_STEPS>, KEYS_ASKED>;
                     for (var i = 0u; i < KEYS_ASKED; i++) {
                         // A column beyond the last key reads the last key; its score is masked below.
-                        let k_row = k_offset(block, min(domain_key(block, tile, column + trip + i), block.kv_end - 1u));
+                        let k_row = k_offset(block, key_within(block, domain_key(block, tile, column + trip + i)));
                         for (var d = 0u; d < HEAD_STEPS; d++) { k[i][d] = k_load4(k_row, (d * LANES + lane) * 4u); }
                     }
                     for (var asked = 0u; asked < KEYS_ASKED; asked++) {
@@ -148,13 +148,13 @@ fn fused_forward_stream(
                 }
                 var v: array<array<vec4<f32>, VALUE_STEPS>, KEYS>;
                 for (var i = 0u; i < KEYS; i++) {
-                    let v_row = v_offset(block, min(domain_key(block, tile, column + i), block.kv_end - 1u));
+                    let v_row = v_offset(block, key_within(block, domain_key(block, tile, column + i)));
                     for (var d = 0u; d < VALUE_STEPS; d++) { v[i][d] = v_load4(v_row, (d * LANES + lane) * 4u); }
                 }
                 if (!SCORE_RAW) {
                     for (var g = 0u; g < STATS; g++) {
                         for (var i = 0u; i < KEYS; i++) {
-                            let key = min(domain_key(block, tile, column + i), block.kv_end - 1u);
+                            let key = key_within(block, domain_key(block, tile, column + i));
                             scores[i][g] = score_modify(scores[i][g] * params.softmax_scale, rows[g].batch, rows[g].head, rows[g].q, key);
                         }
                     }
@@ -163,7 +163,7 @@ fn fused_forward_stream(
                     for (var g = 0u; g < STATS; g++) {
                         for (var i = 0u; i < KEYS; i++) {
                             let key = domain_key(block, tile, column + i);
-                            if (key >= block.kv_end || !mask_keeps(rows[g].batch, rows[g].head, rows[g].q, key)) { scores[i][g] = LOWEST; }
+                            if (!key_exists(block, key) || !mask_keeps(rows[g].batch, rows[g].head, rows[g].q, key)) { scores[i][g] = LOWEST; }
                         }
                     }
                 }

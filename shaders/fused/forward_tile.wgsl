@@ -27,9 +27,6 @@ const V_LOADS: u32 = (V_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 var<workgroup> wg_tile: array<Stage4, max(K_FIRST + TILE_KV * K_STRIDE, V_FIRST + V_COUNT)>;
 var<workgroup> wg_q_offset: array<u32, TILE_Q>;
 
-const EMPTY: u32 = 0u;
-const PARTIAL: u32 = 1u;
-
 fn load_q(lane: u32, chunk: u32, q: ptr<function, array<Stage4, Q_LOADS>>) {
     for (var i = 0u; i < Q_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, Q_COUNT);
@@ -74,7 +71,7 @@ fn finish_scores(block: Block, tile: u32, tests: bool, x: u32, y: u32, s: ptr<fu
         let row = domain_row(block, y + r * LANES_Y);
         if (row.valid) {
             for (var c = 0u; c < COLS; c++) {
-                let key = min(keys[c], block.kv_end - 1u);
+                let key = key_within(block, keys[c]);
                 var score = (*s)[r * COLS + c];
                 if (!SCORE_RAW) {
                     score = score_modify(score * params.softmax_scale, row.batch, row.head, row.q, key);
@@ -174,14 +171,14 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
 
     for (var tile = block.tile_first; tile < block.tile_end; tile++) {
         let state = domain_tile_state(block, tile);
-        if (state == EMPTY) { continue; }
+        if (state == EMPTY_TILE) { continue; }
 
         var k_rows: array<u32, K_LOADS>; // the same for every chunk
         for (var i = 0u; i < K_LOADS; i++) {
             let slot = staging(lane + i * WORKGROUP_SIZE, K_COUNT) / HEAD_VECS;
             // Slots hold the first key of every lane, then the second of every lane, …
             let key = domain_key(block, tile, slot % LANES_X * COLS + slot / LANES_X);
-            k_rows[i] = k_offset(block, min(key, block.kv_end - 1u));
+            k_rows[i] = k_offset(block, key_within(block, key));
         }
         var s: array<f32, ROWS * COLS>;
         for (var i = 0u; i < ROWS * COLS; i++) { s[i] = 0.0; }
@@ -202,7 +199,7 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
             workgroupBarrier(); // the chunk is staged
             add_scores(x, y, select(0u, chunk * HEAD_VECS, Q_STAYS), &s);
         }
-        if (!SCORE_RAW || state == PARTIAL) { finish_scores(block, tile, state == PARTIAL, x, y, &s); }
+        if (!SCORE_RAW || state == PARTIAL_TILE) { finish_scores(block, tile, state == PARTIAL_TILE, x, y, &s); }
 
         var tile_max: array<f32, ROWS>;
         for (var r = 0u; r < ROWS; r++) {
@@ -219,7 +216,7 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
         }
         var weights: array<f32, ROWS * COLS>;
         for (var i = 0u; i < ROWS * COLS; i++) { weights[i] = norm_weight(s[i], m[i / COLS]); }
-        if (SCORE_MAY_MASK || state == PARTIAL) { // both ways whole: a merge after the test alone costs a move a weight
+        if (SCORE_MAY_MASK || state == PARTIAL_TILE) { // both ways whole: a merge after the test alone costs a move a weight
             store_weights(true, x, y, &s, &weights, &l);
         } else {
             store_weights(false, x, y, &s, &weights, &l);
@@ -230,8 +227,8 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
             for (var i = 0u; i < V_LOADS; i++) {
                 let at = staging(lane + i * WORKGROUP_SIZE, V_COUNT);
                 let key = domain_key(block, tile, chunk + at / VALUE_STRIDE);
-                let value = v_load4(v_offset(block, min(key, block.kv_end - 1u)), at % VALUE_STRIDE * 4u);
-                v[i] = Stage4(select(vec4(0.0), value, key < block.kv_end));
+                let value = v_load4(v_offset(block, key_within(block, key)), at % VALUE_STRIDE * 4u);
+                v[i] = Stage4(select(vec4(0.0), value, key_exists(block, key)));
             }
             if (chunk > 0u) { workgroupBarrier(); } // the last chunk of v is no longer read
             for (var i = 0u; i < V_LOADS; i++) {

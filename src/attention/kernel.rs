@@ -42,6 +42,7 @@ impl Context<'_> {
         source.const_u32("GROUP_ROWS", pass.group_rows);
         source.const_bool("BATCH_ROWS", pass.prefix);
         source.const_bool("HAS_Q_OFFSET", p.spec.q_offset.is_some());
+        source.const_bool("EVERY_TILE_FULL", self.every_tile_is_full(pass));
         source.const_bool("MASK_BY_HEAD", mask_wgsl::traits(mask).by_head);
         source.params.u32("workgroup_first", first);
         source.params.u32("workgroups", first + count);
