@@ -3,7 +3,6 @@
 use super::mask::{BatchCount, HeadCount, Mask};
 use super::problem::AttentionProblem;
 use super::snippets::{MASK_FIELD, MASK_MOD};
-use super::storage::Storage;
 use crate::fused::sides::side_id;
 use crate::fused::source::{KernelSource, add_fragment};
 use crate::snippet::parse_with;
@@ -49,8 +48,7 @@ pub(super) fn map_differs(problem: &AttentionProblem) -> [bool; 2] {
     if !traits(&problem.spec.mask).by_map {
         return [false; 2];
     }
-    let lens = ["kv_lens", "q_lens"].iter().any(|lens| problem.tensors.contains_key(*lens));
-    let mut by_batch = lens || problem.storage != Storage::Padded;
+    let mut by_batch = problem.has_own_lens();
     let mut by_head = traits(&problem.spec.mask).by_head;
     problem.spec.mask.walk(&mut |mask| match mask {
         Mask::Documents { .. } | Mask::Prefix(BatchCount::Tensor(_)) => by_batch = true,

@@ -71,6 +71,11 @@ impl ScratchBytes {
 }
 
 impl AttentionProblem {
+    /// Sequences may have fewer keys than the extents say.
+    pub(super) fn has_own_lens(&self) -> bool {
+        self.storage != Storage::Padded || self.tensors.contains_key("kv_lens")
+    }
+
     /// What tiles are chosen for.
     pub(crate) fn fused_shape(&self) -> FusedShape {
         let e = &self.extents;
@@ -296,8 +301,7 @@ impl Context<'_> {
         let (keys, differ) = if pass.prefix {
             (p.extents.prefix_len, false)
         } else {
-            let lens = p.storage != Storage::Padded || p.tensors.contains_key("kv_lens");
-            (p.extents.seq_len_kv, lens || p.spec.mask != Mask::Full)
+            (p.extents.seq_len_kv, p.has_own_lens() || p.spec.mask != Mask::Full)
         };
         !differ && keys.is_multiple_of(self.tiles.tile_kv())
     }

@@ -19,8 +19,8 @@ const STREAM_KEYS: [u32; 4] = [16, 32, 64, 128];
 const KEY_COST: f64 = 16.0;
 const ROW_COST: f64 = 16.0;
 
-/// What a lane loads for a multiply-add of its micro-tile is a row's or a column's share of it. An H100 is no faster with more
-/// than 4 × 4.
+/// Loads for a multiply-add of a micro-tile, in multiply-adds: a row serves its columns, a column its rows. An H100 is no
+/// faster with fewer than 4 × 4 has.
 const LEAST_LOADS: f64 = 0.5;
 
 /// The same for streams, from times on processors: a key is loaded once by each subgroup for all its rows, and from far
