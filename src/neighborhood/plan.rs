@@ -7,7 +7,7 @@
 use super::bind::Rows;
 use super::kernel::{classify_step, forward_step};
 use super::problem::NeighborhoodProblem;
-use super::simulate::{Simulation, candidate_tiles, simulate};
+use super::simulate::{candidate_tiles, every_key_is_seen, simulate};
 use super::snippets;
 use super::tiles::{NeighborhoodTiles, Packing};
 use super::window::Axis;
@@ -72,7 +72,8 @@ impl Operator for NeighborhoodProblem {
             what: format!("a window of {:?} keys", self.spec.window),
             reason: format!("coordinates of a block's keys outgrow one word with {tiles}"),
         })?;
-        let every_tile_is_full = self.every_tile_is_full(tiles);
+        let masked = self.spec.mask.is_some() || e.extra > 0;
+        let every_tile_is_full = !masked && every_key_is_seen(self, tiles);
         let map_is_shared = self.map_is_shared();
         let of_slice = |slice: &Slice| Context {
             problem: self,
@@ -122,14 +123,6 @@ impl Operator for NeighborhoodProblem {
 }
 
 impl NeighborhoodProblem {
-    /// Nothing is masked, and no block has fewer tiles than another: where windows and boxes divide.
-    fn every_tile_is_full(&self, tiles: &NeighborhoodTiles) -> bool {
-        let Simulation { blocks, tiles_visited, tiles_full, .. } = simulate(self, tiles);
-        let whole = blocks * tiles.most_key_boxes(&self.axes3()).volume();
-        let masked = self.spec.mask.is_some() || self.extents.extra > 0;
-        !masked && tiles_full == tiles_visited && tiles_visited == whole
-    }
-
     /// The caller's mask and the windows are the same for all heads and batches.
     fn map_is_shared(&self) -> bool {
         let mask = snippets::mask(&self.spec, self.axes.len());

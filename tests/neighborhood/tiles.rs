@@ -67,6 +67,18 @@ fn every_candidate_at_the_floor_is_right() {
     }
 }
 
+/// No key is tested there, though rows may idle.
+#[test]
+fn every_candidate_is_right_where_windows_divide() {
+    let case = Case::new(&[28, 28], &[14, 14]).with(|spec| spec.stride = vec![14, 14]);
+    let problem = problem(&case.spec, &case.inputs(7));
+    for engine in [engine(), floor_engine()] {
+        for tiles in problem.candidates(engine.limits()).unwrap() {
+            check(engine, &case, Some(tiles));
+        }
+    }
+}
+
 #[test]
 fn the_first_candidate_wastes_less_than_the_worst() {
     let problem =

@@ -33,6 +33,13 @@ fn rules() -> Vec<Case> {
         case("swin", &[14, 21], &[7, 7])
             .with(&json!({"stride": [7, 7], "group_offset": [3, 3], "border": "clip"}))
             .core(),
+        // Windows that divide into boxes: no key is tested; of rows some idle, of the last blocks' some are not there.
+        case("blocks", &[16, 24], &[8, 8]).with(&json!({"stride": [8, 8]})).core(),
+        case("blocks_idle_rows", &[28, 42], &[14, 14]).with(&json!({"stride": [14, 14]})).core(),
+        case("blocks_cut_off", &[70], &[32]).with(&json!({"stride": [32]})),
+        case("blocks_dilated", &[32, 33], &[8, 8])
+            .with(&json!({"stride": [8, 8], "dilation": [2, 2]})),
+        case("blocks_3d", &[4, 8, 12], &[4, 4, 4]).with(&json!({"stride": [4, 4, 4]})),
         two("head_windows", json!({"head_windows": [[5, 6], [3, 2]]})).core(),
         two(
             "all",
