@@ -73,13 +73,6 @@ fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, SU
     }
 }
 
-// The first tile from `first` on that holds keys, or the end.
-fn tile_from(block: Block, first: u32) -> u32 {
-    var tile = first;
-    while (tile < block.tile_end && domain_tile_state(block, tile) == EMPTY_TILE) { tile++; }
-    return tile;
-}
-
 fn load_k(block: Block, tile: u32, lane: u32, k: ptr<function, array<vec4<f16>, K_LOADS>>) {
     for (var i = 0u; i < K_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);

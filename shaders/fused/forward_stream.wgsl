@@ -52,20 +52,6 @@ fn merge_groups(
     }
 }
 
-struct Tile { tile: u32, state: u32 }
-
-// The first tile from one on that is not empty, or the block's end.
-fn next_tile(block: Block, first: u32) -> Tile {
-    var next = Tile(first, EMPTY_TILE);
-    loop {
-        if (next.tile >= block.tile_end) { break; }
-        next.state = domain_tile_state(block, next.tile);
-        if (next.state != EMPTY_TILE) { break; }
-        next.tile++;
-    }
-    return next;
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn fused_forward_stream(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -113,11 +99,10 @@ fn fused_forward_stream(
     }
 
     // This loop and the two inside are tested at their end: lavapipe masks instead of jumping and would run one more trip.
-    var next = next_tile(block, block.tile_first);
-    if (next.tile < block.tile_end) {
+    var tile = tile_from(block, block.tile_first);
+    if (tile < block.tile_end) {
         loop {
-            let tile = next.tile;
-            let state = next.state;
+            let state = domain_tile_state(block, tile);
             var column = key_group * KEYS;
             loop {
                 // Scores of KEYS keys, KEYS_ASKED a trip; they move down a place each time. A GPU asks for all at once; more than one
@@ -195,8 +180,8 @@ fn fused_forward_stream(
                 column += KEYS * KEY_GROUPS;
                 if (column >= TILE_KV) { break; }
             }
-            next = next_tile(block, tile + 1u);
-            if (next.tile >= block.tile_end) { break; }
+            tile = tile_from(block, tile + 1u);
+            if (tile >= block.tile_end) { break; }
         }
     }
 

@@ -155,8 +155,6 @@ pub(super) fn forward_step(
     if pass.by_map {
         source.bind("tile_map", "vec2<u32>", false, context.tile_map(pass));
         add_fragment!(source, "fused/tiles_by_map.wgsl");
-    } else if context.every_tile_is_full(pass) {
-        add_fragment!(source, "fused/tiles_full.wgsl");
     } else {
         add_fragment!(source, "fused/tiles_by_form.wgsl");
     }

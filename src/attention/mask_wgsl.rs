@@ -5,7 +5,7 @@ use super::problem::AttentionProblem;
 use super::snippets::{MASK_FIELD, MASK_MOD};
 use crate::fused::sides::side_id;
 use crate::fused::source::{KernelSource, add_fragment};
-use crate::snippet::parse_with;
+use crate::snippet::mask_reads;
 
 /// Unlimited, and the most a count may be: sums with positions stay within i32.
 const UNLIMITED: i32 = 0x3fff_ffff;
@@ -45,11 +45,11 @@ pub(super) fn traits(mask: &Mask) -> MaskTraits {
 
 /// Whether maps of tiles differ between batches, and between heads: where not, one serves all.
 pub(super) fn map_differs(problem: &AttentionProblem) -> [bool; 2] {
-    if !traits(&problem.spec.mask).by_map {
+    let MaskTraits { by_map, mut by_head } = traits(&problem.spec.mask);
+    if !by_map {
         return [false; 2];
     }
     let mut by_batch = problem.has_own_lens();
-    let mut by_head = traits(&problem.spec.mask).by_head;
     problem.spec.mask.walk(&mut |mask| match mask {
         Mask::Documents { .. } | Mask::Prefix(BatchCount::Tensor(_)) => by_batch = true,
         Mask::Dense(name) | Mask::BlockSparse { keep: name, .. } => {
@@ -58,10 +58,9 @@ pub(super) fn map_differs(problem: &AttentionProblem) -> [bool; 2] {
             by_head |= shape[1] > 1;
         }
         Mask::Wgsl(snippet) => {
-            let parsed = parse_with(&problem.tensors, (&MASK_MOD, snippet, MASK_FIELD));
-            let reads = |argument: usize| parsed.as_ref().map_or(true, |it| it.reads[argument]);
-            by_batch |= reads(0);
-            by_head |= reads(1);
+            let [batch, head] = mask_reads(&problem.tensors, (&MASK_MOD, snippet, MASK_FIELD));
+            by_batch |= batch;
+            by_head |= head;
         }
         _ => {}
     });

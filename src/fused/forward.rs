@@ -107,7 +107,7 @@ impl Forward {
 
     /// Adds the body, last.
     pub fn body(&self, source: &mut KernelSource) {
-        add_fragment!(source, "fused/keys_within.wgsl");
+        add_fragment!(source, "fused/walk.wgsl");
         match self.tiles {
             FusedTiles::Workgroup { subgroup, .. } => {
                 if subgroup {

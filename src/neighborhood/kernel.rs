@@ -228,8 +228,6 @@ pub(super) fn forward_step(
         source.bind("tile_map", "vec2<u32>", false, context.tile_map());
         source.params.u32("map_words", context.map_words() as u32);
         add_fragment!(source, "fused/tiles_by_map.wgsl");
-    } else if context.every_tile_is_full {
-        add_fragment!(source, "fused/tiles_full.wgsl");
     } else {
         add_fragment!(source, "fused/tiles_by_form.wgsl");
     }

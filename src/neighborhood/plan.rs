@@ -18,7 +18,7 @@ use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Scratch, Slot};
 use crate::operator::{Operator, rounded};
-use crate::snippet::parse_with;
+use crate::snippet::mask_reads;
 use crate::tensor::TensorDesc;
 
 /// Scratch buffers of a plan.
@@ -126,8 +126,8 @@ impl NeighborhoodProblem {
     /// The caller's mask and the windows are the same for all heads and batches.
     fn map_is_shared(&self) -> bool {
         let mask = snippets::mask(&self.spec, self.axes.len());
-        let mask = mask.and_then(|asked| parse_with(&self.tensors, asked).ok());
-        mask.is_some_and(|mask| !mask.reads[0] && !mask.reads[1]) && self.head_windows().len() == 1
+        let reads = mask.map(|asked| mask_reads(&self.tensors, asked));
+        reads == Some([false; 2]) && self.head_windows().len() == 1
     }
 
     /// The same question with batch, axes and extra tokens rounded, without gaps.

@@ -57,23 +57,23 @@ pub fn simulate(problem: &NeighborhoodProblem, tiles: &NeighborhoodTiles) -> Sim
     let places = (tiles.fused.tile_q(), tiles.fused.tile_kv());
     let boxes = (tiles.query_box, tiles.key_box);
     let windows = problem.head_windows();
-    visits(problem, tiles).report(&windows, problem.extents.extra, boxes, places)
+    visits(&windows, tiles).report(&windows, problem.extents.extra, boxes, places)
 }
 
 /// Every row sees every key of every tile, and no block has fewer tiles than another: where windows and boxes divide. Rows
 /// may be idle.
 pub(super) fn every_key_is_seen(problem: &NeighborhoodProblem, tiles: &NeighborhoodTiles) -> bool {
-    let Visits { blocks, visited, full } = visits(problem, tiles);
+    let Visits { blocks, visited, full } = visits(&problem.head_windows(), tiles);
     let fills = tiles.key_box.volume() == u64::from(tiles.fused.tile_kv());
     let whole = blocks * tiles.most_key_boxes(&problem.axes3()).volume();
     fills && full == visited && visited == whole
 }
 
-fn visits(problem: &NeighborhoodProblem, tiles: &NeighborhoodTiles) -> Visits {
+fn visits(heads_windows: &[([Axis; 3], u64)], tiles: &NeighborhoodTiles) -> Visits {
     let of_window = |(axes, heads): &([Axis; 3], u64)| {
         Visits::of(axes, tiles.query_box, tiles.key_box).scaled(*heads)
     };
-    problem.head_windows().iter().map(of_window).fold(Visits::NONE, Visits::plus)
+    heads_windows.iter().map(of_window).fold(Visits::NONE, Visits::plus)
 }
 
 /// Boxes of queries, the boxes of keys that they visit, and those of them that every row sees whole.

@@ -177,6 +177,12 @@ pub(crate) fn parse_with(
     parse(snippet, signature, &aux_types, field)
 }
 
+/// Whether a mask's function reads its first arguments, the batch and the head; of one that does not parse both are
+/// taken as read.
+pub(crate) fn mask_reads(tensors: &TensorDescs, asked: Asked<'_>) -> [bool; 2] {
+    parse_with(tensors, asked).map_or([true; 2], |parsed| [parsed.reads[0], parsed.reads[1]])
+}
+
 impl ParsedSnippet {
     /// The caller's text with its own globals prefixed and each read of an aux tensor turned into a call of the
     /// accessor that `aux` gives for its name (`None` for other words). Lines stay where they are.
