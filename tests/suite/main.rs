@@ -6,6 +6,7 @@ mod engine;
 mod errors;
 mod golden_cases;
 mod harness;
+mod kernels;
 mod known_issues;
 mod laws;
 mod plans;
