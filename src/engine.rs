@@ -1,5 +1,6 @@
 //! The door: a device, its compiled kernels, and the calls prepared for it.
 
+mod matrix;
 mod tune;
 
 use std::any::{Any, TypeId};
@@ -7,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
+use self::matrix::MatrixCheck;
 use self::tune::Tuner;
 use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
 use crate::cache::CachePlace;
 use crate::error::{Error, GpuError, PlanError};
-use crate::fused::matrix::MatrixCheck;
 pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
 use crate::gpu::context::{Gpu, Waiting, lock};
 use crate::gpu::device::{AdapterChoice, AdapterDescription, offered_matrix, open};

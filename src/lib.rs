@@ -64,6 +64,7 @@ mod engine;
 pub mod error;
 pub mod fused;
 pub mod gpu;
+mod kernel;
 pub mod matmul;
 pub mod moe;
 pub mod neighborhood;

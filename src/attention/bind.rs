@@ -9,11 +9,11 @@ use super::plan::{Context, ScratchBytes};
 use super::problem::AttentionProblem;
 use super::side::SideRole;
 use super::spec::AttentionOutput;
-use crate::fused::sides::Sides;
-use crate::fused::slices::Slice;
-use crate::fused::source::{Access, KernelSource, add_fragment, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot};
+use crate::kernel::extra::ExtraInputs;
+use crate::kernel::slices::Slice;
+use crate::kernel::source::{Access, KernelSource, add_fragment, bound_range};
 
 /// First and one past the last element of a tensor that a slice touches.
 pub(super) fn element_range(problem: &AttentionProblem, name: &str, slice: &Slice) -> (u64, u64) {
@@ -159,11 +159,11 @@ impl Context<'_> {
 }
 
 /// How side tensors are bound beside q, k, v, two outputs, the map of tiles and the gate.
-pub(super) fn sides<'a>(problem: &'a AttentionProblem, limits: &'a GpuLimits) -> Sides<'a> {
+pub(super) fn sides<'a>(problem: &'a AttentionProblem, limits: &'a GpuLimits) -> ExtraInputs<'a> {
     let names = problem.side_tensors().into_iter().map(|side| side.name).collect();
     let by_map = mask_wgsl::traits(&problem.spec.mask).by_map;
     let core = 5 + u32::from(by_map) + u32::from(problem.tensors.contains_key(HEAD_GATE));
-    Sides::new(&problem.tensors, names, core, ScratchBytes::SIDES, limits)
+    ExtraInputs::new(&problem.tensors, names, core, ScratchBytes::SIDES, limits)
 }
 
 pub(super) fn scratch(index: usize, size: u64) -> Bound {

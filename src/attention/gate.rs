@@ -6,7 +6,7 @@ use super::problem::AttentionExtents;
 use super::spec::{AttentionOutput, AttentionSpec};
 use crate::error::SpecError;
 use crate::fused::forward::no_gate;
-use crate::fused::source::KernelSource;
+use crate::kernel::source::KernelSource;
 use crate::tensor::{Dtype, TensorDesc, check};
 
 /// Its tensor, `[batch, q_heads, seq_len_q]` whatever the layout; any strides. It counts by being there.

@@ -8,8 +8,8 @@ use crate::error::PlanError;
 use crate::fused::classify::{self, CLASSIFY_SIZE, classify_source};
 use crate::fused::forward::{Forward, no_gate, score_constants};
 use crate::fused::merge::{Parts, merge_step};
-use crate::fused::source::{Access, KernelSource, Launch, add_fragment};
 use crate::gpu::recording::{Step, fold_grid};
+use crate::kernel::source::{Access, KernelSource, Launch, add_fragment};
 use crate::tensor::Dtype;
 
 /// One sweep of rows over keys.

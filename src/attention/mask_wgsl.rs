@@ -3,8 +3,8 @@
 use super::mask::{BatchCount, HeadCount, Mask};
 use super::problem::AttentionProblem;
 use super::snippets::{MASK_FIELD, MASK_MOD};
-use crate::fused::sides::side_id;
-use crate::fused::source::{KernelSource, add_fragment};
+use crate::kernel::extra::extra_id;
+use crate::kernel::source::{KernelSource, add_fragment};
 use crate::snippet::mask_reads;
 
 /// Unlimited, and the most a count may be: sums with positions stay within i32.
@@ -234,7 +234,7 @@ impl Writer<'_> {
 
 /// The name that a side tensor has in kernels: the caller's need not be one of WGSL's.
 pub(super) fn side(problem: &AttentionProblem, name: &str) -> String {
-    side_id(&problem.tensors, name)
+    extra_id(&problem.tensors, name)
 }
 
 /// The flat index of element (b, h, row, column) of a side tensor with four axes, those of extent 1 broadcast.

@@ -7,7 +7,7 @@ use super::score::{Normaliser, ScoreModifier};
 use super::side::SideTensor;
 use super::snippets;
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, add_fragment};
+use crate::kernel::source::{KernelSource, add_fragment};
 
 impl Context<'_> {
     /// Binds what the mask names and adds the caller's functions; says whether they must run checked.

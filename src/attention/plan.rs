@@ -13,11 +13,11 @@ use super::mask_wgsl;
 use super::problem::AttentionProblem;
 use super::storage::Storage;
 use crate::error::PlanError;
-use crate::fused::sides::Sides;
-use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Scratch, Step};
+use crate::kernel::extra::ExtraInputs;
+use crate::kernel::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, TensorDesc};
 
@@ -34,7 +34,7 @@ pub(super) struct Context<'a> {
     pub parts: u32,
     /// Maps of tiles differ between batches, and between heads.
     pub map_differs: [bool; 2],
-    pub sides: Sides<'a>,
+    pub sides: ExtraInputs<'a>,
 }
 
 /// Scratch buffers of a plan, by what they hold.

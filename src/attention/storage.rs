@@ -5,7 +5,7 @@ use super::problem::{AttentionProblem, MAX_SEQ_LEN, TensorDescs};
 use super::side::{SideRole, SideTensor};
 use super::spec::AttentionLayout;
 use crate::error::{Error, PlanError, SpecError};
-use crate::fused::source::{KernelSource, add_fragment};
+use crate::kernel::source::{KernelSource, add_fragment};
 use crate::tensor::Layout;
 
 /// Where queries and keys lie. Tensors tell it by being there.

@@ -1,9 +1,9 @@
 //! The launch that finds which tiles a mask leaves empty or whole.
 
-use super::source::{KernelSource, Launch, add_fragment};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Step, fold_grid};
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
 
 /// Invocations a workgroup.
 pub(crate) const CLASSIFY_SIZE: u32 = 128;

@@ -1,9 +1,9 @@
 //! The two bodies of the fused forward, host side: their constants and fragments. A kernel adds a domain, a mask,
 //! a score, a normaliser and a store.
 
-use super::matrix::matrix_types;
-use super::source::{KernelSource, add_fragment};
 use super::tiles::{FusedShape, FusedTiles};
+use crate::kernel::matrix::matrix_types;
+use crate::kernel::source::{KernelSource, add_fragment};
 
 /// What a forward body is compiled for.
 #[derive(Clone, Copy, Debug)]

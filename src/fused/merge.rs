@@ -1,9 +1,9 @@
 //! The kernel that merges partial results, for split keys, shared prefixes and the public operator.
 
-use super::source::{Access, KernelSource, Launch, add_fragment};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Step, fold_grid};
+use crate::kernel::source::{Access, KernelSource, Launch, add_fragment};
 use crate::tensor::Dtype;
 
 /// Parts to merge: `[parts, rows, dim]`, rows being `[batch, heads, seq_len_q]` of a slice.

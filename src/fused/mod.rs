@@ -3,13 +3,8 @@
 pub(crate) mod arithmetic;
 pub(crate) mod classify;
 pub(crate) mod forward;
-pub(crate) mod matrix;
 pub(crate) mod merge;
-pub(crate) mod sides;
-pub(crate) mod slices;
-pub(crate) mod source;
 mod tiles;
-mod unroll;
 
 pub use tiles::{FusedShape, FusedTiles};
 

@@ -1,10 +1,11 @@
 //! Rows that are rounded to blocks of bytes before they are multiplied with weights in blocks.
 
-use super::operand::{Operand, Reads};
+use super::operand::Operand;
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, Launch, add_fragment};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Step, fold_grid};
+use crate::kernel::reads::Reads;
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
 use crate::tensor::BLOCK;
 
 /// Lanes of a workgroup, which have four numbers each.

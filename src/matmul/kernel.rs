@@ -3,14 +3,15 @@
 use std::ops::Range;
 
 use super::activations::ByteRows;
-use super::blocks::{self, BLOCK_VECTORS, raw_type, taken_type};
-use super::operand::{Operand, Reads};
+use super::operand::Operand;
 use super::tiles::{MatmulTiles, Operands};
 use crate::error::PlanError;
-use crate::fused::matrix::matrix_types;
-use crate::fused::source::{KernelSource, Launch, add_fragment};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Grid, Step};
+use crate::kernel::blocks::{self, BLOCK_VECTORS, raw_type, taken_type};
+use crate::kernel::matrix::matrix_types;
+use crate::kernel::reads::Reads;
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
 use crate::tensor::WeightFormat;
 
 /// How many row tiles there are.

@@ -7,7 +7,6 @@
 //! rounded to [`ActivationFormat`](crate::tensor::ActivationFormat): an approximation that is asked for.
 
 mod activations;
-mod blocks;
 mod kernel;
 mod operand;
 mod plan;

@@ -1,10 +1,11 @@
 //! What a matmul multiplies: matrices as they lie in memory, and the text that reads them as numbers.
 
-use super::blocks::{
+use crate::gpu::recording::Bound;
+use crate::kernel::blocks::{
     BLOCK_VECTORS, block_reader, bytes_reader, pair_reader, run_reader, take_reader, unit_reader,
 };
-use crate::fused::source::{Access, KernelSource, add_fragment, element_at};
-use crate::gpu::recording::Bound;
+use crate::kernel::reads::Reads;
+use crate::kernel::source::{Access, KernelSource, add_fragment, element_at};
 use crate::tensor::{BLOCK, Dtype, WeightFormat};
 
 /// A matrix, or one an expert, with unit stride along the inner dims. Strides and offsets are in elements, in bytes
@@ -22,23 +23,6 @@ pub(crate) struct Operand {
     pub expert_stride: u32,
     /// The scales of mxfp4 where they are a tensor of their own, and where the first lies.
     pub scales: Option<(Bound, u32)>,
-}
-
-/// How a kernel reads weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reads {
-    /// `NAME_load4(offset, d)`: elements d to d + 3 of a row, zero from `params.inner` on.
-    Vectors,
-    /// The same, and `NAME_half4(offset, d)` as halves.
-    Halves,
-    /// `NAME_take(offset, d)`: words of a row of blocks; `NAME_run(taken)`: so many vectors that lie in them, where
-    /// [`Operand::spreads`] half of them 16 dims beyond the others.
-    Runs { vectors: u32 },
-    /// `NAME_take(offset, d)`: words of a block; `NAME_block(taken)`: the block as signed bytes.
-    Blocks,
-    /// `NAME_raw(offset, unit)`: so many vectors of a row as they are stored, from element `4 · vectors · unit` on;
-    /// `NAME_vector(raw, v)`: what one of them holds, in blocks before [`offset`] and scale.
-    Units { vectors: u32 },
 }
 
 impl Operand {

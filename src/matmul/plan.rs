@@ -10,10 +10,10 @@ use super::problem::{MatmulExtents, MatmulProblem};
 use super::tiles::MatmulTiles;
 use super::weights;
 use crate::error::PlanError;
-use crate::fused::slices::workgroups_a_dispatch;
-use crate::fused::source::{Access, KernelSource, Launch, add_fragment, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, fold_grid};
+use crate::kernel::slices::workgroups_a_dispatch;
+use crate::kernel::source::{Access, KernelSource, Launch, add_fragment, bound_range};
 use crate::operator::{self, Operator};
 use crate::tensor::{BLOCK, Dtype, HostTensor, TensorDesc, WeightFormat};
 

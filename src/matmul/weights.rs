@@ -2,8 +2,8 @@
 
 use super::operand::Operand;
 use crate::error::SpecError;
-use crate::fused::source::Access;
 use crate::gpu::recording::Bound;
+use crate::kernel::source::Access;
 use crate::operator;
 use crate::tensor::{
     ActivationFormat, BLOCK, BlockFormat, HostTensor, Random, TensorDesc, TensorDescs,

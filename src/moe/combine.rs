@@ -6,8 +6,8 @@ use super::kernel::{
 };
 use super::spec::WeightOn;
 use crate::error::PlanError;
-use crate::fused::source::{Access, KernelSource, add_fragment};
 use crate::gpu::recording::Step;
+use crate::kernel::source::{Access, KernelSource, add_fragment};
 
 /// Softmax statistics of lines of the logits: their number, the distance of two, and length and step of one.
 pub(super) fn soft_stats(

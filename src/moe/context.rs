@@ -6,9 +6,9 @@ use super::cuts::Cuts;
 use super::problem::{MoeExtents, MoeProblem};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
-use crate::fused::source::bound_range;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{self, Bound, Slot};
+use crate::kernel::source::bound_range;
 use crate::matmul::{ByteRows, MatmulTiles};
 
 /// Pairs of token and expert that a workgroup counts and places.

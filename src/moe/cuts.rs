@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use super::problem::MoeProblem;
 use crate::error::PlanError;
-use crate::fused::slices::workgroups_a_dispatch;
 use crate::gpu::limits::GpuLimits;
+use crate::kernel::slices::workgroups_a_dispatch;
 use crate::matmul::MatmulTiles;
 
 /// How the experts' matmuls are cut.

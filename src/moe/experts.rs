@@ -10,9 +10,9 @@ use super::inputs::{Input, hidden, inputs, operand, rows_of};
 use super::kernel::{bind_routing, expert_side, optional_side};
 use super::spec::{Activation, WeightOn};
 use crate::error::PlanError;
-use crate::fused::slices::workgroups_a_dispatch;
-use crate::fused::source::{KernelSource, add_fragment};
 use crate::gpu::recording::Step;
+use crate::kernel::slices::workgroups_a_dispatch;
+use crate::kernel::source::{KernelSource, add_fragment};
 use crate::matmul::{Matmul, Operand, Rows, Workgroups, add_column_bias, dense_rows, weights};
 
 /// x · router_wᵀ + router_b, or x · phi.

@@ -2,8 +2,8 @@
 
 use super::context::{Context, Scratch, padded};
 use crate::error::PlanError;
-use crate::fused::source::Access;
 use crate::gpu::recording::{Bound, Step};
+use crate::kernel::source::Access;
 use crate::matmul::{ByteRows, Operand, Operands, Rows, weights};
 use crate::tensor::{Dtype, WeightFormat};
 

@@ -5,9 +5,9 @@ use std::ops::Range;
 use super::context::{Context, Scratch};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
-use crate::fused::slices::workgroups_a_dispatch;
-use crate::fused::source::{KernelSource, Launch};
 use crate::gpu::recording::{Bound, Step, fold_grid};
+use crate::kernel::slices::workgroups_a_dispatch;
+use crate::kernel::source::{KernelSource, Launch};
 use crate::tensor::Dtype;
 
 /// Lanes of a workgroup where nothing else decides.

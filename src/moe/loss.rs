@@ -5,8 +5,8 @@ use super::context::{Context, Scratch};
 use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, optional_output};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
-use crate::fused::source::add_fragment;
 use crate::gpu::recording::Step;
+use crate::kernel::source::add_fragment;
 
 /// What the losses sum, token by token and expert by expert.
 pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {

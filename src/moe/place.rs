@@ -6,8 +6,8 @@ use super::kernel::{WORKGROUP_SIZE, bind_routing, close, entry, kernel, lanes, o
 use super::route::{bind_given, gives, selectors, sequences};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, add_fragment};
 use crate::gpu::recording::Step;
+use crate::kernel::source::{KernelSource, add_fragment};
 
 /// Outputs that need every pair's row.
 const PLACED: [MoeOutput; 5] = [

@@ -10,8 +10,8 @@ use super::kernel::{
 use super::routing::{Capacity, GroupScore, Priority, Router, Score, TokenChoice, Weight};
 use super::spec::MoeOutput;
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, add_fragment};
 use crate::gpu::recording::Step;
+use crate::kernel::source::{KernelSource, add_fragment};
 
 /// Every token's choice.
 pub(super) fn route(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {

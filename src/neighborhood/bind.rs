@@ -1,7 +1,7 @@
 //! What the kernels of neighborhoods bind: which part of which tensor, under which name.
 
-use crate::fused::slices::Slice;
-use crate::fused::source::{KernelSource, bound_range};
+use crate::kernel::slices::Slice;
+use crate::kernel::source::{KernelSource, bound_range};
 use crate::tensor::TensorDescs;
 
 /// Tensors `[batch, X…, heads, …]`, and the slice of them that a kernel touches.

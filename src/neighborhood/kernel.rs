@@ -9,8 +9,8 @@ use super::window::Axis;
 use crate::error::PlanError;
 use crate::fused::classify::{self, CLASSIFY_SIZE, classify_source};
 use crate::fused::forward::{Forward, score_constants};
-use crate::fused::source::{Access, KernelSource, Launch, add_fragment};
 use crate::gpu::recording::{Step, fold_grid};
+use crate::kernel::source::{Access, KernelSource, Launch, add_fragment};
 
 /// Offsets from here on are those of extra tokens' tensors: no binding has so many elements.
 const EXTRA_OFFSET: u32 = 1 << 31;

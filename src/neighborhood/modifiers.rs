@@ -4,7 +4,7 @@ use super::plan::Context;
 use super::score::NeighborhoodScore;
 use super::snippets;
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, add_fragment};
+use crate::kernel::source::{KernelSource, add_fragment};
 
 /// A token in the caller's coordinates, of as many axes as there are.
 fn coordinates(context: &Context<'_>, token: &str) -> String {

@@ -13,10 +13,10 @@ use super::tiles::{NeighborhoodTiles, Packing};
 use super::window::Axis;
 use crate::error::{PlanError, SpecError};
 use crate::fused::FusedShape;
-use crate::fused::sides::Sides;
-use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Scratch, Slot};
+use crate::kernel::extra::ExtraInputs;
+use crate::kernel::slices::{Slice, slices, workgroups_a_dispatch};
 use crate::operator::{Operator, rounded};
 use crate::snippet::mask_reads;
 use crate::tensor::TensorDesc;
@@ -37,7 +37,7 @@ pub(super) struct Context<'a> {
     /// All heads and batches have one map of tiles.
     pub map_is_shared: bool,
     pub slice: Slice,
-    pub sides: Sides<'a>,
+    pub sides: ExtraInputs<'a>,
 }
 
 impl NeighborhoodProblem {
@@ -236,10 +236,10 @@ impl Context<'_> {
 }
 
 /// How aux tensors are bound beside the rows that a question has, and the map of tiles.
-fn sides<'a>(problem: &'a NeighborhoodProblem, limits: &'a GpuLimits) -> Sides<'a> {
+fn sides<'a>(problem: &'a NeighborhoodProblem, limits: &'a GpuLimits) -> ExtraInputs<'a> {
     let names = snippets::aux_names(&problem.spec);
     let core = problem.tensors.len() - names.len() + usize::from(by_map(problem, limits));
-    Sides::new(&problem.tensors, names, core as u32, PACKED, limits)
+    ExtraInputs::new(&problem.tensors, names, core as u32, PACKED, limits)
 }
 
 /// The caller's mask may empty tiles, or keep them whole: a map tells, where the device has a binding to spare for it.

@@ -2,8 +2,8 @@
 
 use super::plan::{Context, WORKGROUP_SIZE};
 use crate::error::PlanError;
-use crate::fused::source::{Access, KernelSource, Launch, add_fragment, element_at};
 use crate::gpu::recording::{Step, fold_grid};
+use crate::kernel::source::{Access, KernelSource, Launch, add_fragment, element_at};
 use crate::neighborhood::kernel::{extents, rule};
 
 /// Lanes that share a dot product: together they read 64 bytes of f32.

@@ -5,22 +5,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::source::{KernelSource, Launch, add_fragment};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Slot};
+use crate::kernel::matrix::matrix_types;
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
 use crate::operator::{Operator, Tiles};
 use crate::tensor::{Dtype, HostTensor, Layout, TensorDesc};
-
-/// Writes the types of matrices of `size` rows and columns into a kernel.
-pub(crate) fn matrix_types(source: &mut KernelSource, size: u32) {
-    source.enable("f16");
-    source.enable("wgpu_cooperative_matrix");
-    let kind = format!("coop_mat{size}x{size}");
-    source.alias("RowMatrix", &format!("{kind}<f16, A>"));
-    source.alias("ColumnMatrix", &format!("{kind}<f16, B>"));
-    source.alias("SumMatrix", &format!("{kind}<f32, C>"));
-}
 
 /// `left · right + start` and `left · rightᵀ + start` of one matrix of `size` rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

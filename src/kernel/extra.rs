@@ -1,16 +1,16 @@
 //! Side tensors: what a question names beside its rows, and the caller's functions that read it.
 
 use crate::error::PlanError;
-use crate::fused::source::{KernelSource, Launch, add_fragment, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
+use crate::kernel::source::{KernelSource, Launch, add_fragment, bound_range};
 use crate::snippet::{Asked, AuxRewrite, parse_with};
 use crate::tensor::{Dtype, TensorDescs};
 
 const PACK_SIZE: u32 = 128;
 
 /// How the kernels of a question bind its side tensors.
-pub(crate) struct Sides<'a> {
+pub(crate) struct ExtraInputs<'a> {
     tensors: &'a TensorDescs,
     limits: &'a GpuLimits,
     /// Those that share a binding.
@@ -19,7 +19,7 @@ pub(crate) struct Sides<'a> {
     scratch: usize,
 }
 
-impl<'a> Sides<'a> {
+impl<'a> ExtraInputs<'a> {
     /// Where a kernel would bind more tensors than the device takes, the smallest side tensors are packed into one
     /// buffer, no more than needed. `core` is how many other bindings a kernel has.
     pub fn new(
@@ -42,7 +42,7 @@ impl<'a> Sides<'a> {
 
     /// The name that a side tensor has in kernels: the caller's need not be one of WGSL's.
     pub fn id(&self, name: &str) -> String {
-        side_id(self.tensors, name)
+        extra_id(self.tensors, name)
     }
 
     /// Bytes of the buffer of packed ones; 0 where there is none.
@@ -159,8 +159,8 @@ impl<'a> Sides<'a> {
     }
 }
 
-/// As [`Sides::id`].
-pub(crate) fn side_id(tensors: &TensorDescs, name: &str) -> String {
+/// As [`ExtraInputs::id`].
+pub(crate) fn extra_id(tensors: &TensorDescs, name: &str) -> String {
     let index = tensors.keys().position(|known| known == name);
     format!("side{}", index.unwrap_or_default())
 }

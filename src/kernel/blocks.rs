@@ -1,10 +1,10 @@
 //! The text that reads weights in blocks, however they lie.
 
-use super::operand::Reads;
+use super::reads::Reads;
 use crate::tensor::{BLOCK, BlockFormat, WeightFormat};
 
 /// What `NAME_raw` gives, as little as registers can hold until the numbers are needed, and `w_scale(raw, block)`.
-pub(super) fn raw_type(format: WeightFormat, vectors: u32) -> String {
+pub(crate) fn raw_type(format: WeightFormat, vectors: u32) -> String {
     let Some(blocks) = format.blocks() else {
         let raw = if vectors == 2 { "vec4<u32>" } else { "vec4<f32>" };
         return format!(
@@ -20,10 +20,10 @@ pub(super) fn raw_type(format: WeightFormat, vectors: u32) -> String {
 }
 
 /// Vectors of a block.
-pub(super) const BLOCK_VECTORS: u32 = BLOCK as u32 / 4;
+pub(crate) const BLOCK_VECTORS: u32 = BLOCK as u32 / 4;
 
 /// What is subtracted from a block's stored numbers before they are scaled.
-pub(super) fn offset(format: Option<BlockFormat>) -> f32 {
+pub(crate) fn offset(format: Option<BlockFormat>) -> f32 {
     if format == Some(BlockFormat::Q4_0) { 8.0 } else { 0.0 }
 }
 
@@ -53,7 +53,7 @@ const fn head_of(format: BlockFormat) -> (u32, &'static str) {
 }
 
 /// Blocks as they lie, at any byte that their header may start at: words are read whole and shifted.
-pub(super) fn block_reader(name: &str, format: BlockFormat) -> String {
+pub(crate) fn block_reader(name: &str, format: BlockFormat) -> String {
     let bytes = format.bytes() as u32;
     let (head, scale) = head_of(format);
     let place = if format == BlockFormat::Q8_0 { "d % 32u" } else { "d % 16u" };
@@ -68,7 +68,7 @@ pub(super) fn block_reader(name: &str, format: BlockFormat) -> String {
 
 /// The words that a run of vectors lies in, as many as follow each other, each with a vector or, of halves of bytes,
 /// two.
-pub(super) fn take_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
+pub(crate) fn take_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
     let bytes = format.bytes() as u32;
     let (head, _) = head_of(format);
     let place = if format == BlockFormat::Q8_0 { "d % 32u" } else { "d % 32u / 2u" };
@@ -116,7 +116,7 @@ fn each_vector(
 }
 
 /// The vectors that the words taken hold.
-pub(super) fn run_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
+pub(crate) fn run_reader(name: &str, format: BlockFormat, vectors: u32) -> String {
     let value = |shifted: &str| scaled(format, &stored(format, shifted));
     format!(
         "fn {name}_run(taken: Taken) -> Run {{\n{}    var run: Run;\n    var word: u32;\n{}    return run;\n}}\n",
@@ -126,7 +126,7 @@ pub(super) fn run_reader(name: &str, format: BlockFormat, vectors: u32) -> Strin
 }
 
 /// The block that the words taken are, as signed bytes.
-pub(super) fn bytes_reader(name: &str, format: BlockFormat) -> String {
+pub(crate) fn bytes_reader(name: &str, format: BlockFormat) -> String {
     let (value, unit): (fn(&str) -> String, _) = match format {
         BlockFormat::Q8_0 => (|_| "word".to_owned(), "scale"),
         BlockFormat::Q4_0 => (|shifted| format!("q4_bytes({shifted})"), "scale"),
@@ -156,7 +156,7 @@ fn words_of_run(format: BlockFormat, vectors: u32) -> u32 {
 }
 
 /// What `NAME_take` gives, and what `NAME_run` or `NAME_block` makes of it.
-pub(super) fn taken_type(format: WeightFormat, reads: Reads) -> String {
+pub(crate) fn taken_type(format: WeightFormat, reads: Reads) -> String {
     let (made, vectors) = match reads {
         Reads::Blocks => (String::new(), BLOCK_VECTORS),
         Reads::Runs { vectors } => (format!("alias Run = array<Staged, {vectors}>;\n"), vectors),
@@ -181,7 +181,7 @@ fn scaled(format: BlockFormat, value: &str) -> String {
 
 /// `count` blocks at once, by vectors of four words where the binding has whole ones, and shifted: by a constant where
 /// the blocks start at a word.
-pub(super) fn unit_reader(name: &str, format: BlockFormat, count: u32, wide: bool) -> String {
+pub(crate) fn unit_reader(name: &str, format: BlockFormat, count: u32, wide: bool) -> String {
     let bytes = format.bytes() as u32;
     let (head, scale) = head_of(format);
     let words = (bytes * count).div_ceil(4);
@@ -258,7 +258,7 @@ fn pair_vectors(vectors: u32, to: &str, value: impl Fn(&str) -> String) -> Strin
 }
 
 /// mxfp4 as checkpoints hold it: neighbours share a byte, a block's scale is the byte of its own number.
-pub(super) fn pair_reader(name: &str, reads: Reads) -> String {
+pub(crate) fn pair_reader(name: &str, reads: Reads) -> String {
     let scale = format!(
         "fn {name}_scale(offset: u32, block: u32) -> f32 {{\n    let at = params.{name}_scales_first + (offset - params.{name}_first) / 16u + block;\n    return e8m0(({name}_scales[at >> 2u] >> (8u * (at & 3u))) & 0xffu);\n}}\n"
     );

@@ -1,0 +1,9 @@
+//! The ground of every operator's kernels: headers, readers and writers, what a caller's functions read, slices.
+
+pub(crate) mod blocks;
+pub(crate) mod extra;
+pub(crate) mod matrix;
+pub(crate) mod reads;
+pub(crate) mod slices;
+pub(crate) mod source;
+mod unroll;
