@@ -64,6 +64,7 @@ mod engine;
 pub mod error;
 pub mod fused;
 pub mod gpu;
+mod json;
 mod kernel;
 pub mod matmul;
 pub mod moe;

@@ -13,7 +13,7 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::json::name_or_form;
+use crate::json::name_or_form;
 use crate::snippet::Snippet;
 
 /// A predicate over (batch, head, query, key): which scores count. In JSON as in the variants' docs.

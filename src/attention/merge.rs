@@ -7,16 +7,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::problem::{MAX_HEAD_DIM, TensorDescs};
 use crate::error::{Error, PlanError, SpecError};
-use crate::fused::forward::no_gate;
+use crate::fused::MAX_HEAD_DIM;
 use crate::fused::merge::{Parts, merge_step};
+use crate::fused::outputs::no_gate;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::kernel::source::{Access, KernelSource, bound_range};
 use crate::operator::{Operator, Tiles};
 use crate::tensor::check;
-use crate::tensor::{Dtype, TensorDesc};
+use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
 /// What to merge: `outs [parts, batch, heads, seq, dim]` and `lses [parts, batch, heads, seq]` give `out` and `lse`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

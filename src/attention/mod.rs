@@ -3,31 +3,28 @@
 //! Beside q, k, v and what the spec names, some tensors count by being there: `kv_lens`, `sink_logits`, `bias`,
 //! `alibi_slopes`, `prefix_k` and `prefix_v`, those of packed and paged [`Storage`], and `head_gate [batch, q_heads, seq_len_q]`, which `out` is multiplied by.
 
-mod bind;
-mod bucket;
-mod gate;
-mod json;
+mod extents;
 mod kernel;
 mod mask;
-mod mask_wgsl;
 mod merge;
-mod modifiers;
-mod plan;
+mod operator;
 mod problem;
 mod reference;
+mod roles;
 mod sample;
-mod score;
-mod side;
+mod shapes;
 mod snippets;
 mod spec;
 mod storage;
 
+pub use crate::fused::{MAX_HEAD_DIM, Normaliser, ScoreModifier};
 pub use crate::snippet::Snippet;
+pub use crate::tensor::TensorDescs;
+pub use extents::{AttentionExtents, MAX_SEQ_LEN, PageExtents};
 pub use mask::{BatchCount, HeadCount, Mask};
 pub use merge::{MergeProblem, MergeSpec, MergeTiles};
-pub use problem::{AttentionExtents, AttentionProblem, MAX_HEAD_DIM, MAX_SEQ_LEN, TensorDescs};
+pub use problem::AttentionProblem;
 pub use reference::{AttentionReference, merge_reference, plain, reference};
-pub use score::{Normaliser, ScoreModifier};
-pub use side::{SideRole, SideTensor};
+pub use roles::{NamedRole, Role};
 pub use spec::{AttentionLayout, AttentionOutput, AttentionSpec};
-pub use storage::Storage;
+pub use storage::{KeyStorage, QueryStorage, Storage};

@@ -1,76 +1,36 @@
-//! The question, checked: every extent known, every tensor's shape and type right.
+//! The problem, checked: every extent known, every tensor's shape and type right.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use ordered_float::OrderedFloat;
 
-use super::gate::{HEAD_GATE, check_gate};
-use super::score::{Normaliser, ScoreModifier};
-use super::side::{SideTensor, check_per_head_masks, check_side, side_tensors};
+use super::extents::{AttentionExtents, MAX_SEQ_LEN, PageExtents};
+use super::roles::{
+    HEAD_GATE, NamedRole, Role, check_per_head_masks, check_role, check_tables, extra_inputs,
+};
 use super::snippets;
 use super::spec::{AttentionOutput, AttentionSpec};
-use super::storage::{Storage, check_tables, sequences};
+use super::storage::{KeyStorage, QueryStorage, Storage, pages_of_sequence, sequences};
 use crate::error::{Error, SpecError};
+use crate::fused::{MAX_HEAD_DIM, Normaliser, ScoreModifier};
 use crate::operator::command_line;
 use crate::snippet::parse_with;
 use crate::tensor::check::{self, Output, missing};
-use crate::tensor::{Dtype, Layout, TensorDesc};
+use crate::tensor::{Dtype, Layout, TensorDesc, TensorDescs};
 
-pub use crate::fused::MAX_HEAD_DIM;
-pub use crate::tensor::TensorDescs;
-
-/// Largest extent of every other axis, and largest distance of `q_offset` from 0: positions and their sums with
-/// mask counts stay within i32.
-pub const MAX_SEQ_LEN: u32 = 1 << 29;
-
-/// An attention question with every extent, stride and type known and checked; made by [`AttentionProblem::new`].
+/// An attention problem with every extent, stride and type known and checked; made by [`AttentionProblem::new`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AttentionProblem {
-    /// The caller's spec with its defaults filled in: scale, extents, and the modifiers that tensors imply.
-    pub spec: AttentionSpec,
-    /// Where queries and keys lie.
-    pub storage: Storage,
-    /// The extents.
-    pub extents: AttentionExtents,
-    /// Every tensor, inputs and outputs; q, k, v and out with axes in the order batch, head, seq, dim. Packed tensors
-    /// have one batch, pages are batches of keys.
-    pub tensors: TensorDescs,
-}
-
-/// The extents of an attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AttentionExtents {
-    /// Batches of q: sequences, or 1 that holds all packed ones.
-    pub batch: u32,
-    /// Number of sequences.
-    pub sequences: u32,
-    /// Heads of q and out.
-    pub q_heads: u32,
-    /// Heads of k and v.
-    pub kv_heads: u32,
-    /// Queries a batch.
-    pub seq_len_q: u32,
-    /// Keys a batch, at most.
-    pub seq_len_kv: u32,
-    /// Elements of a query and of a key.
-    pub head_dim: u32,
-    /// Elements of a value.
-    pub value_dim: u32,
-    /// Keys of the shared prefix; 0 without one.
-    pub prefix_len: u32,
-}
-
-impl AttentionExtents {
-    /// Query heads that share a key head.
-    pub const fn group_size(&self) -> u32 {
-        self.q_heads / self.kv_heads
-    }
+    pub(crate) spec: AttentionSpec,
+    pub(crate) storage: Storage,
+    pub(crate) extents: AttentionExtents,
+    pub(crate) tensors: TensorDescs,
+    roles: Vec<NamedRole>,
 }
 
 impl AttentionProblem {
-    /// Checks a question against the tensors it is asked of. `tensors` holds the inputs by their contract names and,
-    /// where the caller has buffers for them, `out` and `lse`; outputs that are absent are laid out without gaps.
+    /// Checks a spec against tensors. `tensors` holds the inputs by their contract names and, where the caller has
+    /// buffers for them, `out` and `lse`; outputs that are absent are laid out without gaps.
     ///
     /// # Errors
     /// [`SpecError`] names what is wrong; [`PlanError::Unsupported`](crate::error::PlanError::Unsupported) what is right
@@ -80,43 +40,80 @@ impl AttentionProblem {
         let spec = with_implied_modifiers(spec, tensors);
         check_numbers(&spec)?;
         let mut tensors = tensors.clone();
-        for name in storage.core() {
+        for (name, role) in storage.core().into_iter().zip(CORE) {
             let desc = tensors.get_mut(name).ok_or_else(|| missing(name, "attention"))?;
-            check_core(name, desc, spec.dtype, storage)?;
-            desc.layout = storage.inward(name, &desc.layout, spec.layout);
+            check_core(name, desc, spec.dtype, role.axes_in_words(storage))?;
+            desc.layout = role.inward(storage, &desc.layout, spec.layout);
         }
         let mut extents = extents_of(&spec, &tensors, storage)?;
         extents.prefix_len = check_prefix(&spec, &tensors, &extents)?;
         let spec = with_extents(spec, &extents);
-        let mut known: BTreeSet<&str> = BTreeSet::from(["out", "lse"]);
-        known.extend(storage.core());
-        if extents.prefix_len > 0 || tensors.contains_key("prefix_k") {
-            known.extend(["prefix_k", "prefix_v"]);
-        }
-        if let Some(desc) = tensors.get_mut(HEAD_GATE) {
-            desc.layout = storage.inward(HEAD_GATE, &desc.layout, spec.layout);
-            check_gate(desc, &spec, &extents)?;
-            known.insert(HEAD_GATE);
-        }
-        let sides = side_tensors(&spec, &tensors);
-        check_tables(storage, &sides)?;
-        for side in &sides {
-            let desc = tensors.get(&side.name).ok_or_else(|| missing(&side.name, side.field))?;
-            check_side(side, desc, &spec, &extents)?;
-            known.insert(&side.name);
+        let extras = extra_inputs(&spec, &tensors);
+        check_tables(storage, &extras)?;
+        let mut roles = core_roles(storage, &tensors);
+        roles.extend(extras);
+        for named in roles.iter().filter(|named| !CORE.contains(&named.role)) {
+            let name = &named.name;
+            let desc = tensors.get_mut(name).ok_or_else(|| missing(name, named.field))?;
+            if named.role == Role::HeadGate {
+                desc.layout = named.role.inward(storage, &desc.layout, spec.layout);
+            }
+            check_role(named, desc, (&spec, &extents, storage))?;
         }
         check_per_head_masks(&spec, &extents)?;
         for snippet in snippets::of_spec(&spec) {
             parse_with(&tensors, snippet)?;
         }
         check_outputs(&spec, &extents, storage, &mut tensors)?;
-        tensors.retain(|name, _| known.contains(name.as_str()));
-        Ok(Self { spec, storage, extents, tensors })
+        roles.extend(outputs().into_iter().filter(|named| tensors.contains_key(&named.name)));
+        tensors.retain(|name, _| roles.iter().any(|named| named.name == *name));
+        Ok(Self { spec, storage, extents, tensors, roles })
     }
 
-    /// The tensors beside q, k, v, the prefix, the gate and the outputs, in the order in which the spec names them.
-    pub fn side_tensors(&self) -> Vec<SideTensor> {
-        side_tensors(&self.spec, &self.tensors)
+    /// The caller's spec with its defaults filled in: scale, extents, and the modifiers that tensors imply.
+    pub fn spec(&self) -> &AttentionSpec {
+        &self.spec
+    }
+
+    /// Where queries and keys lie.
+    pub fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// The extents.
+    pub fn extents(&self) -> &AttentionExtents {
+        &self.extents
+    }
+
+    /// Every tensor, inputs and outputs; q, k, v and out with axes in the order batch, head, seq, dim. Packed tensors
+    /// have one batch, pages are batches of keys.
+    pub fn tensor_descs(&self) -> &TensorDescs {
+        &self.tensors
+    }
+
+    /// What each tensor is for: the core's, then the extra inputs in the order in which the spec names them, then the
+    /// outputs. A tensor that is used twice is there twice.
+    pub fn roles(&self) -> &[NamedRole] {
+        &self.roles
+    }
+
+    /// What a tensor is for.
+    pub fn role(&self, name: &str) -> Option<Role> {
+        self.roles.iter().find(|named| named.name == name).map(|named| named.role)
+    }
+
+    /// The tensors beside q, k, v, the prefix, the gate and the outputs.
+    pub(super) fn extra_inputs(&self) -> impl Iterator<Item = &NamedRole> {
+        self.roles.iter().filter(|named| !named.role.is_core())
+    }
+
+    /// A tensor's layout with its axes in the caller's order.
+    pub(super) fn callers_layout(&self, name: &str) -> Layout {
+        let layout = &self.tensors[name].layout;
+        match self.role(name) {
+            Some(role) => role.outward(self.storage, layout, self.spec.layout),
+            None => layout.clone(),
+        }
     }
 
     /// Whether an output was asked for.
@@ -127,6 +124,26 @@ impl AttentionProblem {
     /// `softmax_scale`, resolved.
     pub fn softmax_scale(&self) -> f32 {
         self.spec.softmax_scale.map_or(1.0, OrderedFloat::into_inner)
+    }
+
+    /// Whether sequences may have fewer keys than the extents say.
+    pub(super) fn has_own_lens(&self) -> bool {
+        self.storage != Storage::default() || self.tensors.contains_key("kv_lens")
+    }
+
+    /// Rows of q that a sequence has, and keys: of packed ones the mean, rounded up.
+    pub(super) fn typical_lens(&self) -> [u64; 2] {
+        let e = &self.extents;
+        let mean = |total: u32| u64::from(total).div_ceil(u64::from(e.sequences).max(1));
+        let queries = match self.storage.queries {
+            QueryStorage::Batched => u64::from(e.seq_len_q),
+            QueryStorage::Packed => mean(e.seq_len_q),
+        };
+        let keys = match self.storage.keys {
+            KeyStorage::Batched | KeyStorage::Paged => u64::from(e.seq_len_kv),
+            KeyStorage::Packed => mean(e.seq_len_kv),
+        };
+        [queries, keys]
     }
 
     /// Multiply-adds times two that the mask leaves at most: `2 · rows · keys · (head_dim + value_dim)`; of packed
@@ -140,7 +157,30 @@ impl AttentionProblem {
     }
 }
 
-/// A command line that reproduces the question.
+/// Inputs that every problem has.
+const CORE: [Role; 3] = [Role::Queries, Role::Keys, Role::Values];
+
+fn named(name: &'static str, role: Role) -> NamedRole {
+    NamedRole { name: name.to_owned(), role, field: name }
+}
+
+/// The inputs that the spec does not name.
+fn core_roles(storage: Storage, tensors: &TensorDescs) -> Vec<NamedRole> {
+    let core = storage.core().into_iter().zip(CORE).map(|(name, role)| named(name, role));
+    let others = [
+        ("prefix_k", Role::PrefixKeys),
+        ("prefix_v", Role::PrefixValues),
+        (HEAD_GATE, Role::HeadGate),
+    ];
+    let given = others.into_iter().filter(|(name, _)| tensors.contains_key(*name));
+    core.chain(given.map(|(name, role)| named(name, role))).collect()
+}
+
+fn outputs() -> [NamedRole; 2] {
+    [named("out", Role::Out), named("lse", Role::Lse)]
+}
+
+/// A command line that reproduces the problem.
 impl fmt::Display for AttentionProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         command_line(f, "explain", "attention", &self.spec)
@@ -198,9 +238,8 @@ fn check_core(
     name: &str,
     desc: &TensorDesc,
     dtype: Dtype,
-    storage: Storage,
+    (axes, expected): (usize, &str),
 ) -> Result<(), SpecError> {
-    let (axes, expected) = storage.axes();
     if desc.shape().len() != axes {
         return Err(SpecError::value(name, expected, format!("shape {:?}", desc.shape())));
     }
@@ -213,19 +252,16 @@ fn extents_of(
     tensors: &TensorDescs,
     storage: Storage,
 ) -> Result<AttentionExtents, SpecError> {
-    let [_, keys, values] = storage.core();
     let [q, k, v] = storage.core().map(|name| tensors[name].shape());
-    if storage == Storage::Paged {
-        check::equal("pages", (values, v[0]), (keys, k[0]))?;
-        check::equal("page_size", (values, v[2]), (keys, k[2]))?;
-    } else {
-        check::equal("batch", (keys, k[0]), ("q", q[0]))?;
-        check::equal("batch", (values, v[0]), ("q", q[0]))?;
-        check::equal("seq_len_kv", (values, v[2]), (keys, k[2]))?;
-    }
-    check::equal("head_dim", (keys, k[3]), ("q", q[3]))?;
-    check::equal("kv_heads", (values, v[1]), (keys, k[1]))?;
-    let (sequences, seq_len_kv) = sequences(storage, tensors, q[0], k)?;
+    check_keys_and_values(tensors, storage)?;
+    let sequences = sequences(storage, tensors, q[0])?;
+    let pages = page_extents(tensors, storage)?;
+    let seq_len_kv = match storage.keys {
+        KeyStorage::Batched | KeyStorage::Packed => k[2],
+        // Without pages there are no keys, whatever the table says.
+        KeyStorage::Paged if pages.count == 0 => 0,
+        KeyStorage::Paged => u64::from(pages.of_sequence) * u64::from(pages.size),
+    };
     let (some, dims) = (1..=MAX_SEQ_LEN, 1..=MAX_HEAD_DIM);
     let any = 0..=MAX_SEQ_LEN;
     let extents = AttentionExtents {
@@ -238,9 +274,39 @@ fn extents_of(
         head_dim: check::extent("head_dim", spec.head_dim, q[3], dims.clone())?,
         value_dim: check::extent("value_dim", spec.value_dim, v[3], dims)?,
         prefix_len: 0,
+        pages,
     };
     check::heads_divide(extents.q_heads, extents.kv_heads)?;
     Ok(extents)
+}
+
+fn check_keys_and_values(tensors: &TensorDescs, storage: Storage) -> Result<(), SpecError> {
+    let [_, keys, values] = storage.core();
+    let [q, k, v] = storage.core().map(|name| tensors[name].shape());
+    if storage.keys == KeyStorage::Paged {
+        check::equal("pages", (values, v[0]), (keys, k[0]))?;
+        check::equal("page_size", (values, v[2]), (keys, k[2]))?;
+    } else {
+        check::equal("batch", (keys, k[0]), ("q", q[0]))?;
+        check::equal("batch", (values, v[0]), ("q", q[0]))?;
+        check::equal("seq_len_kv", (values, v[2]), (keys, k[2]))?;
+    }
+    check::equal("head_dim", (keys, k[3]), ("q", q[3]))?;
+    check::equal("kv_heads", (values, v[1]), (keys, k[1]))
+}
+
+fn page_extents(tensors: &TensorDescs, storage: Storage) -> Result<PageExtents, SpecError> {
+    if storage.keys != KeyStorage::Paged {
+        return Ok(PageExtents::default());
+    }
+    let k = tensors["k_pages"].shape();
+    let of_sequence = pages_of_sequence(tensors, k[2])?;
+    let any = 0..=MAX_SEQ_LEN;
+    Ok(PageExtents {
+        count: check::extent("pages", None, k[0], 0..=u32::MAX)?,
+        size: k[2] as u32,
+        of_sequence: check::extent("max_pages", None, of_sequence, any)?,
+    })
 }
 
 fn with_extents(spec: AttentionSpec, extents: &AttentionExtents) -> AttentionSpec {
@@ -272,13 +338,12 @@ fn check_prefix(
         (Some(_), None) => return Err(missing("prefix_v", "prefix_k")),
     };
     let length = k.shape().get(1).copied().unwrap_or(0);
-    for (name, desc, dim) in [("prefix_k", k, extents.head_dim), ("prefix_v", v, extents.value_dim)]
-    {
-        let expected = [u64::from(extents.kv_heads), length, u64::from(dim)];
-        if desc.shape() != expected {
-            let expected = format!("shape {expected:?} (kv_heads, prefix_len, dim)");
-            return Err(SpecError::value(name, expected, format!("{:?}", desc.shape())));
-        }
+    for (name, desc) in [("prefix_k", k), ("prefix_v", v)] {
+        check::equal(
+            "prefix_len",
+            (name, desc.shape().get(1).copied().unwrap_or(0)),
+            ("prefix_k", length),
+        )?;
         check::rows(name, desc, spec.dtype)?;
     }
     let most = u64::from(MAX_SEQ_LEN - extents.seq_len_kv);
@@ -298,7 +363,7 @@ fn check_prefix(
     Ok(length as u32)
 }
 
-/// Holds the outputs that the caller brings against the question; lays out those it does not.
+/// Holds the outputs that the caller brings against the problem; lays out those it does not.
 fn check_outputs(
     spec: &AttentionSpec,
     extents: &AttentionExtents,
@@ -307,19 +372,19 @@ fn check_outputs(
 ) -> Result<(), SpecError> {
     let [batch, heads] = [extents.batch, extents.q_heads].map(u64::from);
     let [seq, dim] = [extents.seq_len_q, extents.value_dim].map(u64::from);
-    let shape = |name: &str, shape: &[u64]| {
-        storage.outward(name, &Layout::contiguous(shape), spec.layout).shape
+    let shape = |role: Role, shape: &[u64]| {
+        role.outward(storage, &Layout::contiguous(shape), spec.layout).shape
     };
-    let out_shape = shape("out", &[batch, heads, seq, dim]);
-    let lse_shape = shape("lse", &[batch, heads, seq]);
+    let out_shape = shape(Role::Out, &[batch, heads, seq, dim]);
+    let lse_shape = shape(Role::Lse, &[batch, heads, seq]);
     let out_dtype = spec.out_dtype.unwrap_or(spec.dtype);
     let wants = |output| spec.outputs.contains(&output);
     let output = |name, wanted, dtype, shape| Output { name, wanted, dtype, shape, by_rows: true };
     check::output(tensors, &output("out", wants(AttentionOutput::Out), out_dtype, &out_shape))?;
     check::output(tensors, &output("lse", wants(AttentionOutput::Lse), Dtype::F32, &lse_shape))?;
-    for name in ["out", "lse"] {
-        if let Some(desc) = tensors.get_mut(name) {
-            desc.layout = storage.inward(name, &desc.layout, spec.layout);
+    for NamedRole { name, role, .. } in outputs() {
+        if let Some(desc) = tensors.get_mut(&name) {
+            desc.layout = role.inward(storage, &desc.layout, spec.layout);
         }
     }
     Ok(())

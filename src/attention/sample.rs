@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::problem::AttentionProblem;
-use super::side::SideRole;
-use crate::operator::Operator;
+use super::roles::Role;
+use crate::operator::{Operator, noise};
 use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 
 /// Every input of a problem, under its name, as the problem has its shape and type.
@@ -15,12 +15,10 @@ use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 /// see nothing. A tensor's numbers depend on the seed and its name alone.
 pub(super) fn sample(problem: &AttentionProblem, seed: u64) -> BTreeMap<String, HostTensor> {
     let outputs = problem.outputs();
-    let roles: BTreeMap<String, SideRole> =
-        problem.side_tensors().into_iter().map(|side| (side.name, side.role)).collect();
     let tensors = problem.tensors().into_iter().filter(|(name, _)| !outputs.contains(name));
     let fill = |(name, desc): (&str, TensorDesc)| {
         let tensor = Tensor { problem, desc: &desc, seed, name };
-        (name.to_owned(), tensor.fill(roles.get(name).copied()))
+        (name.to_owned(), tensor.fill(problem.role(name)))
     };
     tensors.map(fill).collect()
 }
@@ -34,33 +32,43 @@ struct Tensor<'a> {
 }
 
 impl Tensor<'_> {
-    fn fill(&self, role: Option<SideRole>) -> HostTensor {
+    fn fill(&self, role: Option<Role>) -> HostTensor {
         let mut random = Random::of(self.seed, self.name);
         let count = self.desc.layout.len() as usize;
         let keys = self.problem.extents.seq_len_kv;
+        let Some(role) = role else { return noise(self.name, self.desc, self.seed, 1.0) };
         let values: Vec<f64> = match role {
-            None | Some(SideRole::Bias | SideRole::SinkLogits) => random.normals(count),
-            Some(SideRole::Aux) if self.desc.dtype == Dtype::I32 => random.counts(count, 0, 15),
-            Some(SideRole::Aux) => random.normals(count),
-            Some(SideRole::AlibiSlopes) => self.slopes(count),
-            Some(SideRole::KvLens) => {
+            Role::Queries
+            | Role::Keys
+            | Role::Values
+            | Role::PrefixKeys
+            | Role::PrefixValues
+            | Role::HeadGate
+            | Role::Bias
+            | Role::SinkLogits
+            | Role::Out
+            | Role::Lse => random.normals(count),
+            Role::Aux if self.desc.dtype == Dtype::I32 => random.counts(count, 0, 15),
+            Role::Aux => random.normals(count),
+            Role::AlibiSlopes | Role::BatchedAlibiSlopes => self.slopes(count),
+            Role::KvLens => {
                 let mut lens = random.counts(count, keys.div_ceil(4), keys);
                 lens.iter_mut().take(1).for_each(|len| *len = f64::from(keys));
                 lens
             }
-            Some(SideRole::Starts { of_keys }) => {
+            Role::Starts { of_keys } => {
                 let e = &self.problem.extents;
                 let total = if of_keys { e.seq_len_kv } else { e.seq_len_q };
                 let share = f64::from(total) / f64::from(e.sequences.max(1));
                 (0..count).map(|index| (index as f64 * share).floor()).collect()
             }
-            Some(SideRole::BlockTable) => (0..count).map(|index| index as f64).collect(),
-            Some(SideRole::BatchCount) => random.counts(count, 0, keys / 2),
-            Some(SideRole::HeadCount) => random.counts(count, 0, keys / 4),
-            Some(SideRole::QueryDocuments) => self.documents(self.problem.extents.seq_len_q),
-            Some(SideRole::KeyDocuments) => self.documents(keys),
-            Some(SideRole::DenseMask) => self.pattern(&mut random, 16, 64),
-            Some(SideRole::BlockMask { .. }) => self.pattern(&mut random, 1, 8),
+            Role::BlockTable => (0..count).map(|index| index as f64).collect(),
+            Role::BatchCount => random.counts(count, 0, keys / 2),
+            Role::HeadCount => random.counts(count, 0, keys / 4),
+            Role::QueryDocuments => self.documents(self.problem.extents.seq_len_q),
+            Role::KeyDocuments => self.documents(keys),
+            Role::DenseMask => self.pattern(&mut random, 16, 64),
+            Role::BlockMask { .. } => self.pattern(&mut random, 1, 8),
         };
         HostTensor::from_f64(self.desc.dtype, self.desc.shape(), &values)
     }

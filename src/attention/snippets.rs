@@ -3,8 +3,8 @@
 use naga::ScalarKind;
 
 use super::mask::Mask;
-use super::score::ScoreModifier;
 use super::spec::AttentionSpec;
+use crate::fused::ScoreModifier;
 use crate::snippet::{Argument, Asked, Signature};
 
 const POS_Q: &[(&str, &str)] = &[("pos_q", "fn pos_q(b: u32, q: u32) -> i32 { return 0; }")];

@@ -4,7 +4,7 @@ use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
 use super::mask::Mask;
-use super::score::{Normaliser, ScoreModifier};
+use crate::fused::{Normaliser, ScoreModifier};
 use crate::tensor::Dtype;
 
 /// What attention to compute. What is `None` is taken from the tensors, or is the default said there.

@@ -1,25 +1,41 @@
-//! Where queries and keys lie: in batches of one length, packed one sequence after another, or with keys in pages.
+//! Where queries and keys lie: queries in batches or packed, keys in batches, packed or in pages.
 
-use super::plan::Context;
-use super::problem::{AttentionProblem, MAX_SEQ_LEN, TensorDescs};
-use super::side::{SideRole, SideTensor};
-use super::spec::AttentionLayout;
+use super::extents::MAX_SEQ_LEN;
 use crate::error::{Error, PlanError, SpecError};
-use crate::kernel::source::{KernelSource, add_fragment};
-use crate::tensor::Layout;
+use crate::tensor::TensorDescs;
 
 /// Where queries and keys lie. Tensors tell it by being there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Storage {
+    /// Where queries lie.
+    pub queries: QueryStorage,
+    /// Where keys and values lie.
+    pub keys: KeyStorage,
+}
+
+/// Where queries lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Storage {
-    /// q, k and v have an axis of batches.
+pub enum QueryStorage {
+    /// q and out have an axis of batches.
     #[default]
-    Padded,
-    /// `q [total_q, heads, dim]`, `k v [total_kv, heads, dim]`, `out` as q, `lse` and `head_gate [heads, total_q]`.
-    /// Sequence b is the rows from `cu_seqlens_q[b]` to `cu_seqlens_q[b + 1]`, its keys those of `cu_seqlens_kv`; both
-    /// are i32 `[batch + 1]`, rise, begin with 0 and end with the total. Indices count within a sequence.
+    Batched,
+    /// `q [total_q, heads, dim]`, `out` as q, `lse` and `head_gate [heads, total_q]`. Sequence b is the rows from
+    /// `cu_seqlens_q[b]` to `cu_seqlens_q[b + 1]`, i32 `[batch + 1]`, which rise and begin with 0. Indices count within a
+    /// sequence. Rows that no sequence owns give out 0 and lse −∞.
     Packed,
-    /// `k_pages v_pages [pages, page_size, kv_heads, dim]` (Kwon et al. 2023): key t of batch b is the row t mod
+}
+
+/// Where keys and values lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyStorage {
+    /// k and v have an axis of batches.
+    #[default]
+    Batched,
+    /// `k v [total_kv, heads, dim]`: the keys of sequence b are those from `cu_seqlens_kv[b]` to `cu_seqlens_kv[b + 1]`.
+    Packed,
+    /// `k_pages v_pages [pages, page_size, kv_heads, dim]` (Kwon et al. 2023): key t of sequence b is the row t mod
     /// page_size of page `block_table[b, t / page_size]`, i32 `[batch, max_pages]`, for t below `kv_lens[b]`. Entries
     /// beyond are never read; one within that is no page is taken as the nearest.
     Paged,
@@ -31,222 +47,93 @@ impl Storage {
         let first =
             |names: &[&'static str]| names.iter().copied().find(|name| tensors.contains_key(*name));
         let (packed, paged) = (&["cu_seqlens_q", "cu_seqlens_kv"], &["k_pages", "block_table"]);
-        let all = |names: &[&str], why: &str| {
-            let absent = names.iter().find(|name| !tensors.contains_key(**name));
-            absent.map_or(Ok(()), |name| {
-                let (name, why) = ((*name).to_owned(), format!("asked for by {why}"));
-                Err(SpecError::MissingTensor { name, why })
-            })
-        };
         match (first(packed), first(paged)) {
-            (None, None) => Ok(Self::Padded),
-            (Some(_), Some(_)) => {
-                Err(unsupported("packed queries over paged keys", "no kernel reads both").into())
-            }
+            (None, None) => Ok(Self::default()),
             (Some(name), None) => {
-                all(packed, name)?;
+                all(tensors, packed, name)?;
                 match first(&["kv_lens", "prefix_k", "prefix_v"]) {
-                    None => Ok(Self::Packed),
+                    None => Ok(Self { queries: QueryStorage::Packed, keys: KeyStorage::Packed }),
                     Some(other) => {
                         let what = format!("{other} beside packed sequences");
-                        let reason = "their lengths are those of cu_seqlens_kv";
-                        Err(unsupported(&what, reason).into())
+                        Err(unsupported(&what, "their lengths are those of cu_seqlens_kv").into())
                     }
                 }
             }
-            (None, Some(name)) => {
-                all(&["k_pages", "v_pages", "block_table", "kv_lens"], name)?;
-                Ok(Self::Paged)
+            (packed, Some(name)) => {
+                all(tensors, &["k_pages", "v_pages", "block_table", "kv_lens"], name)?;
+                Ok(Self { queries: queries_of_pages(tensors, packed)?, keys: KeyStorage::Paged })
             }
         }
     }
 
-    /// The tensors of queries, keys and values, and axes that they have.
+    /// The tensors of queries, keys and values.
     pub(super) const fn core(self) -> [&'static str; 3] {
-        match self {
-            Self::Padded | Self::Packed => ["q", "k", "v"],
-            Self::Paged => ["q", "k_pages", "v_pages"],
-        }
-    }
-
-    /// Axes of the caller's q, k, v and out, in words.
-    pub(super) const fn axes(self) -> (usize, &'static str) {
-        match self {
-            Self::Padded | Self::Paged => {
-                (4, "4 axes (batch, heads, seq, dim in the order of layout)")
-            }
-            Self::Packed => (3, "3 axes (tokens of all sequences, heads, dim)"),
-        }
-    }
-
-    /// From the caller's axes to batch, head, seq, dim (or batch, head, seq). Pages are batches of keys; packed
-    /// sequences are a single one.
-    pub(super) fn inward(self, name: &str, layout: &Layout, order: AttentionLayout) -> Layout {
-        let axes = match (self, name) {
-            (Self::Paged, "k_pages" | "v_pages") => AttentionLayout::Bshd.axes(),
-            (Self::Padded | Self::Paged, "q" | "k" | "v" | "out") => order.axes(),
-            (Self::Packed, "q" | "k" | "v" | "out") => {
-                return batched(&layout.permuted(&[1, 0, 2]));
-            }
-            (Self::Packed, "lse" | "head_gate") => return batched(layout),
-            _ => return layout.clone(),
-        };
-        layout.permuted(&axes)
-    }
-
-    /// Back to the caller's axes.
-    pub(super) fn outward(self, name: &str, layout: &Layout, order: AttentionLayout) -> Layout {
-        match (self, name) {
-            (Self::Packed, "q" | "k" | "v" | "out") => layout.permuted(&[2, 1, 3]),
-            (Self::Packed, "lse" | "head_gate") => layout.permuted(&[1, 2]),
-            _ => self.inward(name, layout, order), // swapping two axes is its own inverse
+        match self.keys {
+            KeyStorage::Batched | KeyStorage::Packed => ["q", "k", "v"],
+            KeyStorage::Paged => ["q", "k_pages", "v_pages"],
         }
     }
 }
 
-/// A layout with an axis of one batch before its own.
-fn batched(layout: &Layout) -> Layout {
-    let with = |first: u64, rest: &[u64]| [&[first], rest].concat();
-    Layout {
-        shape: with(1, &layout.shape),
-        strides: with(0, &layout.strides),
-        offset: layout.offset,
-    }
-}
-
-fn unsupported(what: &str, reason: &str) -> PlanError {
+pub(super) fn unsupported(what: &str, reason: &str) -> PlanError {
     PlanError::Unsupported { what: what.to_owned(), reason: reason.to_owned() }
 }
 
-/// Sequences, and the most keys that one has, as the side tensors of a storage tell. `keys` are the axes of k.
+/// All of `names` are there, since `why` is.
+fn all(tensors: &TensorDescs, names: &[&str], why: &str) -> Result<(), SpecError> {
+    let absent = names.iter().find(|name| !tensors.contains_key(**name));
+    absent.map_or(Ok(()), |name| {
+        let (name, why) = ((*name).to_owned(), format!("asked for by {why}"));
+        Err(SpecError::MissingTensor { name, why })
+    })
+}
+
+/// Where the queries of keys in pages lie; `packed` is the first tensor that says packed.
+fn queries_of_pages(tensors: &TensorDescs, packed: Option<&str>) -> Result<QueryStorage, Error> {
+    if packed.is_none() {
+        return Ok(QueryStorage::Batched);
+    }
+    let refused = |what: &str, reason: &str| Err(unsupported(what, reason).into());
+    if tensors.contains_key("cu_seqlens_kv") {
+        return refused("cu_seqlens_kv beside keys in pages", "their lengths are those of kv_lens");
+    }
+    if tensors.contains_key("prefix_k") || tensors.contains_key("prefix_v") {
+        let reason = "rows of a prefix are those of batches of one length";
+        return refused("a shared prefix beside packed queries", reason);
+    }
+    Ok(QueryStorage::Packed)
+}
+
+/// Number of sequences, as the tensors of a storage tell. `batch` is q's.
 pub(super) fn sequences(
     storage: Storage,
     tensors: &TensorDescs,
     batch: u64,
-    keys: &[u64],
-) -> Result<(u64, u64), SpecError> {
-    let axis = |name: &str, axes: usize, axis: usize, words: &str| {
-        let shape = tensors[name].shape();
-        match shape.len() == axes {
-            true => Ok(shape[axis]),
-            false => Err(SpecError::value(name, words, format!("shape {shape:?}"))),
-        }
-    };
-    match storage {
-        Storage::Padded => Ok((batch, keys[2])),
-        Storage::Packed => {
-            let starts = axis("cu_seqlens_q", 1, 0, "1 axis (batch + 1)")?;
-            match starts {
-                0 => Err(SpecError::value("cu_seqlens_q", "at least one entry", "none")),
-                _ => Ok((starts - 1, keys[2])),
-            }
-        }
-        Storage::Paged => {
-            let pages = axis("block_table", 2, 1, "2 axes (batch, max_pages)")?;
-            let most = u64::from(MAX_SEQ_LEN);
-            if !(1..=most).contains(&keys[2]) {
-                let expected = format!("page_size 1 to {most}");
-                return Err(SpecError::value("k_pages", expected, keys[2]));
-            }
-            // Without pages there are no keys, whatever the table says.
-            Ok((batch, if keys[0] == 0 { 0 } else { pages.saturating_mul(keys[2]) }))
+) -> Result<u64, SpecError> {
+    if storage.queries == QueryStorage::Batched {
+        return Ok(batch);
+    }
+    match tensors["cu_seqlens_q"].shape() {
+        [0] => Err(SpecError::value("cu_seqlens_q", "at least one entry", "none")),
+        [ends] => Ok(ends - 1),
+        shape => {
+            let got = format!("shape {shape:?}");
+            Err(SpecError::value("cu_seqlens_q", "1 axis (batch + 1)", got))
         }
     }
 }
 
-/// Tables of queries and keys have no place for the indices of packed sequences, which have lengths of their own.
-pub(super) fn check_tables(storage: Storage, sides: &[SideTensor]) -> Result<(), PlanError> {
-    let table = sides.iter().find(|side| {
-        use SideRole::{Bias, BlockMask, DenseMask, KeyDocuments, QueryDocuments};
-        let by_index = matches!(
-            side.role,
-            Bias | DenseMask | BlockMask { .. } | QueryDocuments | KeyDocuments
-        );
-        by_index && storage == Storage::Packed
-    });
-    table.map_or(Ok(()), |side| {
-        let what = format!("{} beside packed sequences", side.field);
-        Err(unsupported(&what, "its tensor is indexed by batch, which packed sequences have not"))
-    })
-}
-
-impl AttentionProblem {
-    /// Rows of q that a sequence has, and keys: of packed ones the mean, rounded up.
-    pub(super) fn typical_lens(&self) -> [u64; 2] {
-        let e = &self.extents;
-        let lens = [e.seq_len_q, e.seq_len_kv].map(u64::from);
-        match self.storage {
-            Storage::Padded | Storage::Paged => lens,
-            Storage::Packed => lens.map(|total| total.div_ceil(u64::from(e.sequences).max(1))),
-        }
+/// Pages that the table holds for a sequence, where keys lie in pages of a size that kernels take.
+pub(super) fn pages_of_sequence(tensors: &TensorDescs, page_size: u64) -> Result<u64, SpecError> {
+    let most = u64::from(MAX_SEQ_LEN);
+    if !(1..=most).contains(&page_size) {
+        return Err(SpecError::value("k_pages", format!("page_size 1 to {most}"), page_size));
     }
-}
-
-impl Context<'_> {
-    /// Where a sequence's queries lie: `q_len`, `q_place`, `row_tile`.
-    pub fn queries(&self, source: &mut KernelSource) {
-        if self.problem.storage != Storage::Packed {
-            return add_fragment!(source, "fused/queries_strided.wgsl");
+    match tensors["block_table"].shape() {
+        [_, pages] => Ok(*pages),
+        shape => {
+            let got = format!("shape {shape:?}");
+            Err(SpecError::value("block_table", "2 axes (batch, max_pages)", got))
         }
-        self.starts(source, "first_query", "cu_seqlens_q", "seq_len_q");
-        add_fragment!(source, "fused/queries_packed.wgsl");
-    }
-
-    /// Where its keys lie: `kv_place`, and `own_len`. The shared prefix lies by strides.
-    pub fn keys(&self, source: &mut KernelSource, prefix: bool) {
-        let p = self.problem;
-        match p.storage {
-            Storage::Packed => {
-                self.starts(source, "first_key", "cu_seqlens_kv", "seq_len_kv");
-                add_fragment!(source, "fused/keys_packed.wgsl");
-            }
-            Storage::Paged if !prefix => {
-                self.own_len(source);
-                let [pages, _, page_size, _] = p.tensors["k_pages"].shape()[..] else { return };
-                source.const_u32("PAGE_SIZE", page_size as u32);
-                source.params.u32("pages", pages as u32);
-                source.params.u32("table_pages", p.tensors["block_table"].shape()[1] as u32);
-                let get = self.side_get(source, "block_table");
-                source.accessor(&format!(
-                    "fn page_at(b: u32, i: u32) -> i32 {{ return {get}(b * params.table_pages + i); }}\n"
-                ));
-                add_fragment!(source, "fused/keys_paged.wgsl");
-            }
-            Storage::Padded | Storage::Paged => {
-                self.own_len(source);
-                add_fragment!(source, "fused/keys_strided.wgsl");
-            }
-        }
-    }
-
-    /// Makes a side tensor readable; gives the name of its reader.
-    fn side_get(&self, source: &mut KernelSource, name: &str) -> String {
-        self.bind_side(source, name);
-        format!("{}_get", super::mask_wgsl::side(self.problem, name))
-    }
-
-    /// Where sequences begin, kept within the tensor whatever the numbers are.
-    fn starts(&self, source: &mut KernelSource, function: &str, name: &str, total: &str) {
-        let get = self.side_get(source, name);
-        if !source.has_param("sequences") {
-            source.params.u32("sequences", self.problem.extents.sequences);
-        }
-        source.accessor(&format!(
-            "fn {function}(b: u32) -> u32 {{ return u32(clamp({get}(min(b, params.sequences)), 0, i32(params.{total}))); }}\n"
-        ));
-    }
-
-    /// Keys of a batch: `kv_lens`, cut to what there is, or all.
-    fn own_len(&self, source: &mut KernelSource) {
-        if !self.problem.tensors.contains_key("kv_lens") {
-            source.accessor("fn own_len(b: u32) -> u32 { return params.seq_len_kv; }\n");
-            return;
-        }
-        let get = self.side_get(source, "kv_lens");
-        // Callers may ask for the position in a batch that is none.
-        source.params.u32("batch_last", self.problem.extents.batch - 1);
-        source.accessor(&format!(
-            "fn own_len(b: u32) -> u32 {{ return u32(clamp({get}(min(b, params.batch_last)), 0, i32(params.seq_len_kv))); }}\n"
-        ));
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::common::{CliError, Common};
 use super::spec::{read_inputs, read_spec};
-use crate::attention::{AttentionProblem, MergeProblem, Storage, merge_reference, reference};
+use crate::attention::{AttentionProblem, MergeProblem, QueryStorage, merge_reference, reference};
 use crate::matmul;
 use crate::moe::reference_tensors;
 use crate::neighborhood::{self, NeighborhoodProblem};
@@ -83,7 +83,7 @@ fn attention_on_cpu(
     for (name, desc) in problem.tensors() {
         let axes = problem.spec.layout.axes();
         let values = match name {
-            "out" if problem.storage == Storage::Packed => {
+            "out" if problem.storage().queries == QueryStorage::Packed => {
                 let shape = problem.tensors["out"].shape();
                 permuted(&result.out, &[0, 1, 2, 3].map(|axis| shape[axis] as usize), [0, 2, 1, 3])
             }

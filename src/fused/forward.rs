@@ -139,12 +139,6 @@ fn unrolled_steps(whole: u32, multiply_adds: u32) -> u32 {
     [4, 2].into_iter().find(fits).unwrap_or(1)
 }
 
-/// A kernel whose outputs no gate scales.
-pub(crate) fn no_gate(source: &mut KernelSource) {
-    source.const_bool("HAS_GATE", false);
-    source.accessor("fn head_gate(b: u32, h: u32, q: u32) -> f32 { return 1.0; }\n");
-}
-
 /// Writes what turns q · k into weights. `raw`: no modifier and a positive scale, so that the scale goes into the
 /// queries, or into the exponent where they stay halves; `may_mask`: a modifier may give minus infinity.
 pub(crate) fn score_constants(

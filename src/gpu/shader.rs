@@ -94,6 +94,12 @@ impl Params {
         self.fields.iter().any(|(known, _)| known == name)
     }
 
+    /// The first byte of the number of this name; of none, past the end.
+    pub(crate) fn offset_of(&self, name: &str) -> usize {
+        let place = self.fields.iter().position(|(known, _)| known == name);
+        place.unwrap_or(self.fields.len()) * 4
+    }
+
     /// Adds a list of signed numbers; element `i` is `params.name[i / 4u][i % 4u]`.
     pub fn i32_list(&mut self, name: impl Into<String>, values: &[i32]) {
         let mut values = values.to_vec();

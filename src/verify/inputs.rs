@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, Fill, Style};
-use crate::attention::{AttentionProblem, MergeProblem, SideRole, Storage};
+use crate::attention::{AttentionProblem, KeyStorage, MergeProblem, Role};
 use crate::moe::MoeProblem;
 use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
@@ -32,10 +32,9 @@ fn attention_inputs(case: &Case, problem: &AttentionProblem) -> Inputs {
         if outputs.contains(&name) {
             continue;
         }
-        let side = problem.side_tensors().into_iter().find(|side| side.name == name);
-        let values = match side {
-            Some(side) => side_values(case, problem, name, side.role, &desc),
-            None => core_values(case, name, &desc),
+        let values = match problem.role(name) {
+            Some(role) if role.is_extra() => side_values(case, problem, name, role, &desc),
+            _ => core_values(case, name, &desc),
         };
         inputs.insert(name.to_owned(), filled(case, name, &desc, values));
     }
@@ -140,34 +139,34 @@ fn side_values(
     case: &Case,
     problem: &AttentionProblem,
     name: &str,
-    role: SideRole,
+    role: Role,
     desc: &TensorDesc,
 ) -> Vec<f64> {
     let e = &problem.extents;
     let mut noise = Random::of(case.seed, name);
-    if role == SideRole::Aux {
+    if role == Role::Aux {
         return aux_values(&mut noise, desc);
     }
     let keys = i64::from(e.seq_len_kv);
     let value = |index: u64| match role {
-        SideRole::AlibiSlopes => {
+        Role::AlibiSlopes | Role::BatchedAlibiSlopes => {
             let head = index % u64::from(e.q_heads) + 1;
             (-8.0 * head as f64 / f64::from(e.q_heads)).exp2() * (1.0 + 0.1 * noise.unit())
         }
-        SideRole::KvLens => noise.whole(0, keys),
+        Role::KvLens => noise.whole(0, keys),
         // Of uneven lengths, the first often none.
-        SideRole::Starts { of_keys } => {
+        Role::Starts { of_keys } => {
             let total = if of_keys { e.seq_len_kv } else { e.seq_len_q };
             let share = index as f64 / f64::from(e.sequences.max(1));
             (f64::from(total) * share * share).floor()
         }
-        SideRole::BlockTable => noise.whole(0, problem.tensors["k_pages"].shape()[0] as i64 - 1),
-        SideRole::BatchCount => noise.whole(0, keys + 2),
-        SideRole::HeadCount => noise.whole(0, 12.min(keys)),
-        SideRole::QueryDocuments | SideRole::KeyDocuments => (index / 9 % 5) as f64,
-        SideRole::DenseMask => f64::from(u8::from(noise.unit() < 0.7)),
-        SideRole::BlockMask { .. } => f64::from(u8::from(noise.unit() < 0.5)),
-        SideRole::Bias | SideRole::SinkLogits | SideRole::Aux => noise.normal(),
+        Role::BlockTable => noise.whole(0, problem.tensors["k_pages"].shape()[0] as i64 - 1),
+        Role::BatchCount => noise.whole(0, keys + 2),
+        Role::HeadCount => noise.whole(0, 12.min(keys)),
+        Role::QueryDocuments | Role::KeyDocuments => (index / 9 % 5) as f64,
+        Role::DenseMask => f64::from(u8::from(noise.unit() < 0.7)),
+        Role::BlockMask { .. } => f64::from(u8::from(noise.unit() < 0.5)),
+        _ => noise.normal(),
     };
     (0..desc.layout.len()).map(value).collect()
 }
@@ -199,7 +198,7 @@ fn filled(case: &Case, name: &str, desc: &TensorDesc, mut values: Vec<f64>) -> H
 
 /// Keys from `kv_lens` on do not exist: whoever reads them reads NaN.
 fn hide_missing_keys(problem: &AttentionProblem, inputs: &mut Inputs) {
-    if problem.storage == Storage::Paged {
+    if problem.storage.keys == KeyStorage::Paged {
         return hide_missing_pages(problem, inputs);
     }
     let Some(lens) = inputs.get("kv_lens").map(HostTensor::to_f64) else { return };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use serde_json::Value;
-use tilewise::attention::{MergeProblem, MergeSpec, Storage, merge_reference, reference};
+use tilewise::attention::{MergeProblem, MergeSpec, QueryStorage, merge_reference, reference};
 use tilewise::tensor::read_safetensors;
 
 use crate::support::{Tensors, engine, problem, repository};
@@ -96,8 +96,8 @@ fn the_cpu_reference_agrees_with_other_software() {
             (spec, false) => {
                 let problem = problem(&spec, &inputs);
                 let mut result = reference(&problem, &inputs).unwrap();
-                if problem.storage == Storage::Packed {
-                    let e = &problem.extents;
+                if problem.storage().queries == QueryStorage::Packed {
+                    let e = problem.extents();
                     let [heads, tokens, dim] =
                         [e.q_heads, e.seq_len_q, e.value_dim].map(|extent| extent as usize);
                     let row = |row: usize| (row % heads * tokens + row / heads) * dim;

@@ -1,21 +1,23 @@
 //! Which sequence a query is of, and where a sequence's keys lie.
 
 use super::tables::Inputs;
-use crate::attention::storage::Storage;
+use crate::attention::storage::{KeyStorage, QueryStorage};
 use crate::error::SpecError;
 
 /// Lengths of sequences, and where their queries and keys lie.
 pub(super) struct Places {
     q_lens: Vec<usize>,
     kv_lens: Vec<usize>,
-    lie: Lie,
+    /// First query of each sequence, where they are packed.
+    q_first: Option<Vec<usize>>,
+    keys: Keys,
 }
 
-enum Lie {
-    Padded,
-    /// First query and first key of each sequence.
-    Packed(Vec<[usize; 2]>),
-    /// Page of each piece of keys, by batch.
+enum Keys {
+    Batched,
+    /// First key of each sequence.
+    Packed(Vec<usize>),
+    /// Page of each piece of keys, by sequence.
     Paged {
         page_size: usize,
         pages: Vec<Vec<usize>>,
@@ -26,31 +28,22 @@ impl Places {
     pub(super) fn new(inputs: &Inputs<'_>) -> Result<Self, SpecError> {
         let e = &inputs.problem.extents;
         let sequences = e.sequences as usize;
-        let lie = match inputs.problem.storage {
-            Storage::Padded => Lie::Padded,
-            Storage::Packed => {
-                let [q, kv] = [("cu_seqlens_q", e.seq_len_q), ("cu_seqlens_kv", e.seq_len_kv)]
-                    .map(|(name, total)| starts(inputs, name, total));
-                let (q, kv) = (q?, kv?);
-                let lens = |starts: &[usize]| -> Vec<usize> {
-                    starts.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect()
-                };
-                let first = (0..sequences).map(|sequence| [q[sequence], kv[sequence]]).collect();
-                return Ok(Self { q_lens: lens(&q), kv_lens: lens(&kv), lie: Lie::Packed(first) });
-            }
-            Storage::Paged => {
-                let (table, k) = (inputs.table("block_table")?, &inputs.problem.tensors["k_pages"]);
-                let (count, last) = (
-                    inputs.problem.tensors["block_table"].shape()[1] as usize,
-                    k.shape()[0] as f64 - 1.0,
-                );
-                let page = |batch, piece| table.at(&[batch, piece]).min(last).max(0.0) as usize;
-                let of = |batch| (0..count).map(|piece| page(batch, piece)).collect();
-                let pages = (0..sequences).map(of).collect();
-                Lie::Paged { page_size: k.shape()[2] as usize, pages }
+        let (q_lens, q_first) = match inputs.problem.storage.queries {
+            QueryStorage::Batched => (vec![e.seq_len_q as usize; sequences], None),
+            QueryStorage::Packed => {
+                let starts = starts(inputs, "cu_seqlens_q", e.seq_len_q)?;
+                (lens_of(&starts), Some(starts))
             }
         };
-        Ok(Self { q_lens: vec![e.seq_len_q as usize; sequences], kv_lens: kv_lens(inputs)?, lie })
+        let (kv_lens, keys) = match inputs.problem.storage.keys {
+            KeyStorage::Batched => (kv_lens(inputs)?, Keys::Batched),
+            KeyStorage::Packed => {
+                let starts = starts(inputs, "cu_seqlens_kv", e.seq_len_kv)?;
+                (lens_of(&starts), Keys::Packed(starts))
+            }
+            KeyStorage::Paged => (kv_lens(inputs)?, paged(inputs)?),
+        };
+        Ok(Self { q_lens, kv_lens, q_first, keys })
     }
 
     pub(super) fn q_len(&self, sequence: usize) -> usize {
@@ -61,26 +54,41 @@ impl Places {
         self.kv_lens[sequence]
     }
 
-    /// Sequence and index of the query at a place of a batch.
+    /// Sequence and index of the query at a place of a batch; of none where no packed sequence has it.
     pub(super) fn query(&self, batch: usize, place: usize) -> Option<(usize, usize)> {
-        let Lie::Packed(first) = &self.lie else { return Some((batch, place)) };
-        let has = |(sequence, [first, _]): (usize, &[usize; 2])| {
-            let index = place.checked_sub(*first)?;
+        let Some(first) = &self.q_first else { return Some((batch, place)) };
+        let has = |sequence: usize| {
+            let index = place.checked_sub(first[sequence])?;
             (index < self.q_lens[sequence]).then_some((sequence, index))
         };
-        first.iter().enumerate().find_map(has)
+        (0..self.q_lens.len()).find_map(has)
     }
 
     /// Batch (or page) and place in it of a sequence's key.
     pub(super) fn key(&self, sequence: usize, index: usize) -> [usize; 2] {
-        match &self.lie {
-            Lie::Padded => [sequence, index],
-            Lie::Packed(first) => [0, first[sequence][1] + index],
-            Lie::Paged { page_size, pages } => {
+        match &self.keys {
+            Keys::Batched => [sequence, index],
+            Keys::Packed(first) => [0, first[sequence] + index],
+            Keys::Paged { page_size, pages } => {
                 [pages[sequence][index / page_size], index % page_size]
             }
         }
     }
+}
+
+fn lens_of(starts: &[usize]) -> Vec<usize> {
+    starts.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).collect()
+}
+
+fn paged(inputs: &Inputs<'_>) -> Result<Keys, SpecError> {
+    let (table, e) = (inputs.table("block_table")?, &inputs.problem.extents);
+    let last = f64::from(e.pages.count) - 1.0;
+    let page =
+        |sequence: usize, piece: usize| table.at(&[sequence, piece]).min(last).max(0.0) as usize;
+    let of =
+        |sequence| (0..e.pages.of_sequence as usize).map(|piece| page(sequence, piece)).collect();
+    let pages = (0..e.sequences as usize).map(of).collect();
+    Ok(Keys::Paged { page_size: e.pages.size as usize, pages })
 }
 
 /// Where sequences begin, and the end of the last.
@@ -94,9 +102,9 @@ fn starts(inputs: &Inputs<'_>, name: &str, total: u32) -> Result<Vec<usize>, Spe
 fn kv_lens(inputs: &Inputs<'_>) -> Result<Vec<usize>, SpecError> {
     let extents = &inputs.problem.extents;
     if !inputs.has("kv_lens") {
-        return Ok(vec![extents.seq_len_kv as usize; extents.batch as usize]);
+        return Ok(vec![extents.seq_len_kv as usize; extents.sequences as usize]);
     }
     let lens = inputs.table("kv_lens")?;
     let most = f64::from(extents.seq_len_kv);
-    Ok((0..extents.batch as usize).map(|b| lens.at(&[b]).max(0.0).min(most) as usize).collect())
+    Ok((0..extents.sequences as usize).map(|b| lens.at(&[b]).max(0.0).min(most) as usize).collect())
 }

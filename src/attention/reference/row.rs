@@ -6,10 +6,11 @@ use super::mask::{Keeps, Place};
 use super::places::Places;
 use super::score::{Change, Key};
 use super::tables::{Inputs, Table};
-use crate::attention::problem::{AttentionExtents, AttentionProblem};
-use crate::attention::score::Normaliser;
+use crate::attention::extents::AttentionExtents;
+use crate::attention::problem::AttentionProblem;
 use crate::attention::spec::AttentionSpec;
 use crate::error::SpecError;
+use crate::fused::Normaliser;
 use crate::fused::arithmetic::Arithmetic;
 use crate::tensor::HostTensor;
 
@@ -114,9 +115,9 @@ impl Question {
     /// The row of a query that lies at `place` of its batch; of none where no packed sequence has it.
     pub(super) fn row(&self, batch: usize, head: usize, place: usize) -> Result<Row, SpecError> {
         let Some((sequence, q_index)) = self.places.query(batch, place) else {
-            let out = vec![f64::NAN; self.extents.value_dim as usize];
+            let out = vec![0.0; self.extents.value_dim as usize];
             let has_lse = matches!(self.weights, Weights::Softmax { .. });
-            return Ok(Row { out, lse: has_lse.then_some(f64::NAN), value_max: 0.0 });
+            return Ok(Row { out, lse: has_lse.then_some(f64::NEG_INFINITY), value_max: 0.0 });
         };
         let q = self.q.vector(&[batch, head, place]);
         let kept = self.kept(sequence, head, q_index, q)?;

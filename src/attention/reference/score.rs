@@ -2,9 +2,9 @@
 
 use super::mask::Place;
 use super::tables::{Inputs, Table};
-use crate::attention::score::ScoreModifier;
 use crate::attention::snippets;
 use crate::error::SpecError;
+use crate::fused::ScoreModifier;
 use crate::fused::arithmetic::Arithmetic;
 use crate::snippet::interpret::{Interpreter, Value};
 

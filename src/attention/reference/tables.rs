@@ -56,7 +56,11 @@ impl Inputs<'_> {
     /// q, k, v or what else the storage places: axes in the order batch, head, seq, dim.
     pub(super) fn core(&self, name: &str) -> Result<Table, SpecError> {
         let problem = self.problem;
-        self.placed(name, |layout| problem.storage.inward(name, layout, problem.spec.layout))
+        let role = problem.role(name);
+        self.placed(name, |layout| match role {
+            Some(role) => role.inward(problem.storage, layout, problem.spec.layout),
+            None => layout.clone(),
+        })
     }
 
     /// Any other tensor.
@@ -89,11 +93,7 @@ impl Inputs<'_> {
         let tensor = self.tensor(name)?;
         let layout = Layout::contiguous(&tensor.shape);
         let desc = self.problem.tensors.get(name);
-        let axes = desc.map(|desc| {
-            let outward =
-                self.problem.storage.outward(name, &desc.layout, self.problem.spec.layout);
-            outward.shape.len()
-        });
+        let axes = desc.map(|_| self.problem.callers_layout(name).shape.len());
         let fits = axes.is_none_or(|axes| axes == tensor.shape.len());
         let layout = if fits { inward(&layout) } else { layout };
         let values = tensor.to_f64();

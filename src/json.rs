@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 /// Reads a string by `by_name` or an object of form `F` by `by_form`, keeping the inner error's words
 /// (serde's untagged enums drop them).
-pub(super) fn name_or_form<'de, D, T, F>(
+pub(crate) fn name_or_form<'de, D, T, F>(
     deserializer: D,
     expecting: &'static str,
     by_name: fn(&str) -> Option<T>,

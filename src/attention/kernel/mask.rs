@@ -1,9 +1,9 @@
 //! A mask as WGSL: `mask_keeps` for an element, `mask_tile` for a tile, `mask_range` for the keys worth visiting.
 
-use super::mask::{BatchCount, HeadCount, Mask};
-use super::problem::AttentionProblem;
-use super::snippets::{MASK_FIELD, MASK_MOD};
-use crate::kernel::extra::extra_id;
+use super::Sequences;
+use crate::attention::mask::{BatchCount, HeadCount, Mask};
+use crate::attention::problem::AttentionProblem;
+use crate::attention::snippets::{MASK_FIELD, MASK_MOD};
 use crate::kernel::source::{KernelSource, add_fragment};
 use crate::snippet::mask_reads;
 
@@ -19,14 +19,14 @@ struct Forms {
 
 /// What the kernels must know of a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MaskTraits {
+pub(in crate::attention) struct MaskTraits {
     /// Some leaf is decided by data or by the caller's code: tiles are classified on the device.
     pub by_map: bool,
     /// It differs between heads.
     pub by_head: bool,
 }
 
-pub(super) fn traits(mask: &Mask) -> MaskTraits {
+pub(in crate::attention) fn traits(mask: &Mask) -> MaskTraits {
     let mut traits = MaskTraits { by_map: false, by_head: false };
     mask.walk(&mut |mask| match mask {
         Mask::Documents { .. } | Mask::Dense(_) | Mask::BlockSparse { .. } | Mask::Wgsl(_) => {
@@ -44,7 +44,7 @@ pub(super) fn traits(mask: &Mask) -> MaskTraits {
 }
 
 /// Whether maps of tiles differ between batches, and between heads: where not, one serves all.
-pub(super) fn map_differs(problem: &AttentionProblem) -> [bool; 2] {
+pub(in crate::attention) fn map_differs(problem: &AttentionProblem) -> [bool; 2] {
     let MaskTraits { by_map, mut by_head } = traits(&problem.spec.mask);
     if !by_map {
         return [false; 2];
@@ -68,8 +68,8 @@ pub(super) fn map_differs(problem: &AttentionProblem) -> [bool; 2] {
 }
 
 /// Writes the three functions; side tensors that the mask names have their `NAME_get` already, snippets their functions.
-pub(super) fn write(source: &mut KernelSource, problem: &AttentionProblem, mask: &Mask) {
-    let mut writer = Writer { source, problem, counts: 0, snippets: 0 };
+pub(super) fn write(source: &mut KernelSource, domain: &Sequences<'_>, mask: &Mask) {
+    let mut writer = Writer { source, domain, counts: 0, snippets: 0 };
     let Forms { keeps, tile, range } = writer.forms(mask);
     let text = format!(
         "fn mask_keeps(b: u32, h: u32, q: u32, kv: u32) -> bool {{\n    return {keeps};\n}}\n\
@@ -82,7 +82,7 @@ pub(super) fn write(source: &mut KernelSource, problem: &AttentionProblem, mask:
 
 struct Writer<'a> {
     source: &'a mut KernelSource,
-    problem: &'a AttentionProblem,
+    domain: &'a Sequences<'a>,
     counts: u32,
     snippets: u32,
 }
@@ -169,11 +169,11 @@ impl Writer<'_> {
     }
 
     fn getter(&self, name: &str) -> String {
-        format!("{}_get", side(self.problem, name))
+        format!("{}_get", self.domain.id(name))
     }
 
     fn indexed(&self, name: &str, row: &str, column: &str) -> String {
-        format!("{}({})", self.getter(name), side_index(self.problem, name, row, column))
+        format!("{}({})", self.getter(name), self.domain.index(name, row, column))
     }
 
     fn per_head(&mut self, masks: &[Mask]) -> Forms {
@@ -230,30 +230,6 @@ impl Writer<'_> {
             range: format!("{range_join}({}, {})", all.range, next.range),
         })
     }
-}
-
-/// The name that a side tensor has in kernels: the caller's need not be one of WGSL's.
-pub(super) fn side(problem: &AttentionProblem, name: &str) -> String {
-    extra_id(&problem.tensors, name)
-}
-
-/// The flat index of element (b, h, row, column) of a side tensor with four axes, those of extent 1 broadcast.
-pub(super) fn side_index(
-    problem: &AttentionProblem,
-    name: &str,
-    row: &str,
-    column: &str,
-) -> String {
-    let (shape, id) = (problem.tensors[name].shape(), side(problem, name));
-    let strides =
-        ["batch_stride", "head_stride", "q_stride"].map(|s| format!(" * params.{id}_{s}"));
-    let strides = strides.into_iter().chain([String::new()]);
-    let indices = ["b", "h", row, column].into_iter().zip(strides).zip(shape);
-    let terms: Vec<String> = indices
-        .filter(|(_, extent)| **extent > 1)
-        .map(|((index, stride), _)| format!("({index}){stride}"))
-        .collect();
-    if terms.is_empty() { "0u".to_owned() } else { terms.join(" + ") }
 }
 
 fn snippets_before(masks: &[Mask], end: usize) -> u32 {

@@ -4,7 +4,7 @@ use ordered_float::OrderedFloat;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::json::name_or_form;
+use crate::json::name_or_form;
 use crate::snippet::Snippet;
 
 /// One step of the list that changes a score, applied in the order given, after the scale.

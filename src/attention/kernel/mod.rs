@@ -1,0 +1,327 @@
+//! The kernel half: rows of queries, sequences of keys and masks over them, as a domain of the fused frame.
+
+mod addressing;
+mod mask;
+
+use std::ops::Range;
+
+use self::mask::map_differs;
+pub(super) use self::mask::traits;
+use super::extents::Axis;
+use super::mask::Mask;
+use super::problem::AttentionProblem;
+use super::snippets;
+use super::storage::QueryStorage;
+use crate::error::PlanError;
+use crate::fused::classify::CLASSIFY_SIZE;
+use crate::fused::domain::{Domain, Part, Pass, Rows, Words, Work};
+use crate::fused::{FusedShape, FusedTiles};
+use crate::kernel::extra::extra_id;
+use crate::kernel::slices::Slice;
+use crate::kernel::source::{KernelSource, add_fragment, bound_range};
+use crate::snippet::{Asked, Snippet};
+
+/// Queries and keys as sequences, in the tiles of a call.
+pub(super) struct Sequences<'a> {
+    pub problem: &'a AttentionProblem,
+    pub tiles: FusedTiles,
+    /// Maps of tiles differ between batches, and between heads.
+    pub map_differs: [bool; 2],
+}
+
+impl<'a> Sequences<'a> {
+    pub fn new(problem: &'a AttentionProblem, tiles: FusedTiles) -> Self {
+        Self { problem, tiles, map_differs: map_differs(problem) }
+    }
+
+    /// Query heads packed into a tile's rows: all of a group when its queries leave most of a tile idle.
+    pub fn group_rows(&self) -> u32 {
+        let [queries, _] = self.problem.typical_lens();
+        let idle = queries * 2 <= u64::from(self.tiles.tile_q());
+        if idle || queries == 1 { self.problem.extents.group_size() } else { 1 }
+    }
+
+    /// Rows that a head group has: queries, packed heads, packed batches.
+    fn rows(&self, part: &Part<'_>, pass: &Pass) -> u64 {
+        let batches = if pass.prefix { part.batches() } else { 1 };
+        let queries = u64::from(self.problem.extents.seq_len_q) * u64::from(batches);
+        queries * u64::from(pass.group_rows)
+    }
+
+    fn q_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64 {
+        let tile_q = u64::from(self.tiles.tile_q());
+        match self.problem.storage.queries {
+            // Sequences end within tiles: see row_tile.
+            QueryStorage::Packed => {
+                self.rows(part, pass) / tile_q + u64::from(self.problem.extents.sequences)
+            }
+            QueryStorage::Batched => self.rows(part, pass).div_ceil(tile_q),
+        }
+    }
+
+    /// Groups of heads that workgroups iterate over.
+    fn head_groups(part: &Part<'_>, pass: &Pass) -> u32 {
+        part.q_heads() / pass.group_rows
+    }
+
+    /// Groups of heads that the map of tiles tells apart.
+    fn map_head_groups(&self, part: &Part<'_>, pass: &Pass) -> u32 {
+        if self.map_differs[1] { Self::head_groups(part, pass) } else { 1 }
+    }
+
+    /// Nothing is masked and no tile is cut off.
+    fn every_tile_is_full(&self, pass: &Pass) -> bool {
+        let p = self.problem;
+        let (keys, differ) = if pass.prefix {
+            (p.extents.prefix_len, false)
+        } else {
+            (p.extents.seq_len_kv, p.has_own_lens() || p.spec.mask != Mask::Full)
+        };
+        !differ && keys.is_multiple_of(self.tiles.tile_kv())
+    }
+
+    fn mask_of<'m>(&'m self, pass: &Pass) -> &'m Mask {
+        if pass.prefix { &Mask::Full } else { &self.problem.spec.mask }
+    }
+
+    /// The constants of a workgroup's rows and keys.
+    fn constants(&self, source: &mut KernelSource, pass: &Pass) {
+        let (p, e) = (self.problem, &self.problem.extents);
+        source.const_u32("TILE_Q", self.tiles.tile_q());
+        source.const_u32("TILE_KV", self.tiles.tile_kv());
+        source.const_u32("GROUP_SIZE", e.group_size());
+        source.const_u32("GROUP_ROWS", pass.group_rows);
+        source.const_bool("BATCH_ROWS", pass.prefix);
+        source.const_bool("HAS_Q_OFFSET", p.spec.q_offset.is_some());
+        source.const_bool("EVERY_TILE_FULL", self.every_tile_is_full(pass));
+        source.const_bool("MASK_BY_HEAD", traits(self.mask_of(pass)).by_head);
+    }
+
+    /// The params of its place among all workgroups, and its extents.
+    fn params(&self, source: &mut KernelSource, part: &Part<'_>, pass: &Pass, work: Work) {
+        let (p, e) = (self.problem, &self.problem.extents);
+        let (kv_splits, head_groups) = match work {
+            Work::Forward { .. } => (self.tiles.kv_splits(), Self::head_groups(part, pass)),
+            Work::Map { .. } => (1, self.map_head_groups(part, pass)),
+        };
+        let (first, count) = work.range();
+        source.params.u32("workgroup_first", first);
+        source.params.u32("workgroups", first + count);
+        source.params.u32("kv_splits", kv_splits);
+        source.params.u32("part_first", pass.part_first);
+        source.params.u32("batch_first", part.slice.batch.start);
+        source.params.u32("kv_head_first", part.slice.kv_heads.start);
+        let [map_by_batch, map_by_head] = self.map_differs;
+        source.const_bool("MAP_BY_BATCH", map_by_batch);
+        source.const_bool("MAP_BY_HEAD", map_by_head);
+        source.params.u32("head_groups", head_groups);
+        source.params.u32("q_tiles", self.q_tiles(part, pass) as u32);
+        source.params.u32("rows", self.rows(part, pass) as u32);
+        source.params.u32("seq_len_q", e.seq_len_q);
+        source.params.u32("seq_len_kv", e.seq_len_kv);
+        source.params.u32("prefix_len", e.prefix_len);
+        source.params.u32("map_words", self.map_words() as u32);
+        source.params.i32("q_offset", p.spec.q_offset.unwrap_or(0));
+    }
+}
+
+impl AttentionProblem {
+    /// What tiles are chosen for.
+    pub(crate) fn fused_shape(&self) -> FusedShape {
+        let e = &self.extents;
+        FusedShape { head_dim: e.head_dim, value_dim: e.value_dim, dtype: self.spec.dtype }
+    }
+}
+
+impl Domain for Sequences<'_> {
+    const NAME: &'static str = "attention";
+
+    fn passes(&self) -> Vec<Pass> {
+        let own = Pass {
+            prefix: false,
+            group_rows: self.group_rows(),
+            by_map: traits(&self.problem.spec.mask).by_map,
+            part_first: 0,
+        };
+        if self.problem.extents.prefix_len == 0 {
+            return vec![own];
+        }
+        let group_rows = self.problem.extents.group_size();
+        let prefix = Pass { prefix: true, group_rows, by_map: false, part_first: 0 };
+        vec![prefix, Pass { part_first: self.tiles.kv_splits(), ..own }]
+    }
+
+    fn row_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64 {
+        let batches = if pass.prefix { 1 } else { u64::from(part.batches()) };
+        self.q_tiles(part, pass) * u64::from(Self::head_groups(part, pass)) * batches
+    }
+
+    fn map_row_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64 {
+        let batches = if self.map_differs[0] { u64::from(part.batches()) } else { 1 };
+        self.q_tiles(part, pass) * u64::from(self.map_head_groups(part, pass)) * batches
+    }
+
+    fn map_words(&self) -> u64 {
+        let keys = u64::from(self.problem.extents.seq_len_kv);
+        keys.div_ceil(u64::from(self.tiles.tile_kv())).div_ceil(32).max(1)
+    }
+
+    fn keys_visited(&self, pass: &Pass) -> f64 {
+        let e = &self.problem.extents;
+        f64::from(if pass.prefix { e.prefix_len } else { e.seq_len_kv })
+    }
+
+    fn classify_key_lanes(&self) -> u32 {
+        // Lanes side by side read neighbouring elements of a dense mask.
+        self.tiles.tile_kv().next_power_of_two().min(CLASSIFY_SIZE)
+    }
+
+    fn element_range(&self, name: &str, slice: &Slice) -> (u64, u64) {
+        element_range(self.problem, name, slice)
+    }
+
+    fn core(&self, pass: &Pass) -> [&'static str; 3] {
+        let [q, k, v] = self.problem.storage.core();
+        if pass.prefix { [q, "prefix_k", "prefix_v"] } else { [q, k, v] }
+    }
+
+    fn bind_rows(&self, source: &mut KernelSource, part: &Part<'_>, rows: Rows<'_>) {
+        let Rows { name, role, tensor, element, writes } = rows;
+        let desc = &self.problem.tensors[tensor];
+        let (first, end) = self.element_range(tensor, &part.slice);
+        let alignment = part.call.limits.storage_alignment;
+        let (bound, origin) = bound_range(tensor, desc.dtype, first, end, alignment);
+        source.bind(name, element, writes, bound);
+        // Offsets are sums modulo 2^32 that end inside the binding, whatever their terms.
+        source.params.u32(format!("{role}_first"), origin.wrapping_add(desc.layout.offset as u32));
+        // A prefix is the same for all batches.
+        let batch_stride = if desc.layout.strides.len() == 3 && tensor.starts_with("prefix_") {
+            [&[0], &desc.layout.strides[..]].concat()
+        } else {
+            desc.layout.strides.clone()
+        };
+        for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(batch_stride) {
+            source.params.u32(format!("{role}_{axis}_stride"), stride as u32);
+        }
+    }
+
+    fn no_rows(&self, source: &mut KernelSource, name: &str) {
+        for field in ["first", "batch_stride", "head_stride", "seq_stride"] {
+            source.params.u32(format!("{name}_{field}"), 0);
+        }
+    }
+
+    fn write(&self, source: &mut KernelSource, part: &Part<'_>, pass: &Pass, work: Work) {
+        self.constants(source, pass);
+        self.params(source, part, pass, work);
+        self.queries(source, part);
+        self.keys(source, part, pass.prefix);
+        let len = if pass.prefix { "params.prefix_len" } else { "own_len(b)" };
+        source.accessor(&format!("fn kv_len(b: u32) -> u32 {{ return {len}; }}\n"));
+        add_fragment!(source, "fused/domain_dense.wgsl");
+    }
+
+    fn mask(
+        &self,
+        source: &mut KernelSource,
+        part: &Part<'_>,
+        pass: &Pass,
+    ) -> Result<bool, PlanError> {
+        let mut checked = false;
+        if !pass.prefix {
+            for named in self.problem.extra_inputs().filter(|it| it.field.starts_with("mask.")) {
+                self.bind_extra(source, part, &named.name);
+            }
+            let asked = snippets::of_mask(&self.problem.spec.mask);
+            for (index, asked) in asked.into_iter().enumerate() {
+                checked |= part.extra.snippet(source, asked, &format!("mask{index}_"))?;
+            }
+        }
+        mask::write(source, self, self.mask_of(pass));
+        Ok(checked)
+    }
+
+    fn words(&self) -> Words {
+        Words { query_type: "u32", q: "q".to_owned(), kv: "kv".to_owned(), has_place: None }
+    }
+
+    fn score_snippet<'s>(&self, snippet: &'s Snippet) -> Asked<'s> {
+        (&snippets::SCORE_MOD, snippet, snippets::SCORE_FIELD)
+    }
+
+    fn bind_extra(&self, source: &mut KernelSource, part: &Part<'_>, name: &str) {
+        let p = self.problem;
+        part.extra.bind(source, name, self.element_range(name, &part.slice));
+        let id = part.extra.id(name);
+        let is_table = p.roles().iter().any(|it| it.name == name && it.role.is_score_table());
+        if is_table && !source.has_param(&format!("{id}_batch_stride")) {
+            let layout = &p.tensors[name].layout;
+            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(&layout.shape);
+            for ((axis, &extent), &stride) in axes.zip(&layout.strides) {
+                let stride = if extent > 1 { stride as u32 } else { 0 };
+                source.params.u32(format!("{id}_{axis}"), stride);
+            }
+        }
+    }
+
+    fn table_index(&self, name: &str) -> String {
+        self.index(name, "q", "kv")
+    }
+
+    fn distance(&self, pass: &Pass) -> String {
+        let shift = if pass.prefix { " - i32(params.prefix_len)" } else { "" };
+        format!("abs(f32(pos_q(b, q) - (i32(kv){shift})))")
+    }
+}
+
+impl Sequences<'_> {
+    /// The name that an extra input has in kernels.
+    fn id(&self, name: &str) -> String {
+        extra_id(&self.problem.tensors, name)
+    }
+
+    /// The flat index of element (b, h, row, column) of a table with four axes, those of extent 1 broadcast.
+    fn index(&self, name: &str, row: &str, column: &str) -> String {
+        let (shape, id) = (self.problem.tensors[name].shape(), self.id(name));
+        let strides =
+            ["batch_stride", "head_stride", "q_stride"].map(|s| format!(" * params.{id}_{s}"));
+        let strides = strides.into_iter().chain([String::new()]);
+        let indices = ["b", "h", row, column].into_iter().zip(strides).zip(shape);
+        let terms: Vec<String> = indices
+            .filter(|(_, extent)| **extent > 1)
+            .map(|((index, stride), _)| format!("({index}){stride}"))
+            .collect();
+        if terms.is_empty() { "0u".to_owned() } else { terms.join(" + ") }
+    }
+}
+
+/// First and one past the last element of a tensor that a slice touches.
+fn element_range(problem: &AttentionProblem, name: &str, slice: &Slice) -> (u64, u64) {
+    let layout = &problem.tensors[name].layout;
+    let role = problem.role(name).filter(|role| role.is_sliced());
+    let axes = role.and_then(|role| role.axes(problem.storage)).unwrap_or_default();
+    let (mut first, mut last) = (layout.offset, layout.offset);
+    for (axis, (&extent, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
+        let range = axes.get(axis).and_then(|axis| slice_of(problem, *axis, slice));
+        match range {
+            _ if extent == 0 => return (layout.offset, layout.offset),
+            Some(range) if extent > 1 => {
+                first += u64::from(range.start) * stride;
+                last += u64::from(range.end - 1) * stride;
+            }
+            _ => last += (extent - 1) * stride,
+        }
+    }
+    (first, last + 1)
+}
+
+/// What a slice has of an axis; `None`: all of it.
+fn slice_of(problem: &AttentionProblem, axis: Axis, slice: &Slice) -> Option<Range<u32>> {
+    let group = problem.extents.group_size();
+    match axis {
+        Axis::Batch | Axis::Sequences => Some(slice.batch.clone()),
+        Axis::QHeads => Some(slice.kv_heads.start * group..slice.kv_heads.end * group),
+        Axis::KvHeads => Some(slice.kv_heads.clone()),
+        _ => None,
+    }
+}
