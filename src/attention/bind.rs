@@ -20,19 +20,19 @@ pub(super) fn element_range(problem: &AttentionProblem, name: &str, slice: &Slic
     let layout = &problem.tensors[name].layout;
     let group = problem.extents.group_size();
     let q_heads = slice.kv_heads.start * group..slice.kv_heads.end * group;
-    let pages = 0..layout.shape.first().map_or(0, |pages| *pages as u32);
+    let pages = 0..layout.shape().first().map_or(0, |pages| *pages as u32);
     let roles: &[&Range<u32>] = match name {
         "k" | "v" => &[&slice.batch, &slice.kv_heads],
         "k_pages" | "v_pages" => &[&pages, &slice.kv_heads],
         "prefix_k" | "prefix_v" => &[&slice.kv_heads],
         "q" | "out" | "lse" | HEAD_GATE => &[&slice.batch, &q_heads],
-        _ if layout.shape.len() == 4 && is_indexed(problem, name) => &[&slice.batch, &q_heads],
+        _ if layout.shape().len() == 4 && is_indexed(problem, name) => &[&slice.batch, &q_heads],
         _ => &[],
     };
-    let (mut first, mut last) = (layout.offset, layout.offset);
-    for (axis, (&extent, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
+    let (mut first, mut last) = (layout.offset(), layout.offset());
+    for (axis, (&extent, &stride)) in layout.shape().iter().zip(layout.strides()).enumerate() {
         if extent == 0 {
-            return (layout.offset, layout.offset);
+            return (layout.offset(), layout.offset());
         }
         match roles.get(axis) {
             Some(range) if extent > 1 => {
@@ -72,8 +72,10 @@ impl Context<'_> {
         let (bound, origin) = bound_range(tensor, desc.dtype, first, end, alignment);
         source.bind(name, element, writes, bound);
         // Offsets are sums modulo 2^32 that end inside the binding, whatever their terms.
-        source.params.u32(format!("{name}_first"), origin.wrapping_add(desc.layout.offset as u32));
-        let strides = &desc.layout.strides;
+        source
+            .params
+            .u32(format!("{name}_first"), origin.wrapping_add(desc.layout.offset() as u32));
+        let strides = desc.layout.strides();
         let prefix = usize::from(tensor.starts_with("prefix_"));
         let batch = if prefix == 1 { 0 } else { strides[0] };
         source.params.u32(format!("{name}_batch_stride"), batch as u32);
@@ -90,8 +92,8 @@ impl Context<'_> {
         self.sides.bind(source, name, element_range(self.problem, name, &self.slice));
         if is_indexed(self.problem, name) {
             let layout = &self.problem.tensors[name].layout;
-            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(&layout.shape);
-            for ((axis, &extent), &stride) in axes.zip(&layout.strides) {
+            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(layout.shape());
+            for ((axis, &extent), &stride) in axes.zip(layout.strides()) {
                 let stride = if extent > 1 { stride as u32 } else { 0 };
                 source.params.u32(format!("{id}_{axis}"), stride);
             }

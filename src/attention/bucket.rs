@@ -23,8 +23,11 @@ pub(super) fn bucket(problem: &AttentionProblem) -> Result<AttentionProblem, Err
             // The rows of a page stay what they are.
             let grow = if pages { &[0][..] } else { &[0, 2] };
             grow.iter().for_each(|axis: &usize| shape[*axis] = shape[*axis].next_power_of_two());
-            let shape =
-                problem.storage.outward(name, &Layout::contiguous(&shape), spec.layout).shape;
+            let shape = problem
+                .storage
+                .outward(name, &Layout::contiguous(&shape), spec.layout)
+                .shape()
+                .to_vec();
             tensors.insert(name.to_owned(), TensorDesc::contiguous(desc.dtype, &shape));
         }
     }

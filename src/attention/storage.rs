@@ -86,31 +86,21 @@ impl Storage {
             (Self::Paged, "k_pages" | "v_pages") => AttentionLayout::Bshd.axes(),
             (Self::Padded | Self::Paged, "q" | "k" | "v" | "out") => order.axes(),
             (Self::Packed, "q" | "k" | "v" | "out") => {
-                return batched(&layout.permuted(&[1, 0, 2]));
+                return layout.with_axes(&[1, 0, 2]).with_unit_axis();
             }
-            (Self::Packed, "lse" | "head_gate") => return batched(layout),
+            (Self::Packed, "lse" | "head_gate") => return layout.with_unit_axis(),
             _ => return layout.clone(),
         };
-        layout.permuted(&axes)
+        layout.with_axes(&axes)
     }
 
     /// Back to the caller's axes.
     pub(super) fn outward(self, name: &str, layout: &Layout, order: AttentionLayout) -> Layout {
         match (self, name) {
-            (Self::Packed, "q" | "k" | "v" | "out") => layout.permuted(&[2, 1, 3]),
-            (Self::Packed, "lse" | "head_gate") => layout.permuted(&[1, 2]),
+            (Self::Packed, "q" | "k" | "v" | "out") => layout.with_axes(&[2, 1, 3]),
+            (Self::Packed, "lse" | "head_gate") => layout.with_axes(&[1, 2]),
             _ => self.inward(name, layout, order), // swapping two axes is its own inverse
         }
-    }
-}
-
-/// A layout with an axis of one batch before its own.
-fn batched(layout: &Layout) -> Layout {
-    let with = |first: u64, rest: &[u64]| [&[first], rest].concat();
-    Layout {
-        shape: with(1, &layout.shape),
-        strides: with(0, &layout.strides),
-        offset: layout.offset,
     }
 }
 
