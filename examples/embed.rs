@@ -8,9 +8,9 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use tilewise::Engine;
 use tilewise::attention::{AttentionLayout, AttentionSpec, Mask};
 use tilewise::tensor::{Dtype, Layout, TensorView};
+use tilewise::{Engine, SpecError};
 
 const BATCH: usize = 2;
 const SEQ_LEN: usize = 150;
@@ -56,18 +56,16 @@ fn run() -> Result<(), Box<dyn Error>> {
 
     // q, k and v are strided views of one buffer, axes in the order batch, seq, heads, dim; nothing is copied.
     let view = |heads: usize, first_head: usize| {
-        let layout = Layout {
-            shape: [BATCH, SEQ_LEN, heads, HEAD_DIM].map(|extent| extent as u64).to_vec(),
-            strides: [SEQ_LEN * ROW, ROW, HEAD_DIM, 1].map(|stride| stride as u64).to_vec(),
-            offset: (first_head * HEAD_DIM) as u64,
-        };
-        TensorView::strided(&qkv, Dtype::F32, layout)
+        let shape = [BATCH, SEQ_LEN, heads, HEAD_DIM].map(|extent| extent as u64);
+        let strides = [SEQ_LEN * ROW, ROW, HEAD_DIM, 1].map(|stride| stride as u64);
+        let layout = Layout::new(&shape, &strides, (first_head * HEAD_DIM) as u64)?;
+        Ok::<_, SpecError>(TensorView::strided(&qkv, Dtype::F32, layout))
     };
     let out_shape = [BATCH, SEQ_LEN, Q_HEADS, HEAD_DIM].map(|extent| extent as u64);
     let tensors = [
-        ("q", view(Q_HEADS, 0)),
-        ("k", view(KV_HEADS, Q_HEADS)),
-        ("v", view(KV_HEADS, Q_HEADS + KV_HEADS)),
+        ("q", view(Q_HEADS, 0)?),
+        ("k", view(KV_HEADS, Q_HEADS)?),
+        ("v", view(KV_HEADS, Q_HEADS + KV_HEADS)?),
         ("out", TensorView::contiguous(&out, Dtype::F32, &out_shape)),
     ];
     let spec = AttentionSpec {

@@ -60,11 +60,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let (plain, gated) = (upload("plain", &nan(&CORE))?, upload("gated", &nan(&CORE))?);
 
     // A token's gates lie side by side: the head is the axis of stride 1.
-    let by_head = Layout {
-        shape: vec![BATCH, HEADS, SEQ_LEN],
-        strides: vec![SEQ_LEN * HEADS, 1, HEADS],
-        offset: 0,
-    };
+    let by_head = Layout::new(&[BATCH, HEADS, SEQ_LEN], &[SEQ_LEN * HEADS, 1, HEADS], 0)?;
     let view = |buffer| TensorView::contiguous(buffer, Dtype::F32, &CORE);
     let attention = AttentionSpec { mask: Mask::causal(), ..AttentionSpec::default() };
     let core = [("q", view(&q)), ("k", view(&k)), ("v", view(&v))];

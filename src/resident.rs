@@ -123,7 +123,7 @@ impl<O: Operator> Resident<O> {
             let buffer = self.buffers.iter().find(|(known, _)| known == name);
             if let (Some((_, buffer)), true) = (buffer, operator.outputs().contains(&name)) {
                 let bytes = self.engine.download(buffer, desc.bytes())?;
-                let shape = desc.layout.shape.clone();
+                let shape = desc.shape().to_vec();
                 outputs.insert(name.to_owned(), HostTensor { dtype: desc.dtype, shape, bytes });
             }
         }

@@ -337,7 +337,7 @@ fn strided_rows_are_read_and_written_where_they_lie() {
         let spec = MatmulSpec { dtype, ..MatmulSpec::default() };
         let dense = inputs(&spec, [3, 10, 12]);
         let mut descs = problem(&spec, &dense).tensors;
-        let out = Layout { shape: vec![3, 10], strides: vec![13, 1], offset: 1 };
+        let out = Layout::new(&[3, 10], &[13, 1], 1).unwrap();
         descs.get_mut("out").unwrap().layout = out.clone();
         let strided = MatmulProblem::new(&spec, &descs).unwrap();
         let got = engine().run(&strided, None, &dense).unwrap()["out"].to_f64();

@@ -60,6 +60,7 @@ impl MergeProblem {
     /// # Errors
     /// [`SpecError`] naming the tensor, what it should be and what it is.
     pub fn new(spec: &MergeSpec, tensors: &TensorDescs) -> Result<Self, Error> {
+        check::all_within_u64(tensors)?;
         check::float_dtypes(spec.dtype, None)?;
         let find = |name: &str| check::find(tensors, name, "attention_merge");
         let outs = find("outs")?.shape().to_vec();
@@ -127,7 +128,7 @@ impl Operator for MergeProblem {
         source.params.u32("head_first", 0);
         let whole = |name: &str| {
             let desc = &self.tensors[name];
-            let (first, end) = (desc.layout.offset, desc.layout.offset + desc.layout.len());
+            let (first, end) = (desc.layout.offset(), desc.layout.offset() + desc.layout.len());
             let (bound, origin) =
                 bound_range(name, desc.dtype, first, end, limits.storage_alignment);
             if bound.size > limits.storage_binding_bytes {
@@ -138,13 +139,13 @@ impl Operator for MergeProblem {
                     available: limits.storage_binding_bytes,
                 });
             }
-            Ok((bound, origin.wrapping_add(desc.layout.offset as u32)))
+            Ok((bound, origin.wrapping_add(desc.layout.offset() as u32)))
         };
         for name in ["out", "lse"] {
             let desc = &self.tensors[name];
             let (bound, first) = whole(name)?;
             source.params.u32(format!("{name}_first"), first);
-            for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(&desc.layout.strides) {
+            for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(desc.layout.strides()) {
                 source.params.u32(format!("{name}_{axis}_stride"), *stride as u32);
             }
             if name == "out" {

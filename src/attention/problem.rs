@@ -36,6 +36,7 @@ impl AttentionProblem {
     /// [`SpecError`] names what is wrong; [`PlanError::Unsupported`](crate::error::PlanError::Unsupported) what is right
     /// but not built.
     pub fn new(spec: &AttentionSpec, tensors: &TensorDescs) -> Result<Self, Error> {
+        check::all_within_u64(tensors)?;
         let storage = Storage::of(tensors)?;
         let spec = with_implied_modifiers(spec, tensors);
         check_numbers(&spec)?;
@@ -373,7 +374,7 @@ fn check_outputs(
     let [batch, heads] = [extents.batch, extents.q_heads].map(u64::from);
     let [seq, dim] = [extents.seq_len_q, extents.value_dim].map(u64::from);
     let shape = |role: Role, shape: &[u64]| {
-        role.outward(storage, &Layout::contiguous(shape), spec.layout).shape
+        role.outward(storage, &Layout::contiguous(shape), spec.layout).shape().to_vec()
     };
     let out_shape = shape(Role::Out, &[batch, heads, seq, dim]);
     let lse_shape = shape(Role::Lse, &[batch, heads, seq]);

@@ -240,10 +240,10 @@ impl Role {
         order: AttentionLayout,
     ) -> Layout {
         match (self.is_packed(storage), self) {
-            (true, Self::Lse | Self::HeadGate) => batched(layout),
-            (true, _) => batched(&layout.permuted(&[1, 0, 2])),
+            (true, Self::Lse | Self::HeadGate) => layout.with_unit_axis(),
+            (true, _) => layout.with_axes(&[1, 0, 2]).with_unit_axis(),
             (false, Self::Queries | Self::Keys | Self::Values | Self::Out) => {
-                layout.permuted(&self.order(storage, order).axes())
+                layout.with_axes(&self.order(storage, order).axes())
             }
             (false, _) => layout.clone(),
         }
@@ -257,8 +257,8 @@ impl Role {
         order: AttentionLayout,
     ) -> Layout {
         match (self.is_packed(storage), self) {
-            (true, Self::Lse | Self::HeadGate) => layout.permuted(&[1, 2]),
-            (true, _) => layout.permuted(&[2, 1, 3]),
+            (true, Self::Lse | Self::HeadGate) => layout.with_axes(&[1, 2]),
+            (true, _) => layout.with_axes(&[2, 1, 3]),
             (false, _) => self.inward(storage, layout, order), // swapping two axes is its own inverse
         }
     }
@@ -275,16 +275,6 @@ impl Role {
             return (3, "3 axes (tokens of all sequences, heads, dim)");
         }
         (4, "4 axes (batch, heads, seq, dim in the order of layout)")
-    }
-}
-
-/// A layout with an axis of one batch before its own.
-fn batched(layout: &Layout) -> Layout {
-    let with = |first: u64, rest: &[u64]| [&[first], rest].concat();
-    Layout {
-        shape: with(1, &layout.shape),
-        strides: with(0, &layout.strides),
-        offset: layout.offset,
     }
 }
 

@@ -23,9 +23,8 @@ impl AttentionSpec {
             axes.into_iter().map(|axis| axis.extent(&extents)).collect()
         };
         let core = |role: Role| {
-            let layout =
-                role.outward(storage, &Layout::contiguous(&shape(role)), self.layout).shape;
-            TensorDesc::contiguous(self.dtype, &layout)
+            let layout = role.outward(storage, &Layout::contiguous(&shape(role)), self.layout);
+            TensorDesc::contiguous(self.dtype, layout.shape())
         };
         let mut tensors = TensorDescs::from([
             ("q".to_owned(), core(Role::Queries)),
@@ -108,8 +107,8 @@ pub(super) fn bucket(problem: &AttentionProblem) -> Result<AttentionProblem, Err
             }
         };
         let layout = Layout::contiguous(&shape);
-        let shape = named.role.outward(problem.storage, &layout, spec.layout).shape;
-        tensors.insert(named.name.clone(), TensorDesc::contiguous(desc.dtype, &shape));
+        let layout = named.role.outward(problem.storage, &layout, spec.layout);
+        tensors.insert(named.name.clone(), TensorDesc::contiguous(desc.dtype, layout.shape()));
     }
     AttentionProblem::new(&spec, &tensors)
 }

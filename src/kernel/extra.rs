@@ -71,7 +71,7 @@ impl<'a> ExtraInputs<'a> {
     /// First and one past the last element of a whole tensor, which has no gaps.
     pub fn whole(&self, name: &str) -> (u64, u64) {
         let layout = &self.tensors[name].layout;
-        (layout.offset, layout.offset + layout.len())
+        (layout.offset(), layout.offset() + layout.len())
     }
 
     fn bind_alone(&self, source: &mut KernelSource, name: &str, (first, end): (u64, u64)) {
@@ -79,7 +79,7 @@ impl<'a> ExtraInputs<'a> {
         let alignment = self.limits.storage_alignment;
         let (bound, origin) = bound_range(name, desc.dtype, first, end, alignment);
         source.bind(&id, KernelSource::side_element(desc.dtype), false, bound);
-        source.params.u32(format!("{id}_first"), origin.wrapping_add(desc.layout.offset as u32));
+        source.params.u32(format!("{id}_first"), origin.wrapping_add(desc.layout.offset() as u32));
         source.side_reader(&id, desc.dtype);
     }
 

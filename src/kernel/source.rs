@@ -52,13 +52,14 @@ pub(crate) enum Access {
 impl Access {
     /// Vectors where every row starts and ends at a multiple of four elements.
     pub fn of(desc: &TensorDesc) -> Self {
-        let (dim, outer) = desc.layout.strides.split_last().map_or((1, &[][..]), |(d, o)| (*d, o));
+        let (dim, outer) =
+            desc.layout.strides().split_last().map_or((1, &[][..]), |(d, o)| (*d, o));
         let rows_aligned = outer
             .iter()
-            .zip(&desc.layout.shape)
+            .zip(desc.layout.shape())
             .all(|(&stride, &extent)| extent <= 1 || stride.is_multiple_of(4));
-        let extent = desc.layout.shape.last().copied().unwrap_or(0);
-        let aligned = extent.is_multiple_of(4) && desc.layout.offset.is_multiple_of(4);
+        let extent = desc.layout.shape().last().copied().unwrap_or(0);
+        let aligned = extent.is_multiple_of(4) && desc.layout.offset().is_multiple_of(4);
         if dim == 1 && rows_aligned && aligned { Self::Vec4 } else { Self::Scalar }
     }
 }

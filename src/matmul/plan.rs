@@ -230,7 +230,7 @@ impl Dense<'_> {
             w.expert_stride = (dims / u64::from(splits)) as u32;
         }
         let sums = self.sum_bytes(row_count, columns.len() as u32);
-        let out_stride = problem.tensors["out"].layout.strides[0] as u32;
+        let out_stride = problem.tensors["out"].layout.strides()[0] as u32;
         let (out, out_first) = self.bind("out", rows);
         let out_first = out_first.wrapping_add(columns.start);
         let padded = (columns.len() as u32).next_multiple_of(4);
@@ -308,10 +308,5 @@ impl Dense<'_> {
 
 /// First element and end of some rows of a tensor.
 fn row_range(desc: &TensorDesc, rows: &Range<u32>) -> Range<u64> {
-    let stride = desc.layout.strides[0];
-    let mut of_rows = desc.layout.clone();
-    of_rows.shape[0] = u64::from(rows.end - rows.start);
-    of_rows.offset += u64::from(rows.start) * stride;
-    let end = of_rows.end().unwrap_or(u64::MAX).max(of_rows.offset);
-    of_rows.offset..end
+    desc.layout.range_of(rows.clone())
 }

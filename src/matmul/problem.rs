@@ -39,6 +39,7 @@ impl MatmulProblem {
     /// # Errors
     /// [`SpecError`] names what is wrong, what would be right and what was given.
     pub fn new(spec: &MatmulSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
+        check::all_within_u64(tensors)?;
         check::float_dtypes(spec.dtype, spec.out_dtype)?;
         let format = spec.weight_format();
         let extents = extents_of(spec, tensors)?;

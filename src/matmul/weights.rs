@@ -68,18 +68,18 @@ pub(crate) fn check_blocks(
     matrices: u32,
 ) -> Result<(), SpecError> {
     let Some(blocks) = format.blocks() else { return Ok(()) };
-    let strides = &desc.layout.strides;
+    let strides = desc.layout.strides();
     let alignment = match (blocks, scales) {
         (BlockFormat::Q8_0 | BlockFormat::Q4_0, _) => 2,
         (BlockFormat::Mxfp4, None) => 1,
         (BlockFormat::Mxfp4, Some(_)) => 16,
     };
     let rows = strides.len().saturating_sub(1);
-    let aligned = desc.layout.offset.is_multiple_of(alignment)
+    let aligned = desc.layout.offset().is_multiple_of(alignment)
         && strides[..rows].iter().all(|stride| stride.is_multiple_of(alignment));
     if !aligned {
         let expected = format!("offset and strides of multiples of {alignment} bytes");
-        let got = format!("offset {}, strides {strides:?}", desc.layout.offset);
+        let got = format!("offset {}, strides {strides:?}", desc.layout.offset());
         return Err(SpecError::value(name, expected, got));
     }
     let Some(scales) = scales else { return Ok(()) };
@@ -90,9 +90,9 @@ pub(crate) fn check_blocks(
         return Err(SpecError::value(name, expected, far));
     }
     let sixteenth: Vec<u64> = strides[..rows].iter().map(|stride| stride / 16).collect();
-    if sixteenth != scales.layout.strides || sixteenth.last() != Some(&1) {
+    if sixteenth != scales.layout.strides() || sixteenth.last() != Some(&1) {
         let expected = format!("strides {sixteenth:?}, the last 1, as {name} has them");
-        let got = format!("{:?}", scales.layout.strides);
+        let got = format!("{:?}", scales.layout.strides());
         return Err(SpecError::value(scales_name(name), expected, got));
     }
     Ok(())
@@ -112,7 +112,7 @@ pub(crate) fn operand<E>(
     let paired = format.blocks().is_some() && tensors.contains_key(&scales_name);
     let scales = if paired { Some(bind(&scales_name)?) } else { None };
     let inner_axes = if paired { 2 } else { 1 };
-    let outer = &desc.layout.strides[..desc.layout.strides.len() - inner_axes];
+    let outer = &desc.layout.strides()[..desc.layout.strides().len() - inner_axes];
     let (row_stride, expert_stride) = match *outer {
         [.., experts, rows] => (rows as u32, experts as u32),
         [rows] => (rows as u32, 0),

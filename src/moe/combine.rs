@@ -39,7 +39,7 @@ fn soft_mask(context: &Context<'_>, source: &mut KernelSource) -> Result<(), Pla
         return Ok(());
     };
     optional_side(context, source, "mask", Some(mask), "true")?;
-    source.params.u32("mask_stride", problem.tensors[mask].layout.strides[0] as u32);
+    source.params.u32("mask_stride", problem.tensors[mask].layout.strides()[0] as u32);
     source.const_u32("COLUMNS", e.router_columns());
     source.const_u32("EXPERT_SLOTS", e.slots);
     source.accessor("fn is_open(at: u32) -> bool { return mask_get(at / COLUMNS * params.mask_stride + at % COLUMNS / EXPERT_SLOTS); }\n");
@@ -161,7 +161,7 @@ fn bind_x(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanEr
     source.bind("x", KernelSource::row_element(x.dtype, access), false, bound);
     source.row_reader("x", x.dtype, access, dim, padded(dim));
     source.params.u32("x_first", first);
-    source.params.u32("x_stride", x.layout.strides[0] as u32);
+    source.params.u32("x_stride", x.layout.strides()[0] as u32);
     Ok(())
 }
 
@@ -172,7 +172,7 @@ fn bind_out(context: &Context<'_>, source: &mut KernelSource) -> Result<(), Plan
     source.bind("out", KernelSource::written_element(out.dtype, access), true, bound);
     source.row_writer("out", out.dtype, access, context.problem.extents.model_dim);
     source.params.u32("out_first", first);
-    source.params.u32("out_stride", out.layout.strides[0] as u32);
+    source.params.u32("out_stride", out.layout.strides()[0] as u32);
     Ok(())
 }
 

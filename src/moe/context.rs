@@ -215,7 +215,7 @@ impl Context<'_> {
     pub fn logits_stride(&self) -> u32 {
         let columns = self.problem.extents.router_columns();
         let given = self.problem.tensors.get("router_logits");
-        given.map_or(columns, |desc| desc.layout.strides[0] as u32)
+        given.map_or(columns, |desc| desc.layout.strides()[0] as u32)
     }
 
     /// A scratch buffer as a binding.
@@ -232,9 +232,9 @@ impl Context<'_> {
         let layout = &desc.layout;
         let end = layout.end().unwrap_or(u64::MAX);
         let (bound, origin) =
-            bound_range(name, desc.dtype, layout.offset, end, self.limits.storage_alignment);
+            bound_range(name, desc.dtype, layout.offset(), end, self.limits.storage_alignment);
         self.fits(name, bound.size)?;
-        Ok((bound, origin.wrapping_add(layout.offset as u32)))
+        Ok((bound, origin.wrapping_add(layout.offset() as u32)))
     }
 
     /// The part of a tensor `[experts here, …]` that is of some of them, and where expert 0 of all would lie.
@@ -247,15 +247,15 @@ impl Context<'_> {
         let layout = &desc.layout;
         let [start, local] =
             [self.problem.extents.expert_start, self.problem.extents.local_experts()];
-        let stride = layout.strides[0];
-        let at = |expert: u32| layout.offset + u64::from(expert - start) * stride;
+        let stride = layout.strides()[0];
+        let at = |expert: u32| layout.offset() + u64::from(expert - start) * stride;
         let behind = layout.end().unwrap_or(u64::MAX) - at(start + local - 1);
         let (first, end) = (at(experts.start), at(experts.end - 1) + behind);
         let (bound, origin) =
             bound_range(name, desc.dtype, first, end, self.limits.storage_alignment);
         self.fits(name, bound.size)?;
         let before = (u64::from(start) * stride) as u32;
-        Ok((bound, origin.wrapping_add(layout.offset as u32).wrapping_sub(before)))
+        Ok((bound, origin.wrapping_add(layout.offset() as u32).wrapping_sub(before)))
     }
 
     fn fits(&self, what: &str, needed: u64) -> Result<(), PlanError> {

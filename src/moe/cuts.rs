@@ -81,8 +81,8 @@ fn bound_experts(problem: &MoeProblem, limits: &GpuLimits) -> Result<u32, PlanEr
     for name in ["w_gate", "w_up", "w_down", "b_gate", "b_up", "b_down"] {
         let Some(desc) = problem.tensors.get(name) else { continue };
         let bytes = |elements: u64| elements.saturating_mul(desc.dtype.bytes());
-        let stride = bytes(desc.layout.strides[0]);
-        let whole = bytes(desc.layout.end().unwrap_or(u64::MAX) - desc.layout.offset);
+        let stride = bytes(desc.layout.strides()[0]);
+        let whole = bytes(desc.layout.end().unwrap_or(u64::MAX) - desc.layout.offset());
         let one = whole - stride * u64::from(local - 1);
         // A binding starts at a multiple of the alignment, so that up to one more of it is bound.
         let needed = one + u64::from(limits.storage_alignment);

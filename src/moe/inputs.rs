@@ -97,7 +97,7 @@ pub(super) fn operand(context: &Context<'_>, name: &str) -> Result<Operand, Plan
     if name == "phi" {
         // A matrix for one set of weights: its slots follow each other.
         let (shape, strides) =
-            (problem.tensors[name].shape(), &problem.tensors[name].layout.strides);
+            (problem.tensors[name].shape(), problem.tensors[name].layout.strides());
         if shape[0] > 1 && shape[1] > 1 && strides[0] != strides[1] * shape[1] {
             return Err(PlanError::Unsupported {
                 what: format!("phi with strides {strides:?}"),

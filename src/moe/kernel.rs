@@ -95,7 +95,7 @@ pub(super) fn expert_side(
 ) -> Result<(), PlanError> {
     let value = match tensor {
         Some(tensor) => {
-            let stride = context.problem.tensors[tensor].layout.strides[0];
+            let stride = context.problem.tensors[tensor].layout.strides()[0];
             source.params.u32(format!("{name}_stride"), stride as u32);
             bind_side(context, source, name, tensor, context.expert_tensor(tensor, experts)?);
             format!("{name}_get(expert * params.{name}_stride + column)")

@@ -11,6 +11,7 @@ use crate::error::SpecError;
 use crate::matmul::Operands;
 use crate::matmul::weights::{check_blocks, scales_name};
 use crate::operator::command_line;
+use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc, WeightFormat};
 
 /// Most experts that the kernels take.
@@ -92,6 +93,7 @@ impl MoeProblem {
     /// # Errors
     /// [`SpecError`] names what is wrong, what would be right and what was given.
     pub fn new(spec: &MoeSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
+        check::all_within_u64(tensors)?;
         check_numbers(spec)?;
         let given = Given { tensors };
         let extents = extents_of(spec, given)?;
@@ -119,11 +121,11 @@ impl MoeProblem {
             let desc = tensors.get(output.name()).unwrap_or(&expected);
             check_tensor(output.name(), desc, expected.shape(), Kind::Exactly(expected.dtype))?;
             if *output != MoeOutput::Out && !desc.layout.is_contiguous() {
-                let got = format!("strides {:?}", desc.layout.strides);
+                let got = format!("strides {:?}", desc.layout.strides());
                 return Err(SpecError::value(output.name(), "a tensor without gaps", got));
             }
             if desc.layout.overlaps_itself() {
-                let got = format!("strides {:?}", desc.layout.strides);
+                let got = format!("strides {:?}", desc.layout.strides());
                 return Err(SpecError::value(output.name(), "elements of their own", got));
             }
             checked.insert(output.name().to_owned(), desc.clone());

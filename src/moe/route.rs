@@ -38,7 +38,7 @@ fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
     optional_side(context, &mut source, "correction", correction, "0.0")?;
     let problem = context.problem;
     let mask = Some("logit_mask").filter(|name| problem.has(name));
-    let mask_stride = mask.map_or(0, |name| problem.tensors[name].layout.strides[0]);
+    let mask_stride = mask.map_or(0, |name| problem.tensors[name].layout.strides()[0]);
     source.params.u32("mask_stride", mask_stride as u32);
     optional_side(context, &mut source, "mask", mask, "true")?;
     own_top_k(context, &mut source)?;
@@ -148,7 +148,7 @@ pub(super) fn bind_given(
     own_top_k(context, source)?;
     for (name, tensor) in [("ids", "topk_ids"), ("weights", "topk_weights")] {
         let tensor = Some(tensor).filter(|_| external);
-        let stride = tensor.map_or(0, |name| context.problem.tensors[name].layout.strides[0]);
+        let stride = tensor.map_or(0, |name| context.problem.tensors[name].layout.strides()[0]);
         source.params.u32(format!("{name}_in_stride"), stride as u32);
         match (name, tensor) {
             ("ids", None) => source.accessor("fn ids_get(i: u32) -> i32 { return 0; }\n"),

@@ -128,7 +128,7 @@ pub(super) fn check_tensor(
             got: desc.dtype,
         });
     }
-    if let (Some(&stride), Some(&extent)) = (desc.layout.strides.last(), shape.last())
+    if let (Some(&stride), Some(&extent)) = (desc.layout.strides().last(), shape.last())
         && stride != 1
         && extent > 1
     {

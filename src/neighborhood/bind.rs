@@ -34,13 +34,13 @@ impl Rows<'_> {
                 slice.kv_heads.start * self.group_size..slice.kv_heads.end * self.group_size
             }
             "k" | "v" | "extra_k" | "extra_v" => slice.kv_heads.clone(),
-            _ => return (layout.offset, layout.offset + layout.len()), // the caller's, without gaps
+            _ => return (layout.offset(), layout.offset() + layout.len()), // the caller's, without gaps
         };
         let head_axis = self.head_axis(name);
-        let (mut first, mut last) = (layout.offset, layout.offset);
-        for (axis, (&extent, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
+        let (mut first, mut last) = (layout.offset(), layout.offset());
+        for (axis, (&extent, &stride)) in layout.shape().iter().zip(layout.strides()).enumerate() {
             let range = match axis {
-                _ if extent == 0 => return (layout.offset, layout.offset),
+                _ if extent == 0 => return (layout.offset(), layout.offset()),
                 0 => &slice.batch,
                 _ if axis == head_axis => &heads,
                 _ => &(0..extent as u32),
@@ -68,8 +68,10 @@ impl Rows<'_> {
         let (bound, origin) = bound_range(tensor, desc.dtype, first, end, self.alignment);
         source.bind(name, element, writes, bound);
         // Offsets are sums modulo 2^32 that end inside the binding, whatever their terms.
-        source.params.u32(format!("{role}_first"), origin.wrapping_add(desc.layout.offset as u32));
-        let strides = &desc.layout.strides;
+        source
+            .params
+            .u32(format!("{role}_first"), origin.wrapping_add(desc.layout.offset() as u32));
+        let strides = desc.layout.strides();
         let head = self.head_axis(tensor);
         source.params.u32(format!("{role}_batch_stride"), strides[0] as u32);
         source.params.u32(format!("{role}_head_stride"), strides[head] as u32);

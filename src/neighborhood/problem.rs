@@ -68,6 +68,7 @@ impl NeighborhoodProblem {
     /// # Errors
     /// [`SpecError`] names what is wrong: the field or the axis, and the numbers.
     pub fn new(spec: &NeighborhoodSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
+        check::all_within_u64(tensors)?;
         check_numbers(spec)?;
         let windows = window_fields!(spec, &spec.head_windows);
         let rank = windows.rank()?;

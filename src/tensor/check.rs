@@ -78,7 +78,7 @@ pub(crate) fn rows(name: &str, desc: &TensorDesc, dtype: Dtype) -> Result<(), Sp
 }
 
 pub(crate) fn unit_stride(name: &str, desc: &TensorDesc) -> Result<(), SpecError> {
-    if let (Some(&stride), Some(&extent)) = (desc.layout.strides.last(), desc.shape().last())
+    if let (Some(&stride), Some(&extent)) = (desc.layout.strides().last(), desc.shape().last())
         && stride != 1
         && extent > 1
     {
@@ -87,11 +87,19 @@ pub(crate) fn unit_stride(name: &str, desc: &TensorDesc) -> Result<(), SpecError
     Ok(())
 }
 
+/// Tensors whose elements and bytes u64 counts: what a problem's tensors are before anything else is asked of them.
+pub(crate) fn all_within_u64(tensors: &TensorDescs) -> Result<(), SpecError> {
+    tensors.iter().try_for_each(|(name, desc)| within_u64(name, desc))
+}
+
 /// A tensor whose last element has an index.
 pub(crate) fn within_u64(name: &str, desc: &TensorDesc) -> Result<(), SpecError> {
     match desc.layout.end() {
         Some(_) => Ok(()),
-        None => Err(SpecError::value(name, "elements within u64", "strides past it")),
+        None => {
+            let got = format!("shape {:?}, strides {:?}", desc.shape(), desc.layout.strides());
+            Err(SpecError::value(name, "elements whose bytes u64 counts", got))
+        }
     }
 }
 
@@ -99,7 +107,7 @@ pub(crate) fn contiguous(name: &str, desc: &TensorDesc) -> Result<(), SpecError>
     if desc.layout.is_contiguous() {
         return Ok(());
     }
-    let got = format!("strides {:?}", desc.layout.strides);
+    let got = format!("strides {:?}", desc.layout.strides());
     Err(SpecError::value(name, "a tensor without gaps", got))
 }
 
@@ -178,7 +186,7 @@ pub(crate) fn output(tensors: &mut TensorDescs, output: &Output<'_>) -> Result<(
     }
     within_u64(name, desc)?;
     if desc.layout.overlaps_itself() {
-        let got = format!("strides {:?}", desc.layout.strides);
+        let got = format!("strides {:?}", desc.layout.strides());
         return Err(SpecError::value(name, "strides that keep elements apart", got));
     }
     Ok(())

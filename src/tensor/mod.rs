@@ -51,11 +51,11 @@ impl TensorDesc {
 
     /// Bytes of its elements, gaps left out.
     pub fn element_bytes(&self) -> u64 {
-        self.layout.len() * self.dtype.bytes()
+        self.layout.len().saturating_mul(self.dtype.bytes())
     }
 
     /// Extent of each axis.
     pub fn shape(&self) -> &[u64] {
-        &self.layout.shape
+        self.layout.shape()
     }
 }

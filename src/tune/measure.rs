@@ -148,7 +148,7 @@ impl<'a, O: Operator> Stand<'a, O> {
 fn placed(desc: &TensorDesc, tensor: HostTensor) -> Vec<u8> {
     let size = desc.dtype.bytes() as usize;
     let whole = (desc.bytes() as usize).next_multiple_of(4);
-    if desc.layout.offset == 0 && desc.layout.is_contiguous() {
+    if desc.layout.offset() == 0 && desc.layout.is_contiguous() {
         let mut bytes = tensor.bytes;
         bytes.resize(whole, 0);
         return bytes;
@@ -163,7 +163,7 @@ fn placed(desc: &TensorDesc, tensor: HostTensor) -> Vec<u8> {
 /// The tensor's elements of a buffer's bytes.
 fn taken(desc: &TensorDesc, bytes: Vec<u8>) -> HostTensor {
     let (dtype, shape) = (desc.dtype, desc.shape().to_vec());
-    if desc.layout.offset == 0 && desc.layout.is_contiguous() {
+    if desc.layout.offset() == 0 && desc.layout.is_contiguous() {
         return HostTensor { dtype, shape, bytes };
     }
     let size = dtype.bytes() as usize;

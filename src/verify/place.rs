@@ -34,8 +34,8 @@ pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout 
         Placement::Dense | Placement::Exact | Placement::Packed => dense,
         Placement::Aligned if core => gapped(shape, 8, 4),
         Placement::Odd if core => gapped(shape, 5, 3),
-        Placement::Aligned => Layout { offset: 4, ..dense },
-        Placement::Odd => Layout { offset: 3, ..dense },
+        Placement::Aligned => moved(&dense, 4),
+        Placement::Odd => moved(&dense, 3),
     }
 }
 
@@ -45,16 +45,23 @@ fn gapped(shape: &[u64], offset: u64, gap: u64) -> Layout {
     for axis in (1..shape.len()).rev() {
         strides[axis - 1] = strides[axis] * shape[axis].max(1) + gap;
     }
-    Layout { shape: shape.to_vec(), strides, offset }
+    laid_out(shape, &strides, offset)
+}
+
+fn moved(layout: &Layout, offset: u64) -> Layout {
+    laid_out(layout.shape(), layout.strides(), offset)
+}
+
+/// A case's tensors are small: their elements can be counted.
+fn laid_out(shape: &[u64], strides: &[u64], offset: u64) -> Layout {
+    Layout::new(shape, strides, offset).unwrap_or_else(|_| Layout::contiguous(shape))
 }
 
 /// The layouts of q, k and v as views of one `bshd` tensor, odd numbers of elements apart.
 pub(super) fn packed(q: &[u64], k: &[u64], v: &[u64]) -> [Layout; 3] {
     let row = q[2] * q[3] + k[2] * k[3] + v[2] * v[3] + 1;
-    let view = |shape: &[u64], offset: u64| Layout {
-        shape: shape.to_vec(),
-        strides: vec![shape[1] * row + 5, row, shape[3], 1],
-        offset,
+    let view = |shape: &[u64], offset: u64| {
+        laid_out(shape, &[shape[1] * row + 5, row, shape[3], 1], offset)
     };
     let first = 3;
     let k_first = first + q[2] * q[3];
@@ -92,7 +99,7 @@ pub(super) fn take(bytes: &[u8], desc: &TensorDesc) -> (HostTensor, Option<usize
         taken.extend_from_slice(&bytes[at..at + size]);
         rest[at..at + size].fill(POISON);
     }
-    let tensor = HostTensor { dtype: desc.dtype, shape: desc.layout.shape.clone(), bytes: taken };
+    let tensor = HostTensor { dtype: desc.dtype, shape: desc.shape().to_vec(), bytes: taken };
     (tensor, rest.iter().position(|byte| *byte != POISON))
 }
 
@@ -124,6 +131,6 @@ mod tests {
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), count);
-        assert!(q.offset % 2 == 1 && q.strides[1] % 2 == 1);
+        assert!(q.offset() % 2 == 1 && q.strides()[1] % 2 == 1);
     }
 }

@@ -54,7 +54,7 @@ fn placed(case: &Case, mut tensors: TensorDescs) -> TensorDescs {
         tensors.insert((*name).to_owned(), TensorDesc::contiguous(*dtype, shape));
     }
     for (name, desc) in &mut tensors {
-        desc.layout = place::layout(case.placement, name, &desc.layout.shape);
+        desc.layout = place::layout(case.placement, name, desc.layout.shape());
     }
     tensors
 }

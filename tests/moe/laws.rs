@@ -251,10 +251,10 @@ fn strided_views_cost_no_copy_and_gaps_are_never_read() {
     let dense = layer.tensors(Dtype::F32, 13);
     let question = json!({"top_k": 2});
     let views: BTreeMap<&str, Layout> = [
-        ("x", Layout { shape: vec![21, 20], strides: vec![28, 1], offset: 4 }),
-        ("w_up", Layout { shape: vec![6, 12, 20], strides: vec![24 * 20, 40, 1], offset: 20 }),
-        ("w_gate", Layout { shape: vec![6, 12, 20], strides: vec![24 * 20, 40, 1], offset: 0 }),
-        ("w_down", Layout { shape: vec![6, 20, 12], strides: vec![12, 77, 1], offset: 3 }),
+        ("x", Layout::new(&[21, 20], &[28, 1], 4).unwrap()),
+        ("w_up", Layout::new(&[6, 12, 20], &[24 * 20, 40, 1], 20).unwrap()),
+        ("w_gate", Layout::new(&[6, 12, 20], &[24 * 20, 40, 1], 0).unwrap()),
+        ("w_down", Layout::new(&[6, 20, 12], &[12, 77, 1], 3).unwrap()),
     ]
     .into();
     let mut descs = BTreeMap::new();
@@ -287,10 +287,10 @@ fn spread(tensor: &HostTensor, layout: &Layout) -> HostTensor {
     let mut values = vec![f64::NAN; layout.end().unwrap() as usize + 8];
     for (index, value) in tensor.to_f64().into_iter().enumerate() {
         let mut left = index as u64;
-        let mut at = layout.offset;
-        for axis in (0..layout.shape.len()).rev() {
-            at += left % layout.shape[axis] * layout.strides[axis];
-            left /= layout.shape[axis];
+        let mut at = layout.offset();
+        for axis in (0..layout.shape().len()).rev() {
+            at += left % layout.shape()[axis] * layout.strides()[axis];
+            left /= layout.shape()[axis];
         }
         values[at as usize] = value;
     }

@@ -174,9 +174,10 @@ fn gate_and_up_may_be_interleaved_rows_of_one_checkpoint_tensor() {
             rows("w_gate").zip(rows("w_up")).flat_map(|(gate, up)| [gate, up].concat()).collect();
         for (index, name) in ["w_gate", "w_up"].into_iter().enumerate() {
             let name = format!("{name}{suffix}");
-            let mut layout = Layout::contiguous(split.tensors[&name].shape());
-            (layout.strides[0], layout.strides[1]) = (2 * inner * row, 2 * row);
-            layout.offset = index as u64 * row;
+            let desc = &split.tensors[&name];
+            let mut strides = desc.layout.strides().to_vec();
+            strides[..2].copy_from_slice(&[2 * inner * row, 2 * row]);
+            let layout = Layout::new(desc.shape(), &strides, index as u64 * row).unwrap();
             descs.insert(name.clone(), TensorDesc { dtype: Dtype::U8, layout });
             let shape = vec![experts * 2 * inner * row];
             whole.insert(name, HostTensor { dtype: Dtype::U8, shape, bytes: bytes.clone() });
@@ -232,7 +233,8 @@ fn blocks_at_bytes_that_kernels_cannot_read_are_refused() {
     in_blocks(&mut inputs, "q4_0", false);
     let question = spec(&json!({"top_k": 2, "weights": "q4_0"}));
     let mut descs = problem(&json!({"top_k": 2, "weights": "q4_0"}), &inputs).tensors;
-    descs.get_mut("w_up").unwrap().layout.offset = 1;
+    let w_up = descs.get_mut("w_up").unwrap();
+    w_up.layout = Layout::new(w_up.shape(), w_up.layout.strides(), 1).unwrap();
     let error = MoeProblem::new(&question, &descs).unwrap_err().to_string();
     assert!(
         error.starts_with("w_up: expected offset and strides of multiples of 2 bytes"),

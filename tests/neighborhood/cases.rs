@@ -130,7 +130,7 @@ fn strided_views_without_copies() {
     let (x, y, heads, dim) = (7, 10, 2, 16);
     let view = |shape: &[u64], strides: &[u64], offset| TensorDesc {
         dtype: Dtype::F32,
-        layout: Layout { shape: shape.to_vec(), strides: strides.to_vec(), offset },
+        layout: Layout::new(shape, strides, offset).unwrap(),
     };
     let row = 3 * heads * dim + 4;
     let shape = [1, x, y, heads, dim];

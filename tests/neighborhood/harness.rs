@@ -154,8 +154,8 @@ pub fn gather(desc: &TensorDesc, elements: &[f64]) -> Vec<f64> {
 
 /// Where the elements of a tensor lie in its buffer, in row-major order.
 pub fn places(desc: &TensorDesc) -> Vec<usize> {
-    let axes = desc.layout.shape.iter().zip(&desc.layout.strides);
-    axes.fold(vec![desc.layout.offset as usize], |places, (&extent, &stride)| {
+    let axes = desc.layout.shape().iter().zip(desc.layout.strides());
+    axes.fold(vec![desc.layout.offset() as usize], |places, (&extent, &stride)| {
         let of_place = |place: usize| (0..extent).map(move |i| place + (i * stride) as usize);
         places.into_iter().flat_map(of_place).collect()
     })

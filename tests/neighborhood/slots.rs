@@ -183,8 +183,8 @@ fn strided_scores() {
     let mut tensors = descs(&inputs);
     let dense = NeighborhoodScoresProblem::new(&spec, &tensors).unwrap();
     let shape = dense.tensors()["scores"].shape().to_vec();
-    let strides = vec![shape[1] * 1600, 1600, 100, 21, 1];
-    let layout = Layout { shape, strides, offset: 3 };
+    let strides = [shape[1] * 1600, 1600, 100, 21, 1];
+    let layout = Layout::new(&shape, &strides, 3).unwrap();
     let desc = TensorDesc { dtype: Dtype::F32, layout };
     tensors.insert("scores".to_owned(), desc.clone());
     let problem = NeighborhoodScoresProblem::new(&spec, &tensors).unwrap();

@@ -24,8 +24,7 @@ fn refused(descs: &TensorDescs) -> SpecError {
 
 fn placed(name: &str, strides: [u64; 4], offset: u64) -> TensorDescs {
     let mut descs = descs();
-    let shape = vec![2, 4, 5, 8];
-    let layout = Layout { shape, strides: strides.to_vec(), offset };
+    let layout = Layout::new(&[2, 4, 5, 8], &strides, offset).unwrap();
     descs.insert(name.to_owned(), TensorDesc { dtype: Dtype::F32, layout });
     descs
 }
@@ -36,14 +35,24 @@ fn strides_that_no_kernel_takes_are_named() {
     assert_eq!(error, "q stride of dim: expected 1, got 5");
     let error = refused(&placed("out", [160, 40, 0, 1], 0)).to_string();
     assert!(error.starts_with("out: expected strides that keep elements apart"), "{error}");
-    let error = refused(&placed("q", [u64::MAX, 40, 8, 1], 5)).to_string();
-    assert!(error.starts_with("q: expected elements within u64"), "{error}");
+}
+
+#[test]
+fn elements_that_u64_does_not_count_are_named() {
+    let far = Layout::new(&[2, 4, 5, 8], &[u64::MAX, 40, 8, 1], 5).unwrap_err().to_string();
+    assert!(far.starts_with("layout: expected at most"), "{far}");
+    for (name, shape) in [("q", [1 << 40, 4, 5, 1 << 40]), ("unused", [0, 1 << 40, 1 << 40, 1])] {
+        let mut descs = descs();
+        descs.insert(name.to_owned(), TensorDesc::contiguous(Dtype::F32, &shape));
+        let error = refused(&descs).to_string();
+        assert!(error.starts_with(&format!("{name}: expected elements whose bytes u64 counts")));
+    }
 }
 
 #[test]
 fn a_side_tensor_must_not_have_gaps() {
     let mut descs = descs();
-    let layout = Layout { shape: vec![2], strides: vec![2], offset: 0 };
+    let layout = Layout::new(&[2], &[2], 0).unwrap();
     descs.insert("kv_lens".to_owned(), TensorDesc { dtype: Dtype::I32, layout });
     assert!(refused(&descs).to_string().starts_with("kv_lens: expected a tensor without gaps"));
 }

@@ -266,7 +266,7 @@ fn gapped(dtype: Dtype, shape: [u64; 4], offset: u64, gaps: [u64; 3]) -> TensorD
     let row = shape[3] + gaps[0];
     let head = row * shape[2] + gaps[1];
     let strides = vec![head * shape[1] + gaps[2], head, row, 1];
-    TensorDesc { dtype, layout: Layout { shape: shape.to_vec(), strides, offset } }
+    TensorDesc { dtype, layout: Layout::new(&shape, &strides, offset).unwrap() }
 }
 
 /// Holds every corner of a tensor's rows, as a kernel would find them from its params, against its binding.
@@ -294,16 +294,16 @@ fn rows_lie_in_their_binding(problem: &AttentionProblem, step: &Step, name: &str
                     .wrapping_add((batch as u32).wrapping_mul(stride("batch")))
                     .wrapping_add((head as u32).wrapping_mul(stride("head")))
                     .wrapping_add((row as u32).wrapping_mul(stride("seq")));
-                let place = layout.offset
-                    + batch * layout.strides[0]
-                    + head * layout.strides[1]
-                    + row * layout.strides[2];
+                let place = layout.offset()
+                    + batch * layout.strides()[0]
+                    + head * layout.strides()[1]
+                    + row * layout.strides()[2];
                 assert_eq!(
                     bound.offset / size + u64::from(index),
                     place,
                     "{name} {batch} {head} {row}"
                 );
-                let width = if name == "lse" { 1 } else { layout.shape[3] };
+                let width = if name == "lse" { 1 } else { layout.shape()[3] };
                 assert!(
                     (u64::from(index) + width) * size <= bound.size,
                     "{name} {batch} {head} {row}"

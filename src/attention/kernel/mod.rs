@@ -193,12 +193,14 @@ impl Domain for Sequences<'_> {
         let (bound, origin) = bound_range(tensor, desc.dtype, first, end, alignment);
         source.bind(name, element, writes, bound);
         // Offsets are sums modulo 2^32 that end inside the binding, whatever their terms.
-        source.params.u32(format!("{role}_first"), origin.wrapping_add(desc.layout.offset as u32));
+        source
+            .params
+            .u32(format!("{role}_first"), origin.wrapping_add(desc.layout.offset() as u32));
         // A prefix is the same for all batches.
-        let batch_stride = if desc.layout.strides.len() == 3 && tensor.starts_with("prefix_") {
-            [&[0], &desc.layout.strides[..]].concat()
+        let batch_stride = if desc.layout.strides().len() == 3 && tensor.starts_with("prefix_") {
+            [&[0], desc.layout.strides()].concat()
         } else {
-            desc.layout.strides.clone()
+            desc.layout.strides().to_vec()
         };
         for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(batch_stride) {
             source.params.u32(format!("{role}_{axis}_stride"), stride as u32);
@@ -256,8 +258,8 @@ impl Domain for Sequences<'_> {
         let is_table = p.roles().iter().any(|it| it.name == name && it.role.is_score_table());
         if is_table && !source.has_param(&format!("{id}_batch_stride")) {
             let layout = &p.tensors[name].layout;
-            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(&layout.shape);
-            for ((axis, &extent), &stride) in axes.zip(&layout.strides) {
+            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(layout.shape());
+            for ((axis, &extent), &stride) in axes.zip(layout.strides()) {
                 let stride = if extent > 1 { stride as u32 } else { 0 };
                 source.params.u32(format!("{id}_{axis}"), stride);
             }
@@ -300,11 +302,11 @@ fn element_range(problem: &AttentionProblem, name: &str, slice: &Slice) -> (u64,
     let layout = &problem.tensors[name].layout;
     let role = problem.role(name).filter(|role| role.is_sliced());
     let axes = role.and_then(|role| role.axes(problem.storage)).unwrap_or_default();
-    let (mut first, mut last) = (layout.offset, layout.offset);
-    for (axis, (&extent, &stride)) in layout.shape.iter().zip(&layout.strides).enumerate() {
+    let (mut first, mut last) = (layout.offset(), layout.offset());
+    for (axis, (&extent, &stride)) in layout.shape().iter().zip(layout.strides()).enumerate() {
         let range = axes.get(axis).and_then(|axis| slice_of(problem, *axis, slice));
         match range {
-            _ if extent == 0 => return (layout.offset, layout.offset),
+            _ if extent == 0 => return (layout.offset(), layout.offset()),
             Some(range) if extent > 1 => {
                 first += u64::from(range.start) * stride;
                 last += u64::from(range.end - 1) * stride;

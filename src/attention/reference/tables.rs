@@ -17,7 +17,7 @@ pub(super) struct Table {
 impl Table {
     /// The element at `index`; an axis of extent 1 broadcasts.
     pub(super) fn at(&self, index: &[usize]) -> f64 {
-        let axes = index.iter().zip(&self.layout.strides).zip(&self.layout.shape);
+        let axes = index.iter().zip(self.layout.strides()).zip(self.layout.shape());
         let place = axes.map(
             |((&index, &stride), &extent)| {
                 if extent == 1 { 0 } else { index * stride as usize }
@@ -28,14 +28,14 @@ impl Table {
 
     /// Number of axes.
     pub(super) fn axes(&self) -> usize {
-        self.layout.shape.len()
+        self.layout.shape().len()
     }
 
     /// The last axis at `index` of the others.
     pub(super) fn vector(&self, index: &[usize]) -> &[f64] {
         let start: usize =
-            index.iter().zip(&self.layout.strides).map(|(i, s)| i * *s as usize).sum();
-        let length = self.layout.shape.last().copied().unwrap_or(0) as usize;
+            index.iter().zip(self.layout.strides()).map(|(i, s)| i * *s as usize).sum();
+        let length = self.layout.shape().last().copied().unwrap_or(0) as usize;
         self.values.get(start..start + length).unwrap_or(&[])
     }
 }
@@ -93,14 +93,14 @@ impl Inputs<'_> {
         let tensor = self.tensor(name)?;
         let layout = Layout::contiguous(&tensor.shape);
         let desc = self.problem.tensors.get(name);
-        let axes = desc.map(|_| self.problem.callers_layout(name).shape.len());
+        let axes = desc.map(|_| self.problem.callers_layout(name).shape().len());
         let fits = axes.is_none_or(|axes| axes == tensor.shape.len());
         let layout = if fits { inward(&layout) } else { layout };
         let values = tensor.to_f64();
         if let Some(desc) = desc {
-            if layout.shape != desc.shape() {
+            if layout.shape() != desc.shape() {
                 let expected = format!("shape {:?} (axes in the problem's order)", desc.shape());
-                return Err(SpecError::value(name, expected, format!("{:?}", layout.shape)));
+                return Err(SpecError::value(name, expected, format!("{:?}", layout.shape())));
             }
             if tensor.dtype != desc.dtype {
                 return Err(SpecError::Dtype {

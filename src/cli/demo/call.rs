@@ -134,8 +134,8 @@ fn without_gaps(problem: &MoeProblem, inputs: &Tensors) -> Result<(MoeProblem, T
         let values = host.to_f64();
         let layout = &desc.layout;
         let at = |mut index: u64| {
-            let mut place = layout.offset;
-            for (extent, stride) in layout.shape.iter().zip(&layout.strides).rev() {
+            let mut place = layout.offset();
+            for (extent, stride) in layout.shape().iter().zip(layout.strides()).rev() {
                 place += index % extent * stride;
                 index /= extent;
             }

@@ -6,6 +6,7 @@ use safetensors::SafeTensors;
 
 use super::groups::balanced_groups;
 use crate::cli::common::CliError;
+use crate::error::SpecError;
 use crate::moe::{Activation, MoeOutput, MoeProblem, MoeSpec, Router, Score, TokenChoice};
 use crate::tensor::{Dtype, HostTensor, Layout, TensorDesc, WeightFormat, parse_safetensors};
 
@@ -103,19 +104,18 @@ impl Carved {
         let (experts, top_k) = (self.experts, u64::from(top_k));
         let expert_dim = neurons / experts;
         let weights = self.tensors["w_up"].dtype;
-        let view = |dtype, shape: &[u64], strides: &[u64]| TensorDesc {
-            dtype,
-            layout: Layout { shape: shape.to_vec(), strides: strides.to_vec(), offset: 0 },
+        let view = |dtype, shape: &[u64], strides: &[u64]| {
+            Ok::<_, SpecError>(TensorDesc { dtype, layout: Layout::new(shape, strides, 0)? })
         };
         let chosen = [tokens, top_k];
         let descs = [
             ("x", self.tensors["x"].desc()),
             ("topk_ids", TensorDesc::contiguous(Dtype::I32, &chosen)),
-            ("topk_weights", view(Dtype::F32, &chosen, &[0, 1])),
-            ("w_up", view(weights, &[experts, expert_dim, dim], &[expert_dim * dim, dim, 1])),
-            ("w_down", view(weights, &[experts, dim, expert_dim], &[expert_dim, neurons, 1])),
-            ("b_up", view(Dtype::F32, &[experts, expert_dim], &[expert_dim, 1])),
-            ("b_down", view(Dtype::F32, &[experts, dim], &[0, 1])),
+            ("topk_weights", view(Dtype::F32, &chosen, &[0, 1])?),
+            ("w_up", view(weights, &[experts, expert_dim, dim], &[expert_dim * dim, dim, 1])?),
+            ("w_down", view(weights, &[experts, dim, expert_dim], &[expert_dim, neurons, 1])?),
+            ("b_up", view(Dtype::F32, &[experts, expert_dim], &[expert_dim, 1])?),
+            ("b_down", view(Dtype::F32, &[experts, dim], &[0, 1])?),
         ];
         let spec = MoeSpec {
             router: Router::External,

@@ -78,6 +78,7 @@ impl NeighborhoodScoresProblem {
     /// # Errors
     /// [`SpecError`] names what is wrong: the field or the axis, and the numbers.
     pub fn new(spec: &NeighborhoodScoresSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
+        check::all_within_u64(tensors)?;
         check::float_dtypes(spec.dtype, None)?;
         check::finite("softmax_scale", spec.softmax_scale)?;
         let windows = spec.windows();
@@ -141,6 +142,7 @@ impl NeighborhoodAggregateProblem {
     /// # Errors
     /// As [`NeighborhoodScoresProblem::new`].
     pub fn new(spec: &NeighborhoodAggregateSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
+        check::all_within_u64(tensors)?;
         check::float_dtypes(spec.dtype, spec.out_dtype)?;
         let windows = spec.windows();
         let rank = windows.rank()?;
