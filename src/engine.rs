@@ -13,9 +13,10 @@ use crate::cache::CachePlace;
 use crate::error::{Error, GpuError, PlanError};
 use crate::fused::matrix::MatrixCheck;
 pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
-use crate::gpu::context::{Gpu, Waiting, lock};
+use crate::gpu::context::{Gpu, Waiting};
 use crate::gpu::device::{AdapterChoice, AdapterDescription, offered_matrix, open};
 use crate::gpu::limits::GpuLimits;
+use crate::gpu::lock::lock;
 use crate::gpu::recording::Plan;
 #[cfg(feature = "cli")]
 use crate::gpu::shader::Shader;

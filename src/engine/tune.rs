@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::Engine;
 use crate::cache::CachePlace;
 use crate::error::Error;
-use crate::gpu::context::{Waiting, lock};
+use crate::gpu::context::Waiting;
 use crate::gpu::device::AdapterDescription;
+use crate::gpu::lock::lock;
 use crate::gpu::recording::Plan;
 use crate::operator::Operator;
 use crate::tune::{

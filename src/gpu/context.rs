@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::device::{AdapterDescription, describe};
 use super::kept::KeptPipelines;
 use super::limits::GpuLimits;
+use super::lock::lock;
 use super::pipeline::{Pipeline, compile};
 use super::recording::{Plan, Scratch};
 use super::shader::Shader;
@@ -316,10 +317,6 @@ async fn yielded() {
         std::task::Poll::Pending
     })
     .await;
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn from_wgpu(what: &str, bytes: u64, error: &wgpu::Error) -> GpuError {

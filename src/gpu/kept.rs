@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::context::lock;
+use super::lock::lock;
 use crate::cache::{VERSION, write_atomically};
 
 /// A device's pipeline cache and its file.

@@ -4,6 +4,7 @@ pub(crate) mod context;
 pub mod device;
 pub(crate) mod kept;
 pub mod limits;
+pub(crate) mod lock;
 pub(crate) mod pipeline;
 pub mod recording;
 pub mod shader;
