@@ -20,11 +20,11 @@ use crate::gpu::lock::lock;
 use crate::gpu::recording::Plan;
 #[cfg(feature = "cli")]
 use crate::gpu::shader::Shader;
-use crate::operator::Operator;
+use crate::operator::{Operator, TilesFrom};
 use crate::prepared::Prepared;
 use crate::resident::Resident;
 use crate::tensor::{HostTensor, TensorView};
-use crate::tune::{TilesFrom, TunePolicy};
+use crate::tune::TunePolicy;
 
 /// How to open an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

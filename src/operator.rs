@@ -22,6 +22,19 @@ pub trait Tiles:
     }
 }
 
+/// Where a call's tiles come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TilesFrom {
+    /// The caller named them.
+    Forced,
+    /// They were measured or imported.
+    Stored,
+    /// The first candidate.
+    Heuristic,
+}
+
 /// A checked question. Displayed, it is a command line that reproduces it.
 pub trait Operator: Clone + Debug + Display + Eq + Hash + Send + Sync + 'static {
     /// How its kernels cut the work.

@@ -7,9 +7,8 @@ use crate::gpu::context::Gpu;
 use crate::gpu::pipeline::Pipeline;
 use crate::gpu::recording::{Bound, Grid, Plan, Slot};
 use crate::gpu::stamps::Stamps;
-use crate::operator::Operator;
+use crate::operator::{Operator, TilesFrom};
 use crate::tensor::TensorDesc;
-use crate::tune::TilesFrom;
 
 /// A question made ready for one device: plan, pipelines, params. Recording it again costs microseconds.
 #[derive(Debug)]

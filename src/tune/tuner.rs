@@ -6,11 +6,11 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::measure::{Output, Stand};
-use super::tuned::{TilesFrom, Timing, Tuned, Verdict};
+use super::tuned::{Timing, Tuned, Verdict};
 use crate::error::{Error, GpuError};
 use crate::gpu::context::{Gpu, Waiting};
 use crate::gpu::shader::Shader;
-use crate::operator::Operator;
+use crate::operator::{Operator, TilesFrom};
 use crate::prepared::Prepared;
 
 /// How a question is to be tuned.
