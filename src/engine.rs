@@ -3,7 +3,7 @@
 mod tune;
 
 use std::any::{Any, TypeId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +22,6 @@ use crate::gpu::recording::Plan;
 use crate::gpu::shader::Shader;
 use crate::operator::{Operator, TilesFrom};
 use crate::prepared::Prepared;
-use crate::resident::Resident;
 use crate::tensor::{HostTensor, TensorView};
 use crate::tune::TunePolicy;
 
@@ -398,21 +397,5 @@ impl Engine {
         size: u64,
     ) -> Result<Vec<u8>, GpuError> {
         self.gpu.download(buffer, size, Waiting::Yield).await
-    }
-
-    /// Uploads, runs and downloads in one go, outputs starting as NaN; for programs and tests, not for apps that
-    /// have buffers. Blocks.
-    ///
-    /// # Errors
-    /// As [`Engine::prepare`] and [`Engine::download`]; [`SpecError::MissingTensor`](crate::SpecError::MissingTensor) for an input that is not there.
-    pub fn run<O: Operator>(
-        &self,
-        operator: &O,
-        tiles: Option<O::Tiles>,
-        inputs: &BTreeMap<String, HostTensor>,
-    ) -> Result<BTreeMap<String, HostTensor>, Error> {
-        let call = Resident::new(self, operator, tiles, inputs)?;
-        call.run(1)?;
-        call.outputs()
     }
 }

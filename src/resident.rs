@@ -20,6 +20,24 @@ pub struct Resident<O: Operator> {
     buffers: Vec<(String, wgpu::Buffer)>,
 }
 
+impl Engine {
+    /// Uploads, runs and downloads in one go, outputs starting as NaN; for programs and tests, not for apps that
+    /// have buffers. Blocks.
+    ///
+    /// # Errors
+    /// As [`Engine::prepare`] and [`Engine::download`]; [`SpecError::MissingTensor`](crate::SpecError::MissingTensor) for an input that is not there.
+    pub fn run<O: Operator>(
+        &self,
+        operator: &O,
+        tiles: Option<O::Tiles>,
+        inputs: &BTreeMap<String, HostTensor>,
+    ) -> Result<BTreeMap<String, HostTensor>, Error> {
+        let call = Resident::new(self, operator, tiles, inputs)?;
+        call.run(1)?;
+        call.outputs()
+    }
+}
+
 impl<O: Operator> Resident<O> {
     /// Compiles the call's kernels and uploads its inputs.
     ///
