@@ -77,9 +77,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     )?;
     let gate = TensorView::strided(&gates, Dtype::F32, by_head);
     let call = [&core[..], &[("head_gate", gate), ("out", view(&gated))]].concat();
-    engine.record_attention(&mut encoder, &attention, &call)?;
+    engine.record(&mut encoder, &attention, &call)?;
     let call = [&core[..], &[("out", view(&plain))]].concat();
-    engine.record_attention(&mut encoder, &attention, &call)?;
+    engine.record(&mut encoder, &attention, &call)?;
     engine.queue().submit([encoder.finish()]);
 
     let read = |buffer: &wgpu::Buffer| -> Result<Vec<f32>, Box<dyn Error>> {

@@ -1,28 +1,25 @@
 //! The door: a device, its compiled kernels, and the calls prepared for it.
 
+mod calls;
 mod tune;
 
-use std::any::{Any, TypeId};
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use self::calls::KeptCalls;
 use self::tune::Tuner;
-use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
 use crate::cache::CachePlace;
-use crate::error::{Error, GpuError, PlanError};
+use crate::error::{Error, GpuError, PlanError, SpecError};
 use crate::fused::matrix::MatrixCheck;
 pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
 use crate::gpu::context::{Gpu, Waiting};
 use crate::gpu::device::{AdapterChoice, AdapterDescription, offered_matrix, open};
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::lock::lock;
 use crate::gpu::recording::Plan;
 #[cfg(feature = "cli")]
 use crate::gpu::shader::Shader;
-use crate::operator::{Operator, TilesFrom};
+use crate::operator::{Operator, Spec, TilesFrom};
 use crate::prepared::Prepared;
-use crate::tensor::{HostTensor, TensorView};
+use crate::tensor::{HostTensor, TensorDescs, TensorView};
 use crate::tune::TunePolicy;
 
 /// How to open an engine.
@@ -55,7 +52,7 @@ pub enum Matrices {
     Off,
 }
 
-/// Attention on one device. Cheap to clone; many threads may use one.
+/// Operators on one device. Cheap to clone; many threads may use one.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) gpu: Arc<Gpu>,
@@ -65,10 +62,7 @@ pub struct Engine {
 /// The calls that were prepared before.
 #[derive(Debug, Default)]
 struct Calls {
-    /// A [`PreparedOf`] for each operator.
-    prepared: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
-    /// Questions as apps ask them, which need not be checked again.
-    asked: Mutex<HashMap<AskedAttention, Arc<Prepared<AttentionProblem>>>>,
+    kept: KeptCalls,
     tuner: Tuner,
 }
 
@@ -80,27 +74,8 @@ impl Calls {
     /// Forgets the calls that have the engine's choice of tiles, which may be another now. Forced ones come back at the
     /// cost of a plan.
     fn forget_unforced(&self) {
-        lock(&self.prepared).clear();
-        lock(&self.asked).clear();
+        self.kept.clear();
     }
-}
-
-type PreparedOf<O> = HashMap<(O, Option<<O as Operator>::Tiles>), Arc<Prepared<O>>>;
-type AskedAttention = (AttentionSpec, TensorDescs);
-
-/// Calls that are kept of a kind. An app whose lengths grow with every token asks a new question each time; pipelines
-/// are kept apart, so that what is dropped here costs a plan and a small buffer.
-const KEPT_CALLS: usize = 1024;
-
-fn keep_call<K: Eq + Hash, O: Operator>(
-    calls: &mut HashMap<K, Arc<Prepared<O>>>,
-    key: K,
-    prepared: &Arc<Prepared<O>>,
-) {
-    if calls.len() >= KEPT_CALLS {
-        calls.clear();
-    }
-    calls.insert(key, Arc::clone(prepared));
 }
 
 /// Memory of an engine's own, beside the caller's tensors.
@@ -114,6 +89,17 @@ pub struct EngineMemory {
 
 /// Views of a call's tensors by their names in the contract: `q`, `k`, `v`, `out`, `lse`, and what the spec names.
 pub type Tensors<'a> = [(&'a str, TensorView<'a>)];
+
+/// What is known of a call's tensors, each of which is named once.
+fn described(tensors: &Tensors<'_>) -> Result<TensorDescs, SpecError> {
+    let mut descs = TensorDescs::new();
+    for (name, view) in tensors {
+        if descs.insert((*name).to_owned(), view.desc.clone()).is_some() {
+            return Err(SpecError::value(name, "one tensor of this name", "several"));
+        }
+    }
+    Ok(descs)
+}
 
 /// The size of a device's matrices if they are multiplied as kernels take them to be.
 fn working_matrix(device: &wgpu::Device, queue: &wgpu::Queue, size: u32) -> Option<u32> {
@@ -202,43 +188,40 @@ impl Engine {
         self.gpu.limits()
     }
 
-    /// Records attention into the app's encoder: no submit, no wait, no readback. The first call of a question
-    /// compiles its kernels; later ones take microseconds.
+    /// Records a call of any operator into the app's encoder: no submit, no wait, no readback. The first call of a
+    /// question compiles its kernels; later ones take microseconds.
     ///
-    /// `tensors` holds views by the contract's names, with axes in the order of `spec.layout`.
+    /// `tensors` holds views by the contract's names, with axes in the order of the spec's layout.
     ///
     /// # Errors
-    /// [`SpecError`](crate::SpecError) for a wrong question, [`PlanError`] for one that the device cannot take, [`GpuError`].
-    pub fn record_attention(
+    /// [`SpecError`] for a wrong question, [`PlanError`] for one that the device cannot take, [`GpuError`].
+    pub fn record<S: Spec>(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        spec: &AttentionSpec,
+        spec: &S,
         tensors: &Tensors<'_>,
     ) -> Result<(), Error> {
-        let descs: TensorDescs =
-            tensors.iter().map(|(name, view)| ((*name).to_owned(), view.desc.clone())).collect();
-        let buffers: Vec<(&str, &wgpu::Buffer)> =
-            tensors.iter().map(|(name, view)| (*name, view.buffer)).collect();
-        let asked = (spec.clone(), descs);
-        let known = lock(&self.calls.asked).get(&asked).cloned();
-        let prepared = match known {
+        let asked = (spec.clone(), described(tensors)?);
+        let prepared: Arc<Prepared<S::Problem>> = match self.calls.kept.find(&asked) {
             Some(prepared) => prepared,
             None => {
-                let prepared = self.prepare(&AttentionProblem::new(&asked.0, &asked.1)?, None)?;
-                keep_call(&mut lock(&self.calls.asked), asked, &prepared);
+                let prepared = self.prepare(&spec.ask(&asked.1)?, None)?;
+                self.calls.kept.keep(asked, &prepared);
                 prepared
             }
         };
+        let buffers: Vec<(&str, &wgpu::Buffer)> =
+            tensors.iter().map(|(name, view)| (*name, view.buffer)).collect();
         prepared.record(encoder, &buffers)
     }
 
-    /// Records and submits attention; returns at once.
+    /// Records and submits a call; returns at once.
     ///
     /// # Errors
-    /// As [`Engine::record_attention`].
-    pub fn attention(&self, spec: &AttentionSpec, tensors: &Tensors<'_>) -> Result<(), Error> {
+    /// As [`Engine::record`].
+    pub fn submit<S: Spec>(&self, spec: &S, tensors: &Tensors<'_>) -> Result<(), Error> {
         let mut encoder = self.gpu.encoder();
-        self.record_attention(&mut encoder, spec, tensors)?;
+        self.record(&mut encoder, spec, tensors)?;
         self.gpu.queue.submit([encoder.finish()]);
         Ok(self.gpu.healthy()?)
     }
@@ -254,7 +237,7 @@ impl Engine {
         tiles: Option<O::Tiles>,
     ) -> Result<Arc<Prepared<O>>, Error> {
         self.gpu.healthy()?;
-        if let Some(known) = self.known(operator, tiles) {
+        if let Some(known) = self.calls.kept.find(&(operator.clone(), tiles)) {
             return Ok(known);
         }
         let (chosen, plan) = self.choose(operator, tiles)?;
@@ -273,7 +256,7 @@ impl Engine {
         tiles: Option<O::Tiles>,
     ) -> Result<Arc<Prepared<O>>, Error> {
         self.gpu.healthy()?;
-        if let Some(known) = self.known(operator, tiles) {
+        if let Some(known) = self.calls.kept.find(&(operator.clone(), tiles)) {
             return Ok(known);
         }
         let (chosen, plan) = self.choose(operator, tiles)?;
@@ -285,28 +268,13 @@ impl Engine {
         Ok(self.keep(tiles, prepared))
     }
 
-    fn known<O: Operator>(
-        &self,
-        operator: &O,
-        tiles: Option<O::Tiles>,
-    ) -> Option<Arc<Prepared<O>>> {
-        let operators = lock(&self.calls.prepared);
-        let calls = operators.get(&TypeId::of::<O>())?.downcast_ref::<PreparedOf<O>>()?;
-        calls.get(&(operator.clone(), tiles)).cloned()
-    }
-
     fn keep<O: Operator>(
         &self,
-        asked: Option<O::Tiles>,
+        tiles: Option<O::Tiles>,
         prepared: Prepared<O>,
     ) -> Arc<Prepared<O>> {
         let prepared = Arc::new(prepared);
-        let mut operators = lock(&self.calls.prepared);
-        let calls =
-            operators.entry(TypeId::of::<O>()).or_insert_with(|| Box::new(PreparedOf::<O>::new()));
-        if let Some(calls) = calls.downcast_mut::<PreparedOf<O>>() {
-            keep_call(calls, (prepared.operator.clone(), asked), &prepared);
-        }
+        self.calls.kept.keep((prepared.operator.clone(), tiles), &prepared);
         prepared
     }
 

@@ -7,10 +7,10 @@ use std::hash::Hash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::PlanError;
+use crate::error::{Error, PlanError};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
-use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
+use crate::tensor::{Dtype, HostTensor, Random, TensorDesc, TensorDescs};
 
 /// How an operator's kernels cut the work. Displayed, JSON that reads back.
 pub trait Tiles:
@@ -33,6 +33,18 @@ pub enum TilesFrom {
     Stored,
     /// The first candidate.
     Heuristic,
+}
+
+/// What a caller wishes. Asked of tensors, it is a checked question.
+pub trait Spec: Clone + Eq + Hash + Send + Sync + 'static {
+    /// The checked question.
+    type Problem: Operator;
+
+    /// Checks the wish against the tensors it is asked of.
+    ///
+    /// # Errors
+    /// [`SpecError`](crate::SpecError) names what is wrong, what would be right and what was given.
+    fn ask(&self, tensors: &TensorDescs) -> Result<Self::Problem, Error>;
 }
 
 /// A checked question. Displayed, it is a command line that reproduces it.

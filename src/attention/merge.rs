@@ -14,7 +14,7 @@ use crate::fused::merge::{Parts, merge_step};
 use crate::fused::source::{Access, KernelSource, bound_range};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
-use crate::operator::{Operator, Tiles};
+use crate::operator::{Operator, Spec, Tiles};
 use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc};
 
@@ -51,6 +51,14 @@ impl Tiles for MergeTiles {}
 impl fmt::Display for MergeTiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{}")
+    }
+}
+
+impl Spec for MergeSpec {
+    type Problem = MergeProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<MergeProblem, Error> {
+        MergeProblem::new(self, tensors)
     }
 }
 

@@ -12,7 +12,7 @@ use super::snippets;
 use super::spec::{AttentionOutput, AttentionSpec};
 use super::storage::{Storage, check_tables, sequences};
 use crate::error::{Error, SpecError};
-use crate::operator::command_line;
+use crate::operator::{Spec, command_line};
 use crate::snippet::parse_with;
 use crate::tensor::check::{self, Output, missing};
 use crate::tensor::{Dtype, Layout, TensorDesc};
@@ -65,6 +65,14 @@ impl AttentionExtents {
     /// Query heads that share a key head.
     pub const fn group_size(&self) -> u32 {
         self.q_heads / self.kv_heads
+    }
+}
+
+impl Spec for AttentionSpec {
+    type Problem = AttentionProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<AttentionProblem, Error> {
+        AttentionProblem::new(self, tensors)
     }
 }
 

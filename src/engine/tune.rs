@@ -139,7 +139,7 @@ impl Engine {
     ///
     /// Blocks: call it while loading, or on a thread of its own. Other threads may go on using the engine, and the
     /// device takes their work between the measured runs. Calls that were prepared before keep their tiles; prepare
-    /// them again ([`Engine::record_attention`] does so by itself).
+    /// them again ([`Engine::record`] does so by itself).
     ///
     /// # Errors
     /// As [`Engine::run`] with the heuristic's tiles; what goes wrong with another candidate is in its verdict.

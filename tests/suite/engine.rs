@@ -78,7 +78,7 @@ fn many_threads_use_one_engine() {
             scope.spawn(|| {
                 for _ in 0..4 {
                     let buffers = uploaded(engine(), &tensors);
-                    engine().attention(&spec(&causal()), &views(&tensors, &buffers)).unwrap();
+                    engine().submit(&spec(&causal()), &views(&tensors, &buffers)).unwrap();
                     assert_eq!(read(engine(), &buffers.last().unwrap().1), expected["out"]);
                 }
             });
@@ -116,7 +116,7 @@ fn an_app_records_attention_between_its_own_work() {
     let find = |name: &str| &buffers.iter().find(|(known, _)| known == name).unwrap().1;
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     encoder.copy_buffer_to_buffer(&source, 0, find("q"), 0, source.size());
-    engine.record_attention(&mut encoder, &spec(&causal()), &views(&tensors, &buffers)).unwrap();
+    engine.record(&mut encoder, &spec(&causal()), &views(&tensors, &buffers)).unwrap();
     encoder.copy_buffer_to_buffer(find("out"), 0, &result, 0, result.size());
     encoder.clear_buffer(find("out"), 0, None);
     queue.submit([encoder.finish()]);
@@ -177,7 +177,7 @@ fn misused(name: &str, buffer: &wgpu::Buffer) -> String {
             *place = buffer.clone();
         }
     }
-    match engine().attention(&spec(&causal()), &views(&tensors, &buffers)) {
+    match engine().submit(&spec(&causal()), &views(&tensors, &buffers)) {
         Err(Error::Spec(error)) => error.to_string(),
         other => panic!("{other:?}"),
     }
@@ -208,7 +208,7 @@ fn an_output_in_an_inputs_buffer_is_the_callers_error() {
     let mut buffers = uploaded(engine(), &tensors);
     let q = buffers.iter().find(|(name, _)| name == "q").unwrap().1.clone();
     buffers.last_mut().unwrap().1 = q;
-    let error = engine().attention(&spec(&causal()), &views(&tensors, &buffers)).unwrap_err();
+    let error = engine().submit(&spec(&causal()), &views(&tensors, &buffers)).unwrap_err();
     assert!(matches!(error, Error::Spec(SpecError::Value { .. })), "{error:?}");
     assert!(error.to_string().starts_with("out: expected a buffer of its own"), "{error}");
 }
@@ -248,7 +248,7 @@ fn a_dropped_engine_lets_its_device_go() {
     let engine = Engine::from_device(device, queue);
     let tensors = inputs(EXTENTS);
     let buffers = uploaded(&engine, &tensors);
-    engine.attention(&spec(&causal()), &views(&tensors, &buffers)).unwrap();
+    engine.submit(&spec(&causal()), &views(&tensors, &buffers)).unwrap();
     engine.run(&problem(&causal(), &tensors), None, &tensors).unwrap();
     engine.wait().unwrap();
     drop(buffers);
