@@ -83,7 +83,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     engine.queue().submit([encoder.finish()]);
 
     let read = |buffer: &wgpu::Buffer| -> Result<Vec<f32>, Box<dyn Error>> {
-        Ok(bytemuck::pod_collect_to_vec(&engine.download(buffer, buffer.size())?))
+        Ok(bytemuck::pod_collect_to_vec(&engine.download(buffer, ..)?))
     };
     check(&read(&gated)?, &read(&plain)?, &router_gates(&x.to_f64(), &router_w.to_f64()))
 }

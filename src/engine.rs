@@ -3,6 +3,7 @@
 mod calls;
 mod tune;
 
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use self::calls::KeptCalls;
@@ -10,13 +11,14 @@ use self::tune::Tuner;
 use crate::cache::CachePlace;
 use crate::error::{Error, GpuError, PlanError, SpecError};
 use crate::fused::matrix::MatrixCheck;
-pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
-use crate::gpu::context::{Gpu, Waiting};
+use crate::gpu::context::Gpu;
 use crate::gpu::device::{AdapterChoice, AdapterDescription, offered_matrix, open};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
+pub use crate::gpu::scratch::KEPT_SCRATCH_BYTES;
 #[cfg(feature = "cli")]
 use crate::gpu::shader::Shader;
+use crate::gpu::signal::Waiting;
 use crate::operator::{Operator, Spec, TilesFrom};
 use crate::prepared::Prepared;
 use crate::tensor::{HostTensor, TensorDescs, TensorView};
@@ -139,8 +141,8 @@ impl Engine {
     }
 
     /// An engine in an app's own device. Kernels use what the device was opened with (`Features::SUBGROUP` and
-    /// `SHADER_F16` serve them best). The app's error and loss handlers stay its own. Nothing is read from disk or
-    /// written there.
+    /// `SHADER_F16` serve them best). The app's error and loss handlers stay its own, and hear nothing of the engine's
+    /// calls: each gives back what it meets, a lost device too. Nothing is read from disk or written there.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         Self { gpu: Arc::new(Gpu::new(device, queue, false, None)), calls: Arc::default() }
     }
@@ -220,9 +222,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::record`].
     pub fn submit<S: Spec>(&self, spec: &S, tensors: &Tensors<'_>) -> Result<(), Error> {
-        let mut encoder = self.gpu.encoder();
-        self.record(&mut encoder, spec, tensors)?;
-        self.gpu.queue.submit([encoder.finish()]);
+        let record = |encoder: &mut wgpu::CommandEncoder| self.record(encoder, spec, tensors);
+        let commands = self.gpu.record("a call", record)?;
+        self.gpu.submit("a call", commands)?;
         Ok(self.gpu.healthy()?)
     }
 
@@ -327,43 +329,54 @@ impl Engine {
     /// Waits until the device has done all that was submitted.
     ///
     /// # Errors
-    /// What went wrong since the last look, such as [`GpuError::Lost`].
+    /// [`GpuError::Lost`]; what else went wrong since the last look, on a device that is the engine's own.
     pub fn wait(&self) -> Result<(), GpuError> {
         self.gpu.wait()
     }
 
-    /// Copies a tensor to a new storage buffer.
+    /// Copies a tensor to a new storage buffer, which can be read back.
     ///
     /// # Errors
-    /// [`GpuError::OutOfMemory`].
-    pub fn upload(&self, name: &str, tensor: &HostTensor) -> Result<wgpu::Buffer, GpuError> {
+    /// [`SpecError`] for a tensor with fewer bytes than its shape takes; [`GpuError::OutOfMemory`],
+    /// [`GpuError::Lost`].
+    pub fn upload(&self, name: &str, tensor: &HostTensor) -> Result<wgpu::Buffer, Error> {
+        let (needed, bytes) = (tensor.desc().bytes(), tensor.bytes.len() as u64);
+        if bytes < needed {
+            let expected = format!("{needed} (shape {:?} of {})", tensor.shape, tensor.dtype);
+            return Err(SpecError::value(format!("{name}'s bytes"), expected, bytes).into());
+        }
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::COPY_SRC;
-        let buffer = self.gpu.buffer(name, tensor.bytes.len() as u64, usage)?;
-        let mut bytes = tensor.bytes.clone();
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        self.gpu.queue.write_buffer(&buffer, 0, &bytes);
+        let buffer = self.gpu.buffer(name, bytes, usage)?;
+        self.gpu.write(name, &buffer, &tensor.bytes)?;
         Ok(buffer)
     }
 
-    /// Reads the first `size` bytes of a buffer back. Blocks.
+    /// Reads a range of a buffer back, in bytes: `..`, `..size`, `start..end`. Neither end need be a multiple of
+    /// anything. Blocks.
     ///
     /// # Errors
-    /// [`GpuError::Map`], [`GpuError::OutOfMemory`], [`GpuError::Lost`].
-    pub fn download(&self, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8>, GpuError> {
-        pollster::block_on(self.gpu.download(buffer, size, Waiting::Block))
+    /// [`SpecError`] for a buffer without `COPY_SRC`, or a range beyond its whole words; [`GpuError::OutOfMemory`],
+    /// [`GpuError::Lost`], [`GpuError::Map`], and [`GpuError::Validation`] for a buffer that is destroyed or another
+    /// device's.
+    pub fn download(
+        &self,
+        buffer: &wgpu::Buffer,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Vec<u8>, Error> {
+        pollster::block_on(self.gpu.download(buffer, range, Waiting::Block))
     }
 
-    /// Reads the first `size` bytes of a buffer back without waiting: each poll looks once whether they are there.
+    /// Reads a range of a buffer back without waiting: each poll looks once whether it is there.
     ///
     /// # Errors
     /// As [`Engine::download`].
     pub async fn download_async(
         &self,
         buffer: &wgpu::Buffer,
-        size: u64,
-    ) -> Result<Vec<u8>, GpuError> {
-        self.gpu.download(buffer, size, Waiting::Yield).await
+        range: impl RangeBounds<u64>,
+    ) -> Result<Vec<u8>, Error> {
+        self.gpu.download(buffer, range, Waiting::Yield).await
     }
 }

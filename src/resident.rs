@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::error::{Error, GpuError, SpecError};
-use crate::gpu::context::Waiting;
+use crate::error::{Error, SpecError};
+use crate::gpu::signal::Waiting;
 use crate::gpu::stamps::Stamps;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
@@ -113,7 +113,7 @@ impl<O: Operator> Resident<O> {
         Ok(Some(self.read(&stamps)?))
     }
 
-    fn read(&self, stamps: &Stamps) -> Result<Vec<f64>, GpuError> {
+    fn read(&self, stamps: &Stamps) -> Result<Vec<f64>, Error> {
         pollster::block_on(stamps.read(&self.engine.gpu, Waiting::Block))
     }
 
@@ -124,9 +124,9 @@ impl<O: Operator> Resident<O> {
     ) -> Result<(), Error> {
         let bound: Vec<(&str, &wgpu::Buffer)> =
             self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
-        let mut encoder = self.engine.gpu.encoder();
-        record(&mut encoder, &bound)?;
-        self.engine.queue().submit([encoder.finish()]);
+        let gpu = &self.engine.gpu;
+        let commands = gpu.record("running a call", |encoder| record(encoder, &bound))?;
+        gpu.submit("running a call", commands)?;
         Ok(self.engine.wait()?)
     }
 
@@ -140,7 +140,7 @@ impl<O: Operator> Resident<O> {
         for (name, desc) in operator.tensors() {
             let buffer = self.buffers.iter().find(|(known, _)| known == name);
             if let (Some((_, buffer)), true) = (buffer, operator.outputs().contains(&name)) {
-                let bytes = self.engine.download(buffer, desc.bytes())?;
+                let bytes = self.engine.download(buffer, ..desc.bytes())?;
                 let shape = desc.layout.shape.clone();
                 outputs.insert(name.to_owned(), HostTensor { dtype: desc.dtype, shape, bytes });
             }

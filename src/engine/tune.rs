@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::Engine;
 use crate::cache::CachePlace;
 use crate::error::Error;
-use crate::gpu::context::Waiting;
 use crate::gpu::device::AdapterDescription;
 use crate::gpu::lock::lock;
 use crate::gpu::recording::Plan;
+use crate::gpu::signal::Waiting;
 use crate::operator::Operator;
 use crate::tune::{
     Progress, Race, Store, Timing, TuneKey, TunePolicy, Tuned, Tuning, Tunings, race,

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::lock::lock;
+use super::scopes::scoped;
 use crate::cache::{VERSION, write_atomically};
 
 /// A device's pipeline cache and its file.
@@ -31,7 +32,11 @@ impl KeptPipelines {
         let path = folder.join(format!("{key}-{VERSION}.bin"));
         let data = read(&path);
         let written = Mutex::new(data.as_deref().map_or(0, xxh3_64));
-        let cache = create(device, data.as_deref());
+        let (cache, refused) = scoped(device, || create(device, data.as_deref()));
+        if let Some(error) = refused {
+            log::warn!("pipelines are not kept in {}: {error}", path.display());
+            return None;
+        }
         Some(Self { cache, path, written })
     }
 

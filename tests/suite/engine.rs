@@ -45,7 +45,7 @@ fn views<'a>(
 }
 
 fn read(engine: &Engine, buffer: &wgpu::Buffer) -> Vec<f64> {
-    let bytes = engine.download(buffer, buffer.size()).unwrap();
+    let bytes = engine.download(buffer, ..).unwrap();
     bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
 }
 
@@ -144,7 +144,7 @@ fn the_async_door_needs_no_threads() {
         prepared.record(&mut encoder, &bound).unwrap();
         engine.queue().submit([encoder.finish()]);
         let (_, out) = buffers.last().unwrap();
-        engine.download_async(out, out.size()).await.unwrap()
+        engine.download_async(out, ..).await.unwrap()
     });
     let expected = run(&causal(), &tensors);
     let out: Vec<f64> =
