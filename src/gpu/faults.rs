@@ -52,3 +52,40 @@ impl Gpu {
         lock(&self.fault).take().map_or(Ok(()), Err)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_the_device_has_no_memory_for_is_an_error_with_its_size() {
+        let guard = wgpu::MemoryBudgetThresholds {
+            for_resource_creation: Some(1),
+            ..wgpu::MemoryBudgetThresholds::default()
+        };
+        let descriptor = wgpu::InstanceDescriptor {
+            memory_budget_thresholds: guard,
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        };
+        let adapters = wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::all());
+        let adapters = pollster::block_on(adapters);
+        let adapter = adapters.first().expect("tests need an adapter");
+        let required_limits = adapter.limits();
+        let bytes = required_limits.max_buffer_size & !3;
+        let wanted =
+            wgpu::DeviceDescriptor { required_limits, ..wgpu::DeviceDescriptor::default() };
+        let (device, queue) = pollster::block_on(adapter.request_device(&wanted)).unwrap();
+        device.on_uncaptured_error(Arc::new(|error| panic!("the app was told: {error}")));
+        let gpu = Gpu::new(device, queue, false, None);
+        let none = GpuError::OutOfMemory { what: "huge".to_owned(), bytes };
+        // Of one percent of its memory, which not every driver tells.
+        match gpu.buffer("huge", bytes, wgpu::BufferUsages::STORAGE) {
+            Ok(made) => assert_eq!(made.size(), bytes),
+            Err(error) => assert_eq!(error, none),
+        }
+        let source = Box::new(std::fmt::Error);
+        let refused = from_wgpu("huge", &wgpu::Error::OutOfMemory { source });
+        assert_eq!(refused, GpuError::OutOfMemory { what: "huge".to_owned(), bytes: 0 });
+        gpu.alive().unwrap();
+    }
+}
