@@ -4,7 +4,9 @@ use std::sync::{Arc, Weak};
 
 use serde_json::{Value, json};
 use tilewise::attention::AttentionSpec;
-use tilewise::operator::Operator;
+use tilewise::matmul::MatmulSpec;
+use tilewise::neighborhood::NeighborhoodSpec;
+use tilewise::operator::{Operator, Spec};
 use tilewise::problems::Resident;
 use tilewise::tensor::{Dtype, TensorView};
 use tilewise::{Engine, EngineOptions, Error, GpuError, SpecError};
@@ -127,6 +129,38 @@ fn an_app_records_attention_between_its_own_work() {
         1e-6,
     );
     assert!(read(&engine, find("out")).iter().all(|value| *value == 0.0));
+}
+
+#[test]
+fn the_one_door_takes_the_spec_of_any_operator() {
+    let tensor = |shape: &[u64], seed| crate::support::tensor(Dtype::F32, shape, seed);
+    let (x, w) = (tensor(&[3, 32], 1), tensor(&[5, 32], 2));
+    let matmul = Tensors::from([("x".to_owned(), x), ("w".to_owned(), w)]);
+    assert_asked_as_prepared(&MatmulSpec::default(), &matmul, &[3, 5]);
+    let shape = [1, 6, 7, 2, 8];
+    let inputs = ["q", "k", "v"].iter().zip(1..);
+    let inputs = inputs.map(|(name, seed)| ((*name).to_owned(), tensor(&shape, seed))).collect();
+    let spec = NeighborhoodSpec { window: vec![3, 3], ..NeighborhoodSpec::default() };
+    assert_asked_as_prepared(&spec, &inputs, &shape);
+}
+
+/// Holds what [`Engine::submit`] writes to `out` against [`Engine::run`].
+fn assert_asked_as_prepared<S: Spec>(spec: &S, inputs: &Tensors, shape: &[u64]) {
+    let problem = spec.ask(&tilewise::tensor::descs(inputs)).unwrap();
+    let expected = engine().run(&problem, None, inputs).unwrap();
+    let upload = |(name, host): (&String, _)| (name.clone(), engine().upload(name, host).unwrap());
+    let buffers: Vec<_> = inputs.iter().map(upload).collect();
+    let out = buffer(4 * shape.iter().product::<u64>(), buffers[0].1.usage());
+    let view = |(name, buffer)| {
+        let shape = &inputs[name].shape;
+        (String::as_str(name), TensorView::contiguous(buffer, Dtype::F32, shape))
+    };
+    let mut views: Vec<_> = buffers.iter().map(|(name, buffer)| view((name, buffer))).collect();
+    views.push(("out", TensorView::contiguous(&out, Dtype::F32, shape)));
+    for _ in 0..2 {
+        engine().submit(spec, &views).unwrap();
+        assert_eq!(read(engine(), &out), expected["out"].to_f64());
+    }
 }
 
 #[test]
