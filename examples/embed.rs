@@ -79,7 +79,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     println!("device: {}", engine.adapter().name);
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     record_fill(&device, &mut encoder, &qkv);
-    engine.record_attention(&mut encoder, &spec, &tensors)?;
+    engine.record(&mut encoder, &spec, &tensors)?;
     encoder.copy_buffer_to_buffer(&qkv, 0, &qkv_host, 0, qkv.size());
     encoder.copy_buffer_to_buffer(&out, 0, &out_host, 0, out.size());
     queue.submit([encoder.finish()]);

@@ -73,13 +73,13 @@ fn run() -> Result<(), Box<dyn Error>> {
     )?;
     let gate = TensorView::strided(&gates, Dtype::F32, by_head);
     let call = [&core[..], &[("head_gate", gate), ("out", view(&gated))]].concat();
-    engine.record_attention(&mut encoder, &attention, &call)?;
+    engine.record(&mut encoder, &attention, &call)?;
     let call = [&core[..], &[("out", view(&plain))]].concat();
-    engine.record_attention(&mut encoder, &attention, &call)?;
+    engine.record(&mut encoder, &attention, &call)?;
     engine.queue().submit([encoder.finish()]);
 
     let read = |buffer: &wgpu::Buffer| -> Result<Vec<f32>, Box<dyn Error>> {
-        Ok(bytemuck::pod_collect_to_vec(&engine.download(buffer, buffer.size())?))
+        Ok(bytemuck::pod_collect_to_vec(&engine.download(buffer, ..)?))
     };
     check(&read(&gated)?, &read(&plain)?, &router_gates(&x.to_f64(), &router_w.to_f64()))
 }

@@ -1,30 +1,29 @@
 //! The door: a device, its compiled kernels, and the calls prepared for it.
 
+mod calls;
 mod matrix;
 mod tune;
 
-use std::any::{Any, TypeId};
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
-use std::sync::{Arc, Mutex};
+use std::ops::RangeBounds;
+use std::sync::Arc;
 
+use self::calls::KeptCalls;
 use self::matrix::MatrixCheck;
 use self::tune::Tuner;
-use crate::attention::{AttentionProblem, AttentionSpec, TensorDescs};
 use crate::cache::CachePlace;
-use crate::error::{Error, GpuError, PlanError};
-pub use crate::gpu::context::KEPT_SCRATCH_BYTES;
-use crate::gpu::context::{Gpu, Waiting, lock};
+use crate::error::{Error, GpuError, PlanError, SpecError};
+use crate::gpu::context::Gpu;
 use crate::gpu::device::{AdapterChoice, AdapterDescription, offered_matrix, open};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
+pub use crate::gpu::scratch::KEPT_SCRATCH_BYTES;
 #[cfg(feature = "cli")]
 use crate::gpu::shader::Shader;
-use crate::operator::Operator;
+use crate::gpu::signal::Waiting;
+use crate::operator::{Operator, Spec, TilesFrom};
 use crate::prepared::Prepared;
-use crate::resident::Resident;
-use crate::tensor::{HostTensor, TensorView};
-use crate::tune::{TilesFrom, TunePolicy};
+use crate::tensor::{HostTensor, TensorDescs, TensorView};
+use crate::tune::TunePolicy;
 
 /// How to open an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +55,7 @@ pub enum Matrices {
     Off,
 }
 
-/// Attention on one device. Cheap to clone; many threads may use one.
+/// Operators on one device. Cheap to clone; many threads may use one.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) gpu: Arc<Gpu>,
@@ -66,10 +65,7 @@ pub struct Engine {
 /// The calls that were prepared before.
 #[derive(Debug, Default)]
 struct Calls {
-    /// A [`PreparedOf`] for each operator.
-    prepared: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
-    /// Questions as apps ask them, which need not be checked again.
-    asked: Mutex<HashMap<AskedAttention, Arc<Prepared<AttentionProblem>>>>,
+    kept: KeptCalls,
     tuner: Tuner,
 }
 
@@ -81,27 +77,8 @@ impl Calls {
     /// Forgets the calls that have the engine's choice of tiles, which may be another now. Forced ones come back at the
     /// cost of a plan.
     fn forget_unforced(&self) {
-        lock(&self.prepared).clear();
-        lock(&self.asked).clear();
+        self.kept.clear();
     }
-}
-
-type PreparedOf<O> = HashMap<(O, Option<<O as Operator>::Tiles>), Arc<Prepared<O>>>;
-type AskedAttention = (AttentionSpec, TensorDescs);
-
-/// Calls that are kept of a kind. An app whose lengths grow with every token asks a new question each time; pipelines
-/// are kept apart, so that what is dropped here costs a plan and a small buffer.
-const KEPT_CALLS: usize = 1024;
-
-fn keep_call<K: Eq + Hash, O: Operator>(
-    calls: &mut HashMap<K, Arc<Prepared<O>>>,
-    key: K,
-    prepared: &Arc<Prepared<O>>,
-) {
-    if calls.len() >= KEPT_CALLS {
-        calls.clear();
-    }
-    calls.insert(key, Arc::clone(prepared));
 }
 
 /// Memory of an engine's own, beside the caller's tensors.
@@ -115,6 +92,17 @@ pub struct EngineMemory {
 
 /// Views of a call's tensors by their names in the contract: `q`, `k`, `v`, `out`, `lse`, and what the spec names.
 pub type Tensors<'a> = [(&'a str, TensorView<'a>)];
+
+/// What is known of a call's tensors, each of which is named once.
+fn described(tensors: &Tensors<'_>) -> Result<TensorDescs, SpecError> {
+    let mut descs = TensorDescs::new();
+    for (name, view) in tensors {
+        if descs.insert((*name).to_owned(), view.desc.clone()).is_some() {
+            return Err(SpecError::value(name, "one tensor of this name", "several"));
+        }
+    }
+    Ok(descs)
+}
 
 /// The size of a device's matrices if they are multiplied as kernels take them to be.
 fn working_matrix(device: &wgpu::Device, queue: &wgpu::Queue, size: u32) -> Option<u32> {
@@ -154,8 +142,8 @@ impl Engine {
     }
 
     /// An engine in an app's own device. Kernels use what the device was opened with (`Features::SUBGROUP` and
-    /// `SHADER_F16` serve them best). The app's error and loss handlers stay its own. Nothing is read from disk or
-    /// written there.
+    /// `SHADER_F16` serve them best). The app's error and loss handlers stay its own, and hear nothing of the engine's
+    /// calls: each gives back what it meets, a lost device too. Nothing is read from disk or written there.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Self {
         Self { gpu: Arc::new(Gpu::new(device, queue, false, None)), calls: Arc::default() }
     }
@@ -203,44 +191,41 @@ impl Engine {
         self.gpu.limits()
     }
 
-    /// Records attention into the app's encoder: no submit, no wait, no readback. The first call of a question
-    /// compiles its kernels; later ones take microseconds.
+    /// Records a call of any operator into the app's encoder: no submit, no wait, no readback. The first call of a
+    /// question compiles its kernels; later ones take microseconds.
     ///
-    /// `tensors` holds views by the contract's names, with axes in the order of `spec.layout`.
+    /// `tensors` holds views by the contract's names, with axes in the order of the spec's layout.
     ///
     /// # Errors
-    /// [`SpecError`](crate::SpecError) for a wrong question, [`PlanError`] for one that the device cannot take, [`GpuError`].
-    pub fn record_attention(
+    /// [`SpecError`] for a wrong question, [`PlanError`] for one that the device cannot take, [`GpuError`].
+    pub fn record<S: Spec>(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        spec: &AttentionSpec,
+        spec: &S,
         tensors: &Tensors<'_>,
     ) -> Result<(), Error> {
-        let descs: TensorDescs =
-            tensors.iter().map(|(name, view)| ((*name).to_owned(), view.desc.clone())).collect();
-        let buffers: Vec<(&str, &wgpu::Buffer)> =
-            tensors.iter().map(|(name, view)| (*name, view.buffer)).collect();
-        let asked = (spec.clone(), descs);
-        let known = lock(&self.calls.asked).get(&asked).cloned();
-        let prepared = match known {
+        let asked = (spec.clone(), described(tensors)?);
+        let prepared: Arc<Prepared<S::Problem>> = match self.calls.kept.find(&asked) {
             Some(prepared) => prepared,
             None => {
-                let prepared = self.prepare(&AttentionProblem::new(&asked.0, &asked.1)?, None)?;
-                keep_call(&mut lock(&self.calls.asked), asked, &prepared);
+                let prepared = self.prepare(&spec.ask(&asked.1)?, None)?;
+                self.calls.kept.keep(asked, &prepared);
                 prepared
             }
         };
+        let buffers: Vec<(&str, &wgpu::Buffer)> =
+            tensors.iter().map(|(name, view)| (*name, view.buffer)).collect();
         prepared.record(encoder, &buffers)
     }
 
-    /// Records and submits attention; returns at once.
+    /// Records and submits a call; returns at once.
     ///
     /// # Errors
-    /// As [`Engine::record_attention`].
-    pub fn attention(&self, spec: &AttentionSpec, tensors: &Tensors<'_>) -> Result<(), Error> {
-        let mut encoder = self.gpu.encoder();
-        self.record_attention(&mut encoder, spec, tensors)?;
-        self.gpu.queue.submit([encoder.finish()]);
+    /// As [`Engine::record`].
+    pub fn submit<S: Spec>(&self, spec: &S, tensors: &Tensors<'_>) -> Result<(), Error> {
+        let record = |encoder: &mut wgpu::CommandEncoder| self.record(encoder, spec, tensors);
+        let commands = self.gpu.record("a call", record)?;
+        self.gpu.submit("a call", commands)?;
         Ok(self.gpu.healthy()?)
     }
 
@@ -255,7 +240,7 @@ impl Engine {
         tiles: Option<O::Tiles>,
     ) -> Result<Arc<Prepared<O>>, Error> {
         self.gpu.healthy()?;
-        if let Some(known) = self.known(operator, tiles) {
+        if let Some(known) = self.calls.kept.find(&(operator.clone(), tiles)) {
             return Ok(known);
         }
         let (chosen, plan) = self.choose(operator, tiles)?;
@@ -274,7 +259,7 @@ impl Engine {
         tiles: Option<O::Tiles>,
     ) -> Result<Arc<Prepared<O>>, Error> {
         self.gpu.healthy()?;
-        if let Some(known) = self.known(operator, tiles) {
+        if let Some(known) = self.calls.kept.find(&(operator.clone(), tiles)) {
             return Ok(known);
         }
         let (chosen, plan) = self.choose(operator, tiles)?;
@@ -286,28 +271,13 @@ impl Engine {
         Ok(self.keep(tiles, prepared))
     }
 
-    fn known<O: Operator>(
-        &self,
-        operator: &O,
-        tiles: Option<O::Tiles>,
-    ) -> Option<Arc<Prepared<O>>> {
-        let operators = lock(&self.calls.prepared);
-        let calls = operators.get(&TypeId::of::<O>())?.downcast_ref::<PreparedOf<O>>()?;
-        calls.get(&(operator.clone(), tiles)).cloned()
-    }
-
     fn keep<O: Operator>(
         &self,
-        asked: Option<O::Tiles>,
+        tiles: Option<O::Tiles>,
         prepared: Prepared<O>,
     ) -> Arc<Prepared<O>> {
         let prepared = Arc::new(prepared);
-        let mut operators = lock(&self.calls.prepared);
-        let calls =
-            operators.entry(TypeId::of::<O>()).or_insert_with(|| Box::new(PreparedOf::<O>::new()));
-        if let Some(calls) = calls.downcast_mut::<PreparedOf<O>>() {
-            keep_call(calls, (prepared.operator.clone(), asked), &prepared);
-        }
+        self.calls.kept.keep((prepared.operator.clone(), tiles), &prepared);
         prepared
     }
 
@@ -360,59 +330,54 @@ impl Engine {
     /// Waits until the device has done all that was submitted.
     ///
     /// # Errors
-    /// What went wrong since the last look, such as [`GpuError::Lost`].
+    /// [`GpuError::Lost`]; what else went wrong since the last look, on a device that is the engine's own.
     pub fn wait(&self) -> Result<(), GpuError> {
         self.gpu.wait()
     }
 
-    /// Copies a tensor to a new storage buffer.
+    /// Copies a tensor to a new storage buffer, which can be read back.
     ///
     /// # Errors
-    /// [`GpuError::OutOfMemory`].
-    pub fn upload(&self, name: &str, tensor: &HostTensor) -> Result<wgpu::Buffer, GpuError> {
+    /// [`SpecError`] for a tensor with fewer bytes than its shape takes; [`GpuError::OutOfMemory`],
+    /// [`GpuError::Lost`].
+    pub fn upload(&self, name: &str, tensor: &HostTensor) -> Result<wgpu::Buffer, Error> {
+        let (needed, bytes) = (tensor.desc().bytes(), tensor.bytes.len() as u64);
+        if bytes < needed {
+            let expected = format!("{needed} (shape {:?} of {})", tensor.shape, tensor.dtype);
+            return Err(SpecError::value(format!("{name}'s bytes"), expected, bytes).into());
+        }
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::COPY_SRC;
-        let buffer = self.gpu.buffer(name, tensor.bytes.len() as u64, usage)?;
-        let mut bytes = tensor.bytes.clone();
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        self.gpu.queue.write_buffer(&buffer, 0, &bytes);
+        let buffer = self.gpu.buffer(name, bytes, usage)?;
+        self.gpu.write(name, &buffer, &tensor.bytes)?;
         Ok(buffer)
     }
 
-    /// Reads the first `size` bytes of a buffer back. Blocks.
+    /// Reads a range of a buffer back, in bytes: `..`, `..size`, `start..end`. Neither end need be a multiple of
+    /// anything. Blocks.
     ///
     /// # Errors
-    /// [`GpuError::Map`], [`GpuError::OutOfMemory`], [`GpuError::Lost`].
-    pub fn download(&self, buffer: &wgpu::Buffer, size: u64) -> Result<Vec<u8>, GpuError> {
-        pollster::block_on(self.gpu.download(buffer, size, Waiting::Block))
+    /// [`SpecError`] for a buffer without `COPY_SRC`, or a range beyond its whole words; [`GpuError::OutOfMemory`],
+    /// [`GpuError::Lost`], [`GpuError::Map`], and [`GpuError::Validation`] for a buffer that is destroyed or another
+    /// device's.
+    pub fn download(
+        &self,
+        buffer: &wgpu::Buffer,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Vec<u8>, Error> {
+        pollster::block_on(self.gpu.download(buffer, range, Waiting::Block))
     }
 
-    /// Reads the first `size` bytes of a buffer back without waiting: each poll looks once whether they are there.
+    /// Reads a range of a buffer back without waiting: each poll looks once whether it is there.
     ///
     /// # Errors
     /// As [`Engine::download`].
     pub async fn download_async(
         &self,
         buffer: &wgpu::Buffer,
-        size: u64,
-    ) -> Result<Vec<u8>, GpuError> {
-        self.gpu.download(buffer, size, Waiting::Yield).await
-    }
-
-    /// Uploads, runs and downloads in one go, outputs starting as NaN; for programs and tests, not for apps that
-    /// have buffers. Blocks.
-    ///
-    /// # Errors
-    /// As [`Engine::prepare`] and [`Engine::download`]; [`SpecError::MissingTensor`](crate::SpecError::MissingTensor) for an input that is not there.
-    pub fn run<O: Operator>(
-        &self,
-        operator: &O,
-        tiles: Option<O::Tiles>,
-        inputs: &BTreeMap<String, HostTensor>,
-    ) -> Result<BTreeMap<String, HostTensor>, Error> {
-        let call = Resident::new(self, operator, tiles, inputs)?;
-        call.run(1)?;
-        call.outputs()
+        range: impl RangeBounds<u64>,
+    ) -> Result<Vec<u8>, Error> {
+        self.gpu.download(buffer, range, Waiting::Yield).await
     }
 }

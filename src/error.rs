@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use crate::tensor::Dtype;
-
 /// The caller's question is wrong.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -35,7 +33,7 @@ pub enum SpecError {
         /// The accepted element types.
         expected: String,
         /// What was given.
-        got: Dtype,
+        got: String,
     },
     /// The caller's WGSL does not compile or lacks the expected function.
     #[error("{field}: line {line}, column {column}: {message}")]

@@ -13,7 +13,7 @@
 //! fn decode(engine: &Engine, [q, k, v, out]: [&wgpu::Buffer; 4]) -> Result<(), Error> {
 //!     let spec = AttentionSpec { mask: Mask::causal(), ..AttentionSpec::default() };
 //!     let view = |buffer, heads, seq| TensorView::contiguous(buffer, Dtype::F32, &[1, heads, seq, 128]);
-//!     engine.attention(&spec, &[
+//!     engine.submit(&spec, &[
 //!         ("q", view(q, 32, 1)),
 //!         ("k", view(k, 8, 4096)),
 //!         ("v", view(v, 8, 4096)),
@@ -44,7 +44,7 @@
 //! # Where to look
 //!
 //! - [`attention`]: the question: formula, masks, score modifiers, normalisers.
-//! - [`neighborhood`], [`moe`]: the other operators, asked through [`Engine::prepare`].
+//! - [`neighborhood`], [`moe`], [`matmul`]: the other operators; [`Engine::record`] takes the spec of any of them.
 //! - [`Engine`]: the door: a device, its kernels, recording.
 //! - [`tune`]: tiles by measurement, in an app that draws frames too.
 //! - [`tensor`]: element types, strides, views, safetensors files.

@@ -7,10 +7,10 @@ use std::hash::Hash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::PlanError;
+use crate::error::{Error, PlanError};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
-use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
+use crate::tensor::{Dtype, HostTensor, Random, TensorDesc, TensorDescs};
 
 /// How an operator's kernels cut the work. Displayed, JSON that reads back.
 pub trait Tiles:
@@ -20,6 +20,31 @@ pub trait Tiles:
     fn label(&self) -> String {
         self.to_string()
     }
+}
+
+/// Where a call's tiles come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TilesFrom {
+    /// The caller named them.
+    Forced,
+    /// They were measured or imported.
+    Stored,
+    /// The first candidate.
+    Heuristic,
+}
+
+/// What a caller wishes. Asked of tensors, it is a checked question.
+pub trait Spec: Clone + Eq + Hash + Send + Sync + 'static {
+    /// The checked question.
+    type Problem: Operator;
+
+    /// Checks the wish against the tensors it is asked of.
+    ///
+    /// # Errors
+    /// [`SpecError`](crate::SpecError) names what is wrong, what would be right and what was given.
+    fn ask(&self, tensors: &TensorDescs) -> Result<Self::Problem, Error>;
 }
 
 /// A checked question. Displayed, it is a command line that reproduces it.

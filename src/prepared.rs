@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, SpecError};
+use crate::error::{Error, GpuError, SpecError};
 use crate::gpu::context::Gpu;
 use crate::gpu::pipeline::Pipeline;
 use crate::gpu::recording::{Bound, Grid, Plan, Slot};
 use crate::gpu::stamps::Stamps;
-use crate::operator::Operator;
+use crate::operator::{Operator, TilesFrom};
 use crate::tensor::TensorDesc;
-use crate::tune::TilesFrom;
 
 /// A question made ready for one device: plan, pipelines, params. Recording it again costs microseconds.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ impl<O: Operator> Prepared<O> {
         (tiles, tiles_from): (O::Tiles, TilesFrom),
         plan: Plan,
         pipelines: Vec<Arc<Pipeline>>,
-    ) -> Result<Self, crate::GpuError> {
+    ) -> Result<Self, GpuError> {
         let param_offsets = plan.params_offsets(gpu.limits());
         let mut bytes = vec![0; plan.params_bytes(gpu.limits()) as usize];
         for (step, &offset) in plan.steps.iter().zip(&param_offsets) {
@@ -44,7 +43,7 @@ impl<O: Operator> Prepared<O> {
         }
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let params = gpu.buffer("params", bytes.len() as u64, usage)?;
-        gpu.queue.write_buffer(&params, 0, &bytes);
+        gpu.write("params", &params, &bytes)?;
         Ok(Self {
             operator: operator.clone(),
             tiles,
@@ -59,11 +58,12 @@ impl<O: Operator> Prepared<O> {
     }
 
     /// Records the call into an encoder: no submit, no wait. `buffers` are those of the views that the question was
-    /// made of, by name.
+    /// made of, by name. Where it fails, nothing was recorded, unless the device was lost meanwhile.
     ///
     /// # Errors
-    /// [`SpecError`] for a buffer that is missing, too small, without `STORAGE`, or shared between an output and
-    /// another tensor; [`GpuError::OutOfMemory`](crate::GpuError::OutOfMemory) for scratch.
+    /// [`SpecError`] for a buffer that is missing, named twice, too small, without `STORAGE`, or shared between an
+    /// output and another tensor; [`GpuError::OutOfMemory`] for scratch; [`GpuError::Validation`] for a buffer that is
+    /// destroyed or another device's; [`GpuError::Lost`].
     pub fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -79,12 +79,13 @@ impl<O: Operator> Prepared<O> {
         buffers: &[(&str, &wgpu::Buffer)],
         timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
     ) -> Result<(), Error> {
-        self.check_buffers(buffers)?;
-        let scratch = self.gpu.scratch(&self.plan.scratch)?;
-        let mut pass = encoder.begin_compute_pass(&pass_of("tilewise", timestamp_writes));
-        for index in 0..self.plan.steps.len() {
-            self.dispatch(&mut pass, index, buffers, &scratch)?;
-        }
+        let bound = self.bind(buffers)?;
+        self.gpu.guarded("recording a call", || {
+            let mut pass = encoder.begin_compute_pass(&pass_of("tilewise", timestamp_writes));
+            for index in 0..self.plan.steps.len() {
+                self.dispatch(&mut pass, index, &bound);
+            }
+        })?;
         Ok(())
     }
 
@@ -95,24 +96,38 @@ impl<O: Operator> Prepared<O> {
         buffers: &[(&str, &wgpu::Buffer)],
         stamps: &Stamps,
     ) -> Result<(), Error> {
-        self.check_buffers(buffers)?;
-        let scratch = self.gpu.scratch(&self.plan.scratch)?;
-        for (index, step) in self.plan.steps.iter().enumerate() {
-            let pair = Some(index as u32);
-            let writes = stamps.of_pass(pair, pair);
-            let mut pass = encoder.begin_compute_pass(&pass_of(step.shader.entry, writes));
-            self.dispatch(&mut pass, index, buffers, &scratch)?;
-        }
+        let bound = self.bind(buffers)?;
+        self.gpu.guarded("recording a call", || {
+            for (index, step) in self.plan.steps.iter().enumerate() {
+                let pair = Some(index as u32);
+                let writes = stamps.of_pass(pair, pair);
+                let mut pass = encoder.begin_compute_pass(&pass_of(step.shader.entry, writes));
+                self.dispatch(&mut pass, index, &bound);
+            }
+        })?;
         Ok(())
     }
 
-    fn dispatch(
+    /// What the steps bind, made before anything is recorded: an encoder that takes a wrong binding is spoilt.
+    fn bind(&self, buffers: &[(&str, &wgpu::Buffer)]) -> Result<BoundSteps, Error> {
+        self.check_buffers(buffers)?;
+        let scratch = self.gpu.scratch(&self.plan.scratch)?;
+        let stand_in = self.gpu.stand_in()?;
+        let groups = self.gpu.guarded("binding a call's buffers", || {
+            let steps = 0..self.plan.steps.len();
+            let group = |index| self.bind_group(index, buffers, &scratch, stand_in);
+            steps.map(group).collect::<Result<Vec<_>, SpecError>>()
+        })??;
+        Ok(BoundSteps { groups, scratch })
+    }
+
+    fn bind_group(
         &self,
-        pass: &mut wgpu::ComputePass<'_>,
         index: usize,
         buffers: &[(&str, &wgpu::Buffer)],
         scratch: &[wgpu::Buffer],
-    ) -> Result<(), Error> {
+        stand_in: &wgpu::Buffer,
+    ) -> Result<wgpu::BindGroup, SpecError> {
         let (step, pipeline) = (&self.plan.steps[index], &self.pipelines[index]);
         let params = wgpu::BufferBinding {
             buffer: &self.params,
@@ -125,7 +140,7 @@ impl<O: Operator> Prepared<O> {
         }];
         for (binding, Bound { slot, offset, size }) in step.bindings.iter().enumerate() {
             let buffer = match slot {
-                _ if *size == 0 => &self.gpu.stand_in,
+                _ if *size == 0 => stand_in,
                 Slot::Scratch(index) => &scratch[*index],
                 Slot::Tensor(name) => find(buffers, name)?,
             };
@@ -138,23 +153,30 @@ impl<O: Operator> Prepared<O> {
                 }),
             });
         }
-        let group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        Ok(self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(step.shader.entry),
             layout: &pipeline.layout,
             entries: &entries,
-        });
-        pass.set_pipeline(&pipeline.pipeline);
-        pass.set_bind_group(0, &group, &[]);
-        match step.grid {
+        }))
+    }
+
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, index: usize, bound: &BoundSteps) {
+        pass.set_pipeline(&self.pipelines[index].pipeline);
+        pass.set_bind_group(0, &bound.groups[index], &[]);
+        match self.plan.steps[index].grid {
             Grid::Direct([x, y, z]) => pass.dispatch_workgroups(x, y, z),
-            Grid::Indirect { scratch: index, offset } => {
-                pass.dispatch_workgroups_indirect(&scratch[index], offset);
+            Grid::Indirect { scratch, offset } => {
+                pass.dispatch_workgroups_indirect(&bound.scratch[scratch], offset);
             }
         }
-        Ok(())
     }
 
     fn check_buffers(&self, buffers: &[(&str, &wgpu::Buffer)]) -> Result<(), SpecError> {
+        for (index, (name, _)) in buffers.iter().enumerate() {
+            if buffers[..index].iter().any(|(known, _)| known == name) {
+                return Err(SpecError::value(name, "one buffer of this name", "several"));
+            }
+        }
         for Needed { name, bytes, written } in &self.needed {
             let buffer = find(buffers, name)?;
             if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
@@ -180,6 +202,12 @@ fn pass_of<'a>(
     timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'a>>,
 ) -> wgpu::ComputePassDescriptor<'a> {
     wgpu::ComputePassDescriptor { label: Some(label), timestamp_writes }
+}
+
+/// What a call's steps bind, and the scratch buffers that hold their grids.
+struct BoundSteps {
+    groups: Vec<wgpu::BindGroup>,
+    scratch: Vec<wgpu::Buffer>,
 }
 
 /// What a call needs of a buffer.

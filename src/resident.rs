@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::error::{Error, GpuError, SpecError};
-use crate::gpu::context::Waiting;
+use crate::error::{Error, SpecError};
+use crate::gpu::signal::Waiting;
 use crate::gpu::stamps::Stamps;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
@@ -18,6 +18,24 @@ pub struct Resident<O: Operator> {
     pub prepared: Arc<Prepared<O>>,
     engine: Engine,
     buffers: Vec<(String, wgpu::Buffer)>,
+}
+
+impl Engine {
+    /// Uploads, runs and downloads in one go, outputs starting as NaN; for programs and tests, not for apps that
+    /// have buffers. Blocks.
+    ///
+    /// # Errors
+    /// As [`Engine::prepare`] and [`Engine::download`]; [`SpecError::MissingTensor`](crate::SpecError::MissingTensor) for an input that is not there.
+    pub fn run<O: Operator>(
+        &self,
+        operator: &O,
+        tiles: Option<O::Tiles>,
+        inputs: &BTreeMap<String, HostTensor>,
+    ) -> Result<BTreeMap<String, HostTensor>, Error> {
+        let call = Resident::new(self, operator, tiles, inputs)?;
+        call.run(1)?;
+        call.outputs()
+    }
 }
 
 impl<O: Operator> Resident<O> {
@@ -95,7 +113,7 @@ impl<O: Operator> Resident<O> {
         Ok(Some(self.read(&stamps)?))
     }
 
-    fn read(&self, stamps: &Stamps) -> Result<Vec<f64>, GpuError> {
+    fn read(&self, stamps: &Stamps) -> Result<Vec<f64>, Error> {
         pollster::block_on(stamps.read(&self.engine.gpu, Waiting::Block))
     }
 
@@ -106,9 +124,9 @@ impl<O: Operator> Resident<O> {
     ) -> Result<(), Error> {
         let bound: Vec<(&str, &wgpu::Buffer)> =
             self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
-        let mut encoder = self.engine.gpu.encoder();
-        record(&mut encoder, &bound)?;
-        self.engine.queue().submit([encoder.finish()]);
+        let gpu = &self.engine.gpu;
+        let commands = gpu.record("running a call", |encoder| record(encoder, &bound))?;
+        gpu.submit("running a call", commands)?;
         Ok(self.engine.wait()?)
     }
 
@@ -122,7 +140,7 @@ impl<O: Operator> Resident<O> {
         for (name, desc) in operator.tensors() {
             let buffer = self.buffers.iter().find(|(known, _)| known == name);
             if let (Some((_, buffer)), true) = (buffer, operator.outputs().contains(&name)) {
-                let bytes = self.engine.download(buffer, desc.bytes())?;
+                let bytes = self.engine.download(buffer, ..desc.bytes())?;
                 let shape = desc.shape().to_vec();
                 outputs.insert(name.to_owned(), HostTensor { dtype: desc.dtype, shape, bytes });
             }

@@ -99,7 +99,7 @@ impl Naive {
     }
 
     pub fn out(&self) -> Result<Vec<f64>, Error> {
-        let bytes = self.engine.download(&self.out, self.bytes)?;
+        let bytes = self.engine.download(&self.out, ..self.bytes)?;
         let shape = vec![self.bytes / Dtype::F32.bytes()];
         Ok(HostTensor { dtype: Dtype::F32, shape, bytes }.to_f64())
     }

@@ -14,7 +14,7 @@ use crate::fused::outputs::no_gate;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::kernel::source::{Access, KernelSource, bound_range};
-use crate::operator::{Operator, Tiles};
+use crate::operator::{Operator, Spec, Tiles};
 use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
@@ -51,6 +51,14 @@ impl Tiles for MergeTiles {}
 impl fmt::Display for MergeTiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{}")
+    }
+}
+
+impl Spec for MergeSpec {
+    type Problem = MergeProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<MergeProblem, Error> {
+        MergeProblem::new(self, tensors)
     }
 }
 

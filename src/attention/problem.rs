@@ -13,7 +13,7 @@ use super::spec::{AttentionOutput, AttentionSpec};
 use super::storage::{KeyStorage, QueryStorage, Storage, pages_of_sequence, sequences};
 use crate::error::{Error, SpecError};
 use crate::fused::{MAX_HEAD_DIM, Normaliser, ScoreModifier};
-use crate::operator::command_line;
+use crate::operator::{Spec, command_line};
 use crate::snippet::parse_with;
 use crate::tensor::check::{self, Output, missing};
 use crate::tensor::{Dtype, Layout, TensorDesc, TensorDescs};
@@ -26,6 +26,14 @@ pub struct AttentionProblem {
     pub(crate) extents: AttentionExtents,
     pub(crate) tensors: TensorDescs,
     roles: Vec<NamedRole>,
+}
+
+impl Spec for AttentionSpec {
+    type Problem = AttentionProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<AttentionProblem, Error> {
+        AttentionProblem::new(self, tensors)
+    }
 }
 
 impl AttentionProblem {

@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::Engine;
 use crate::cache::CachePlace;
 use crate::error::Error;
-use crate::gpu::context::{Waiting, lock};
 use crate::gpu::device::AdapterDescription;
+use crate::gpu::lock::lock;
 use crate::gpu::recording::Plan;
+use crate::gpu::signal::Waiting;
 use crate::operator::Operator;
 use crate::tune::{
     Progress, Race, Store, Timing, TuneKey, TunePolicy, Tuned, Tuning, Tunings, race,
@@ -138,7 +139,7 @@ impl Engine {
     ///
     /// Blocks: call it while loading, or on a thread of its own. Other threads may go on using the engine, and the
     /// device takes their work between the measured runs. Calls that were prepared before keep their tiles; prepare
-    /// them again ([`Engine::record_attention`] does so by itself).
+    /// them again ([`Engine::record`] does so by itself).
     ///
     /// # Errors
     /// As [`Engine::run`] with the heuristic's tiles; what goes wrong with another candidate is in its verdict.

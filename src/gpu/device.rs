@@ -113,8 +113,12 @@ pub(crate) fn offered_matrix(adapter: &wgpu::Adapter) -> Option<u32> {
 /// wgpu's experimental features may be used, of which one is: matrices.
 #[allow(unsafe_code, reason = "wgpu asks for a promise, see SAFETY")]
 fn experimental() -> wgpu::ExperimentalFeatures {
-    // SAFETY: the promise is to know that what is experimental may have bugs. Matrices are used where the app did not
-    // turn them off, and only after the device has multiplied some rightly (fused/matrix.rs).
+    // SAFETY: wgpu asks for two promises.
+    // 1. To know that what is experimental may have bugs, undefined behaviour among them. Of all that, kernels use
+    //    matrices alone, where the app did not turn them off (`Matrices::Off`), and, unless it told otherwise
+    //    (`Matrices::Assumed`), on devices that multiply two rightly (fused/matrix.rs). That finds wrong products; no
+    //    more is proved.
+    // 2. To report such bugs to wgpu: whoever maintains this crate does.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::context::lock;
+use super::lock::lock;
+use super::scopes::scoped;
 use crate::cache::{VERSION, write_atomically};
 
 /// A device's pipeline cache and its file.
@@ -31,7 +32,11 @@ impl KeptPipelines {
         let path = folder.join(format!("{key}-{VERSION}.bin"));
         let data = read(&path);
         let written = Mutex::new(data.as_deref().map_or(0, xxh3_64));
-        let cache = create(device, data.as_deref());
+        let (cache, refused) = scoped(device, || create(device, data.as_deref()));
+        if let Some(error) = refused {
+            log::warn!("pipelines are not kept in {}: {error}", path.display());
+            return None;
+        }
         Some(Self { cache, path, written })
     }
 
@@ -77,8 +82,11 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 fn create(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
     let descriptor =
         wgpu::PipelineCacheDescriptor { label: Some("tilewise"), data, fallback: true };
-    // SAFETY: the data must be what `get_data` gave. It is read from a file of ours that is replaced whole and carries
-    // a hash of its content, so that damage does not get here; wgpu's own header refuses the data of other adapters,
-    // drivers and versions of wgpu. Who forges both can write the user's files already.
+    // SAFETY: the data must be what `get_data` gave, on such an adapter.
+    // 1. `save` writes nothing else, and replaces the file whole. `read` gives back only what has the hash that was written
+    //    with it, so that damage does not get here.
+    // 2. wgpu's own header at the begin of the data refuses that of other adapters, drivers and versions of wgpu.
+    // 3. Nobody proves that a file with the right hash is not forged. Who can write into the user's cache folder is
+    //    trusted with it.
     unsafe { device.create_pipeline_cache(&descriptor) }
 }

@@ -2,9 +2,15 @@
 
 pub(crate) mod context;
 pub mod device;
+mod faults;
 pub(crate) mod kept;
 pub mod limits;
+pub(crate) mod lock;
 pub(crate) mod pipeline;
 pub mod recording;
+mod scopes;
+pub(crate) mod scratch;
 pub mod shader;
+pub(crate) mod signal;
 pub(crate) mod stamps;
+mod work;

@@ -83,12 +83,18 @@ fn create_module(device: &wgpu::Device, shader: &Shader, checked: bool) -> wgpu:
     if checked {
         return device.create_shader_module(descriptor);
     }
-    // SAFETY: every index of our kernels is a sum of strides and indices that the plan proves to end inside the
-    // binding (plan.rs and bind.rs or kernel.rs of each operator); ids that callers bring are checked where they are
-    // read (moe/given.wgsl); every local index is bounded by constants, and every loop by constants or params. A
-    // caller's WGSL gets here only if it has no loop and indexes nothing but its aux tensors, through accessors that
-    // clamp (attention/snippet.rs); else `shader.checked` is set. The tests run all kernels on NaN-poisoned
-    // surroundings, and once with the checks on.
+    // SAFETY: without its checks wgpu asks that a kernel stays within its bindings and variables, and ends. No machine
+    // proves it; the tests run every kernel amid poison, and once with the checks on. It rests on this:
+    // 1. Places in tensors and scratch are sums of strides and indices. The plan of each operator sees to it that they end
+    //    within what it binds (plan.rs, and bind.rs or kernel.rs beside it), and `Prepared` binds no buffer that has
+    //    fewer bytes than the question's tensor.
+    // 2. Indices and lengths that come as data are cut to what there is by the kernel that reads them: ids of experts
+    //    (moe/given.wgsl), pages (fused/keys_paged.wgsl), lengths and begins of sequences (attention/storage.rs).
+    // 3. Indices of a kernel's own arrays, and its loops, are bounded by constants, by params, or by what 2. cuts.
+    // 4. A caller's WGSL comes here only if it has no loop and no index but constants and those into its aux tensors,
+    //    which accessors cut (fused/sides.rs). Else `shader.checked` is set (snippet/check.rs).
+    // 5. `Operator`, `Shader`, `Plan` and the fields of problems are public: who writes `checked: false` in another
+    //    crate, or alters a problem after its check, takes 1. to 4. on. No type holds anybody to it.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

@@ -1,7 +1,8 @@
 //! The device's own clock: timestamps at both ends of compute passes.
 
-use super::context::{Gpu, Waiting};
-use crate::error::GpuError;
+use super::context::Gpu;
+use super::signal::Waiting;
+use crate::error::{Error, GpuError};
 
 /// Pairs of timestamps, each the begin and the end of something.
 pub(crate) struct Stamps {
@@ -20,11 +21,12 @@ impl Stamps {
         if !offered || 2 * pairs > MOST_QUERIES {
             return Ok(None);
         }
-        let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+        let descriptor = wgpu::QuerySetDescriptor {
             label: Some("tilewise"),
             ty: wgpu::QueryType::Timestamp,
             count: 2 * pairs,
-        });
+        };
+        let queries = gpu.guarded("timestamps", || gpu.device.create_query_set(&descriptor))?;
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let resolved = gpu.buffer("timestamps", 16 * u64::from(pairs), usage)?;
         Ok(Some(Self { queries, resolved, pairs }))
@@ -49,8 +51,8 @@ impl Stamps {
     }
 
     /// Milliseconds of each pair, after what was submitted is done.
-    pub async fn read(&self, gpu: &Gpu, waiting: Waiting) -> Result<Vec<f64>, GpuError> {
-        let bytes = gpu.download(&self.resolved, 16 * u64::from(self.pairs), waiting).await?;
+    pub async fn read(&self, gpu: &Gpu, waiting: Waiting) -> Result<Vec<f64>, Error> {
+        let bytes = gpu.download(&self.resolved, ..16 * u64::from(self.pairs), waiting).await?;
         let ticks: Vec<u64> = bytes.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect();
         let period = f64::from(gpu.queue.get_timestamp_period());
         let lasted = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * period / 1e6;

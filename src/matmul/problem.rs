@@ -5,8 +5,8 @@ use std::fmt;
 use super::spec::MatmulSpec;
 use super::tiles::Operands;
 use super::weights::{check_activations, check_blocks, check_inner, scales_name, stored};
-use crate::error::SpecError;
-use crate::operator::command_line;
+use crate::error::{Error, SpecError};
+use crate::operator::{Spec, command_line};
 use crate::tensor::check::{self, Output};
 use crate::tensor::{Dtype, TensorDescs, WeightFormat};
 
@@ -30,6 +30,14 @@ pub struct MatmulExtents {
     pub columns: u32,
     /// Elements of a row of x and of w.
     pub inner: u32,
+}
+
+impl Spec for MatmulSpec {
+    type Problem = MatmulProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<MatmulProblem, Error> {
+        Ok(MatmulProblem::new(self, tensors)?)
+    }
 }
 
 impl MatmulProblem {

@@ -7,10 +7,10 @@ use super::checks::{Given, check_numbers, check_router, check_unused, extents_of
 use super::routing::{NullExperts, Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use super::tensors::{Kind, Wanted, check_tensor, output_desc, wanted};
-use crate::error::SpecError;
+use crate::error::{Error, SpecError};
 use crate::matmul::Operands;
 use crate::matmul::weights::{check_blocks, scales_name};
-use crate::operator::command_line;
+use crate::operator::{Spec, command_line};
 use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc, WeightFormat};
 
@@ -83,6 +83,14 @@ impl MoeExtents {
     /// The end of the choices that are computed here: the null experts come with the last expert.
     pub const fn local_end(&self) -> u32 {
         if self.expert_end == self.experts { self.choices() } else { self.expert_end }
+    }
+}
+
+impl Spec for MoeSpec {
+    type Problem = MoeProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<MoeProblem, Error> {
+        Ok(MoeProblem::new(self, tensors)?)
     }
 }
 

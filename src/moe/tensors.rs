@@ -125,7 +125,7 @@ pub(super) fn check_tensor(
         return Err(SpecError::Dtype {
             tensor: name.to_owned(),
             expected: accepted,
-            got: desc.dtype,
+            got: desc.dtype.to_string(),
         });
     }
     if let (Some(&stride), Some(&extent)) = (desc.layout.strides().last(), shape.last())

@@ -9,9 +9,9 @@ use super::score::NeighborhoodScore;
 use super::snippets;
 use super::spec::{NeighborhoodOutput, NeighborhoodSpec};
 use super::window::{Axis, axes3};
-use crate::error::SpecError;
+use crate::error::{Error, SpecError};
 use crate::fused::MAX_HEAD_DIM;
-use crate::operator::command_line;
+use crate::operator::{Spec, command_line};
 use crate::tensor::Dtype;
 use crate::tensor::check::{self, Output, missing};
 
@@ -57,6 +57,14 @@ impl NeighborhoodExtents {
     /// Query heads that share a key head.
     pub const fn group_size(&self) -> u32 {
         self.q_heads / self.kv_heads
+    }
+}
+
+impl Spec for NeighborhoodSpec {
+    type Problem = NeighborhoodProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<NeighborhoodProblem, Error> {
+        Ok(NeighborhoodProblem::new(self, tensors)?)
     }
 }
 

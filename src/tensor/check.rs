@@ -59,7 +59,7 @@ pub(crate) fn element_type(
     let mut names: Vec<String> = accepted.iter().map(Dtype::to_string).collect();
     names.dedup();
     let (tensor, expected) = (name.to_owned(), names.join(" or "));
-    Err(SpecError::Dtype { tensor, expected, got: desc.dtype })
+    Err(SpecError::Dtype { tensor, expected, got: desc.dtype.to_string() })
 }
 
 pub(crate) fn shape(name: &str, desc: &TensorDesc, expected: &[u64]) -> Result<(), SpecError> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use web_time::Instant;
 
 use crate::error::{Error, SpecError};
-use crate::gpu::context::{Gpu, Waiting};
+use crate::gpu::context::Gpu;
+use crate::gpu::signal::Waiting;
 use crate::gpu::stamps::Stamps;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
@@ -67,7 +68,7 @@ impl<'a, O: Operator> Stand<'a, O> {
                     why: "the operator makes no sample of it".to_owned(),
                 };
                 let input = inputs.remove(name).ok_or_else(missing)?;
-                gpu.queue.write_buffer(&buffer, 0, &placed(&desc, input));
+                gpu.write(name, &buffer, &placed(&desc, input))?;
             }
             buffers.push((name.to_owned(), buffer));
         }
@@ -80,12 +81,11 @@ impl<'a, O: Operator> Stand<'a, O> {
     }
 
     /// Fills the outputs with NaN, so that what a candidate does not write shows.
-    pub fn poison(&self) {
+    pub fn poison(&self) -> Result<(), Error> {
         for (name, desc, buffer) in self.outputs() {
-            let bytes = (desc.bytes() as usize).next_multiple_of(4);
-            debug_assert!(buffer.size() as usize >= bytes, "{name}");
-            self.gpu.queue.write_buffer(buffer, 0, &vec![0xff; bytes]);
+            self.gpu.write(name, buffer, &vec![0xff; desc.bytes() as usize])?;
         }
+        Ok(())
     }
 
     fn outputs(&self) -> impl Iterator<Item = (&str, TensorDesc, &wgpu::Buffer)> {
@@ -100,7 +100,7 @@ impl<'a, O: Operator> Stand<'a, O> {
     pub async fn results(&self) -> Result<Vec<Output>, Error> {
         let mut results = Vec::new();
         for (name, desc, buffer) in self.outputs() {
-            let bytes = self.gpu.download(buffer, desc.bytes(), self.waiting).await?;
+            let bytes = self.gpu.download(buffer, ..desc.bytes(), self.waiting).await?;
             results.push(Output { name: name.to_owned(), values: taken(&desc, bytes) });
         }
         Ok(results)
@@ -110,29 +110,31 @@ impl<'a, O: Operator> Stand<'a, O> {
     pub async fn run(&self, prepared: &Prepared<O>, calls: u32) -> Result<f64, Error> {
         let bound: Vec<(&str, &wgpu::Buffer)> =
             self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
-        let mut encoder = self.gpu.encoder();
-        for call in 0..calls {
-            let writes = match &self.clock {
-                Clock::Device(stamps) => {
-                    stamps.of_pass((call == 0).then_some(0), (call + 1 == calls).then_some(0))
-                }
-                _ => None,
-            };
-            prepared.record_timed(&mut encoder, &bound, writes)?;
-        }
-        if let Clock::Device(stamps) = &self.clock {
-            stamps.resolve(&mut encoder);
-        }
-        let ms = self.submit(encoder).await?;
+        let commands = self.gpu.record("measuring", |encoder| {
+            for call in 0..calls {
+                let writes = match &self.clock {
+                    Clock::Device(stamps) => {
+                        stamps.of_pass((call == 0).then_some(0), (call + 1 == calls).then_some(0))
+                    }
+                    _ => None,
+                };
+                prepared.record_timed(encoder, &bound, writes)?;
+            }
+            if let Clock::Device(stamps) = &self.clock {
+                stamps.resolve(encoder);
+            }
+            Ok(())
+        })?;
+        let ms = self.submit(commands).await?;
         Ok(ms / f64::from(calls))
     }
 
     /// Submits, waits, and tells the milliseconds.
-    async fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<f64, Error> {
+    async fn submit(&self, commands: wgpu::CommandBuffer) -> Result<f64, Error> {
         #[cfg(not(target_arch = "wasm32"))]
         let processor = cpu_time::ProcessTime::now();
         let wall = Instant::now();
-        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.submit("measuring", commands)?;
         self.gpu.finished(self.waiting).await?;
         let time = match &self.clock {
             #[cfg(not(target_arch = "wasm32"))]
@@ -147,13 +149,10 @@ impl<'a, O: Operator> Stand<'a, O> {
 /// A buffer's bytes with the tensor's elements at their places.
 fn placed(desc: &TensorDesc, tensor: HostTensor) -> Vec<u8> {
     let size = desc.dtype.bytes() as usize;
-    let whole = (desc.bytes() as usize).next_multiple_of(4);
     if desc.layout.offset() == 0 && desc.layout.is_contiguous() {
-        let mut bytes = tensor.bytes;
-        bytes.resize(whole, 0);
-        return bytes;
+        return tensor.bytes;
     }
-    let mut bytes = vec![0; whole];
+    let mut bytes = vec![0; desc.bytes() as usize];
     for (element, place) in tensor.bytes.chunks_exact(size).zip(desc.layout.places()) {
         bytes[place as usize * size..][..size].copy_from_slice(element);
     }

@@ -21,19 +21,6 @@ pub enum TunePolicy {
     },
 }
 
-/// Where a call's tiles come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum TilesFrom {
-    /// The caller named them.
-    Forced,
-    /// They were measured or imported.
-    Stored,
-    /// The first candidate.
-    Heuristic,
-}
-
 /// What became of a candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

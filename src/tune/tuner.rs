@@ -6,11 +6,12 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::measure::{Output, Stand};
-use super::tuned::{TilesFrom, Timing, Tuned, Verdict};
+use super::tuned::{Timing, Tuned, Verdict};
 use crate::error::{Error, GpuError};
-use crate::gpu::context::{Gpu, Waiting};
+use crate::gpu::context::Gpu;
 use crate::gpu::shader::Shader;
-use crate::operator::Operator;
+use crate::gpu::signal::Waiting;
+use crate::operator::{Operator, TilesFrom};
 use crate::prepared::Prepared;
 
 /// How a question is to be tuned.
@@ -225,7 +226,7 @@ impl<O: Operator> Track<'_, O> {
         }
         let chosen = (tiles, TilesFrom::Forced);
         let prepared = Prepared::new(self.gpu, self.operator, chosen, plan, pipelines)?;
-        self.stand.poison();
+        self.stand.poison()?;
         self.stand.run(&prepared, 1).await?; // some drivers compile only now
         let results = self.stand.results().await?;
         match expected {

@@ -208,7 +208,7 @@ impl Trial {
         let mut read = Vec::new();
         for Expected { name, .. } in &self.expected {
             for (_, buffer) in buffers.iter().filter(|(known, _)| known == name) {
-                read.push(engine.download(buffer, buffer.size())?);
+                read.push(engine.download(buffer, ..)?);
             }
         }
         Ok((prepared.tiles.to_string(), prepared.plan.steps.len(), read))

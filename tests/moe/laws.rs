@@ -277,7 +277,7 @@ fn strided_views_cost_no_copy_and_gaps_are_never_read() {
     let mut encoder = engine().device().create_command_encoder(&Default::default());
     prepared.record(&mut encoder, &bound).unwrap();
     engine().queue().submit([encoder.finish()]);
-    let got = engine().download(&out, 420 * 4).unwrap();
+    let got = engine().download(&out, ..420 * 4).unwrap();
     let got = HostTensor { dtype: Dtype::F32, shape: vec![21, 20], bytes: got }.to_f64();
     // Scalar and vector loads add in the same order.
     assert_eq!(bits(&got), bits(&run(&question, &dense)["out"]));

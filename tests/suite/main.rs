@@ -4,6 +4,7 @@ mod attention;
 mod cli;
 mod engine;
 mod errors;
+mod faults;
 mod golden_cases;
 mod harness;
 mod kernels;

@@ -106,7 +106,7 @@ impl Inputs<'_> {
                 return Err(SpecError::Dtype {
                     tensor: name.to_owned(),
                     expected: desc.dtype.to_string(),
-                    got: tensor.dtype,
+                    got: tensor.dtype.to_string(),
                 });
             }
         }

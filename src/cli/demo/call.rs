@@ -89,7 +89,7 @@ impl Call {
             [e.tokens, e.model_dim, e.experts, e.top_k].map(u64::from);
         let read = |name: &str, dtype: Dtype, shape: &[u64]| -> Result<HostTensor, CliError> {
             let size = shape.iter().product::<u64>() * dtype.bytes();
-            let bytes = self.engine.download(&self.buffers[name], size)?;
+            let bytes = self.engine.download(&self.buffers[name], ..size)?;
             Ok(HostTensor { dtype, shape: shape.to_vec(), bytes })
         };
         Ok(Answer {

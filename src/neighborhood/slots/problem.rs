@@ -5,11 +5,11 @@ use std::fmt;
 use ordered_float::OrderedFloat;
 
 use super::spec::{NeighborhoodAggregateSpec, NeighborhoodScoresSpec};
-use crate::error::SpecError;
+use crate::error::{Error, SpecError};
 use crate::fused::MAX_HEAD_DIM;
 use crate::neighborhood::axes::{MAX_TOKENS, check_core, shape_over};
 use crate::neighborhood::window::{Axis, axes3};
-use crate::operator::command_line;
+use crate::operator::{Spec, command_line};
 use crate::tensor::check::{self, Output};
 use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
@@ -68,6 +68,14 @@ impl Slots {
 
     fn spatial(&self) -> Vec<u32> {
         self.axes.iter().map(|axis| axis.extent).collect()
+    }
+}
+
+impl Spec for NeighborhoodScoresSpec {
+    type Problem = NeighborhoodScoresProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<NeighborhoodScoresProblem, Error> {
+        Ok(NeighborhoodScoresProblem::new(self, tensors)?)
     }
 }
 
@@ -132,6 +140,14 @@ impl NeighborhoodScoresProblem {
     /// `softmax_scale`, resolved.
     pub fn softmax_scale(&self) -> f32 {
         self.spec.softmax_scale.map_or(1.0, OrderedFloat::into_inner)
+    }
+}
+
+impl Spec for NeighborhoodAggregateSpec {
+    type Problem = NeighborhoodAggregateProblem;
+
+    fn ask(&self, tensors: &TensorDescs) -> Result<NeighborhoodAggregateProblem, Error> {
+        Ok(NeighborhoodAggregateProblem::new(self, tensors)?)
     }
 }
 
