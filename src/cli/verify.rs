@@ -35,7 +35,7 @@ pub(super) struct VerifyArgs {
 struct Group {
     cases: usize,
     passed: usize,
-    /// The largest error as a share of its budget.
+    /// The largest error as a share of its tolerance.
     worst: f64,
     tiles: Vec<String>,
 }
@@ -117,7 +117,8 @@ fn grouped(outcomes: &[Outcome]) -> Vec<(&str, Group)> {
 }
 
 fn print_table(engine: &Engine, groups: &[(&str, Group)], time: Duration) -> Result<(), CliError> {
-    let mut table = output::table(&["cases of", "passed", "worst error / budget", "tile sets"], 1);
+    let mut table =
+        output::table(&["cases of", "passed", "worst error / tolerance", "tile sets"], 1);
     for (name, group) in groups {
         table.add_row([
             (*name).to_owned(),

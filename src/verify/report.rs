@@ -19,7 +19,7 @@ pub struct CaseReport {
 }
 
 impl CaseReport {
-    /// The largest share of its budget that an element took.
+    /// The largest share of its tolerance that an element took.
     pub fn worst_share(&self) -> f64 {
         self.outputs.iter().map(|(_, report)| report.worst_share).fold(0.0, f64::max)
     }

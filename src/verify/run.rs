@@ -5,10 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Expected, expected};
 use super::case::{Case, Placement};
 use super::inputs::{Inputs, inputs};
 use super::judge::JudgeReport;
+use super::output::{Expected, expected};
 use super::place;
 use super::report::{CaseFailure, CaseReport, Failure};
 use crate::engine::Engine;

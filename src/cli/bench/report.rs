@@ -70,7 +70,7 @@ fn checked_json<S: serde::Serializer>(
             "elements": report.count,
             "max_error": report.max_error,
             "plain_error": report.plain_error,
-            "share_of_budget": report.worst_share,
+            "share_of_tolerance": report.worst_share,
         })
     });
     fields.serialize(serializer)
