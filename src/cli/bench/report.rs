@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::compare::Comparison;
+use super::comparison::Comparison;
 use super::sample::{StepFigures, Summary};
 use crate::cli::common::CliError;
 use crate::cli::measure::Ceilings;

@@ -56,10 +56,10 @@ impl Call {
     }
 
     /// Gives up the router: token `t` goes to the `top_k` experts from `t` on.
-    pub fn choose_in_turn(&mut self, experts: u32) -> Result<(), CliError> {
+    pub fn choose_in_turn(&mut self) -> Result<(), CliError> {
         self.router = None;
         let e = &self.layer.operator.extents;
-        let id = |token: u32, slot: u32| f64::from((token + slot) % experts);
+        let id = |token: u32, slot: u32| f64::from((token + slot) % e.experts);
         let ids = (0..e.tokens).flat_map(|token| (0..e.top_k).map(move |slot| id(token, slot)));
         let shape = [u64::from(e.tokens), u64::from(e.top_k)];
         let ids = HostTensor::from_f64(Dtype::I32, &shape, &ids.collect::<Vec<_>>());
