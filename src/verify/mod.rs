@@ -7,6 +7,7 @@
 
 mod case;
 mod cases;
+mod checked;
 mod inputs;
 pub mod judge;
 pub(crate) mod output;
@@ -15,8 +16,11 @@ mod question;
 mod report;
 mod run;
 mod scale;
+mod tiles;
 
 pub use case::{Case, Fill, Placement, Style};
 pub use cases::{cases, find_cases};
+pub use checked::{CheckedTrial, TileSets, checked_trials};
 pub use report::{CaseFailure, CaseReport, Failure};
-pub use run::{CaseTiles, Trial, run_case};
+pub use run::{Trial, run_case};
+pub use tiles::CaseTiles;
