@@ -8,12 +8,13 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::gpu::recording::Plan;
-use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, Operands, plain, reference};
+use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, Operands};
 use tilewise::operator::Operator;
+use tilewise::problems::Expected;
+use tilewise::question::Question;
 use tilewise::tensor::{
     ActivationFormat, BlockFormat, Dtype, HostTensor, Layout, TensorDesc, WeightFormat, descs,
 };
-use tilewise::verify::judge::{Budget, judge};
 use tilewise::{Engine, EngineOptions, PlanError};
 
 type Tensors = BTreeMap<String, HostTensor>;
@@ -65,6 +66,10 @@ fn check(engine: &Engine, problem: &MatmulProblem, inputs: &Tensors, tiles: Opti
     check_as(problem, engine, problem, inputs, tiles);
 }
 
+fn expected(problem: &MatmulProblem, inputs: &Tensors) -> Expected {
+    Expected::new(&Question::Matmul(Box::new(problem.clone())), inputs).unwrap()
+}
+
 /// The problem, planned as `operator` plans it.
 fn check_as(
     operator: &impl Operator<Tiles = MatmulTiles>,
@@ -74,12 +79,7 @@ fn check_as(
     tiles: Option<MatmulTiles>,
 ) {
     let got = engine.run(operator, tiles, inputs).unwrap_or_else(|e| panic!("{problem}: {e}"));
-    let (exact, plain) = (reference(problem, inputs).unwrap(), plain(problem, inputs).unwrap());
-    let rows = exact.chunks(problem.extents.columns as usize);
-    let row_scale: Vec<f64> =
-        rows.map(|row| row.iter().fold(0.0_f64, |most, out| most.max(out.abs()))).collect();
-    let budget = Budget { dtype: problem.out_dtype(), plain: &plain, row_scale: &row_scale };
-    if let Err(error) = judge("out", &got["out"].to_f64(), &exact, budget) {
+    if let Err(error) = expected(problem, inputs).check(&got) {
         panic!("{problem} {tiles:?}: {error}");
     }
 }
@@ -204,15 +204,11 @@ fn rounded_activations_are_multiplied_as_they_were_rounded() {
             "x".to_owned(),
             HostTensor::from_f64(Dtype::F32, &[extents[0], extents[2]], &x),
         );
-        let as_rounded = self::problem(&exactly, &rounded);
-        let (exact, plain) =
-            (reference(&as_rounded, &rounded).unwrap(), plain(&as_rounded, &rounded).unwrap());
-        let most = exact.iter().fold(0.0_f64, |most, out| most.max(out.abs()));
+        let as_rounded = expected(&self::problem(&exactly, &rounded), &rounded);
         for tiles in tiles {
             check(engine(), &problem, &inputs, Some(tiles));
             let got = engine().run(&problem, Some(tiles), &inputs).unwrap();
-            let budget = Budget { dtype: Dtype::F32, plain: &plain, row_scale: &[most] };
-            if let Err(error) = judge("out", &got["out"].to_f64(), &exact, budget) {
+            if let Err(error) = as_rounded.check(&got) {
                 panic!("{problem} {tiles:?}: {error}");
             }
         }

@@ -2,6 +2,7 @@
 
 mod chart;
 mod compare;
+mod comparison;
 mod page;
 mod report;
 mod run;

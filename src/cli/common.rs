@@ -32,16 +32,22 @@ impl Common {
 
     /// The same, with matrices as the caller takes them.
     pub fn open_with(&self, matrices: Matrices) -> Result<Engine, CliError> {
-        let adapter = self.adapter.clone().unwrap_or_default();
-        let options = EngineOptions {
-            adapter,
+        Ok(Engine::open(&EngineOptions { matrices, ..self.options() })?)
+    }
+
+    /// The same adapter with all runtime checks in every kernel.
+    pub fn open_checked(&self) -> Result<Engine, CliError> {
+        Ok(Engine::open(&EngineOptions { checked: true, ..self.options() })?)
+    }
+
+    fn options(&self) -> EngineOptions {
+        EngineOptions {
+            adapter: self.adapter.clone().unwrap_or_default(),
             floor: self.floor,
-            matrices,
             tuning: TunePolicy::Stored,
             cache: CachePlace::User,
             ..EngineOptions::default()
-        };
-        Ok(Engine::open(&options)?)
+        }
     }
 
     /// The tile set asked for.

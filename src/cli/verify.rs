@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
@@ -12,7 +13,10 @@ use serde_json::json;
 use super::common::{CliError, Common, device_line};
 use super::output;
 use crate::engine::Engine;
-use crate::verify::{Case, CaseReport, CaseTiles, cases, find_cases, run_case};
+use crate::verify::{
+    Case, CaseFailure, CaseReport, CaseTiles, CheckedTrial, TileSets, Trial, cases, checked_trials,
+    find_cases, run_case,
+};
 
 #[derive(Args)]
 pub(super) struct VerifyArgs {
@@ -22,6 +26,9 @@ pub(super) struct VerifyArgs {
     /// Every case, not only the core ones.
     #[arg(long)]
     all: bool,
+    /// Small cases of every operator as well, with each tile set and all runtime checks on.
+    #[arg(long)]
+    checked: bool,
     /// Other random inputs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -35,25 +42,32 @@ pub(super) struct VerifyArgs {
 struct Group {
     cases: usize,
     passed: usize,
-    /// The largest error as a share of its budget.
+    /// The largest error as a share of its tolerance.
     worst: f64,
     tiles: Vec<String>,
 }
 
-/// A case's name and how it ended.
-type Outcome = (Case, Result<CaseReport, String>);
+/// How a case ended.
+struct Outcome {
+    /// What it is counted with.
+    group: String,
+    result: Result<CaseReport, String>,
+}
 
 pub(super) fn verify(common: &Common, args: &VerifyArgs) -> Result<(), CliError> {
     let tiles = common.tiles()?;
     let cases = selected(args)?;
     let engine = common.open()?;
     let start = Instant::now();
-    let outcomes = run(&engine, &cases, tiles);
+    let mut outcomes = run(&engine, &cases, tiles);
+    if args.checked {
+        outcomes.extend(run_checked(&common.open_checked()?, args, tiles)?);
+    }
     let failures: Vec<&String> =
-        outcomes.iter().filter_map(|(_, result)| result.as_ref().err()).collect();
+        outcomes.iter().filter_map(|outcome| outcome.result.as_ref().err()).collect();
     let groups = grouped(&outcomes);
     if args.json {
-        print_json(&engine, &groups, &failures)?;
+        print_json(&engine, args.checked, &groups, &failures)?;
     } else {
         print_table(&engine, &groups, start.elapsed())?;
     }
@@ -76,34 +90,83 @@ fn selected(args: &VerifyArgs) -> Result<Vec<Case>, CliError> {
     Ok(selected)
 }
 
+/// What may run beside others.
+type Job<'a> = dyn Fn() -> Result<CaseReport, Box<CaseFailure>> + Sync + 'a;
+
 /// Cases run side by side: compiling their kernels takes most of the time.
 fn run(engine: &Engine, cases: &[Case], tiles: Option<CaseTiles>) -> Vec<Outcome> {
-    let bar = output::progress_bar(cases.len());
-    let failed = Mutex::new(0_usize);
-    let outcomes = cases.par_iter().map(|case| {
-        let result = run_case(engine, case, tiles).map_err(|failure| failure.to_string());
-        if let (Err(failure), Ok(mut failed)) = (&result, failed.lock()) {
+    let progress = Watched::new(cases.len());
+    let outcome = |case: &Case| {
+        let group = case.group().to_owned();
+        Outcome { group, result: progress.watch(&|| run_case(engine, case, tiles)) }
+    };
+    cases.par_iter().map(outcome).collect()
+}
+
+/// Small cases on an engine whose kernels keep all checks, with each tile set or the one that was asked for.
+fn run_checked(
+    engine: &Engine,
+    args: &VerifyArgs,
+    forced: Option<CaseTiles>,
+) -> Result<Vec<Outcome>, CliError> {
+    let mut trials = checked_trials(engine.limits(), TileSets::Every, args.seed)?;
+    if let Some(pattern) = &args.only {
+        let asked = find_cases(pattern);
+        trials.retain(|checked| asked.iter().any(|case| case.name == checked.trial.case.name));
+    }
+    let jobs: Vec<(&Trial, Option<CaseTiles>)> = trials
+        .iter()
+        .flat_map(|CheckedTrial { trial, tiles }| {
+            let tiles = if forced.is_some() { &[forced][..] } else { tiles };
+            tiles.iter().map(|tiles| (trial, *tiles)).collect::<Vec<_>>()
+        })
+        .collect();
+    let progress = Watched::new(jobs.len());
+    let outcome = |(trial, tiles): &(&Trial, Option<CaseTiles>)| {
+        let group = format!("checked {}", trial.question.operator());
+        let result = progress.watch(&|| trial.run(engine, *tiles));
+        Outcome { group, result: result.map_err(|text| format!("with all checks: {text}")) }
+    };
+    Ok(jobs.par_iter().map(outcome).collect())
+}
+
+/// A bar on which failures are told at once: the suite takes minutes.
+struct Watched {
+    bar: ProgressBar,
+    failed: Mutex<usize>,
+}
+
+impl Watched {
+    fn new(jobs: usize) -> Self {
+        Self { bar: output::progress_bar(jobs), failed: Mutex::new(0) }
+    }
+
+    fn watch(&self, job: &Job<'_>) -> Result<CaseReport, String> {
+        let result = job().map_err(|failure| failure.to_string());
+        if let (Err(failure), Ok(mut failed)) = (&result, self.failed.lock()) {
             *failed += 1;
-            bar.set_message(format!("{failed} wrong"));
-            // At once: the suite takes minutes.
-            bar.suspend(|| eprintln!("{failure}\n"));
+            self.bar.set_message(format!("{failed} wrong"));
+            self.bar.suspend(|| eprintln!("{failure}\n"));
         }
-        bar.inc(1);
-        (case.clone(), result)
-    });
-    let outcomes = outcomes.collect();
-    bar.finish_and_clear();
-    outcomes
+        self.bar.inc(1);
+        result
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 fn grouped(outcomes: &[Outcome]) -> Vec<(&str, Group)> {
     let mut order: Vec<&str> = Vec::new();
     let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
-    for (case, result) in outcomes {
-        if !order.contains(&case.group()) {
-            order.push(case.group());
+    for Outcome { group: name, result } in outcomes {
+        if !order.contains(&name.as_str()) {
+            order.push(name);
         }
-        let group = groups.entry(case.group()).or_default();
+        let group = groups.entry(name).or_default();
         group.cases += 1;
         if let Ok(report) = result {
             group.passed += 1;
@@ -117,7 +180,8 @@ fn grouped(outcomes: &[Outcome]) -> Vec<(&str, Group)> {
 }
 
 fn print_table(engine: &Engine, groups: &[(&str, Group)], time: Duration) -> Result<(), CliError> {
-    let mut table = output::table(&["cases of", "passed", "worst error / budget", "tile sets"], 1);
+    let mut table =
+        output::table(&["cases of", "passed", "worst error / tolerance", "tile sets"], 1);
     for (name, group) in groups {
         table.add_row([
             (*name).to_owned(),
@@ -136,6 +200,7 @@ fn print_table(engine: &Engine, groups: &[(&str, Group)], time: Duration) -> Res
 
 fn print_json(
     engine: &Engine,
+    checked: bool,
     groups: &[(&str, Group)],
     failures: &[&String],
 ) -> Result<(), CliError> {
@@ -143,7 +208,8 @@ fn print_json(
     let groups: BTreeMap<&str, &Group> =
         groups.iter().map(|(name, group)| (*name, group)).collect();
     output::print_json(&json!({
-        "adapter": engine.adapter(), "cases": all, "passed": passed, "groups": groups, "failures": failures,
+        "adapter": engine.adapter(), "checked": checked, "cases": all, "passed": passed, "groups": groups,
+        "failures": failures,
     }))
 }
 

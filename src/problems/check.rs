@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use crate::error::SpecError;
 use crate::question::Question;
 use crate::tensor::HostTensor;
-use crate::verify::answer::{self, expected};
 use crate::verify::judge::{JudgeReport, Mismatch};
+use crate::verify::output::{self, expected};
 
 /// The truth of a call, and a plain implementation's errors, by which its outputs are judged.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    outputs: Vec<answer::Expected>,
+    outputs: Vec<output::Expected>,
 }
 
 impl Expected {
@@ -35,13 +35,28 @@ impl Expected {
             JudgeReport { count: 0, max_error: 0.0, plain_error: 0.0, worst_share: 0.0 };
         for expected in &self.outputs {
             let bytes = outputs.get(expected.name).map_or(&[][..], |host| &host.bytes);
-            let (report, _) = expected.judged(bytes)?;
+            let report = expected.judged(bytes)?.0;
             worst.count += report.count;
             worst.max_error = worst.max_error.max(report.max_error);
             worst.plain_error = worst.plain_error.max(report.plain_error);
             worst.worst_share = worst.worst_share.max(report.worst_share);
         }
         Ok(worst)
+    }
+
+    /// The same for one output by name.
+    ///
+    /// # Errors
+    /// [`Mismatch`] where the output is wrong, or the call has none of this name.
+    pub fn check_output(&self, name: &str, output: &HostTensor) -> Result<JudgeReport, Mismatch> {
+        let expected = self.outputs.iter().find(|expected| expected.name == name);
+        let missing = || Mismatch::Length {
+            name: name.to_owned(),
+            what: "the output that was not asked for",
+            got: output.shape.iter().product::<u64>() as usize,
+            expected: 0,
+        };
+        Ok(expected.ok_or_else(missing)?.judged(&output.bytes)?.0)
     }
 }
 

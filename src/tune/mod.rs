@@ -20,6 +20,7 @@
 //! [`Tunings::from_json`] and [`Engine::import_tunings`](crate::Engine::import_tunings). They apply to adapters of the
 //! same name; nothing else of a file is trusted: tiles that do not fit are not used.
 
+mod guard;
 mod key;
 mod measure;
 mod store;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use web_time::Instant;
 
+use super::guard::difference;
 use super::measure::{Output, Stand};
 use super::tuned::{Timing, Tuned, Verdict};
 use crate::error::{Error, GpuError};
@@ -280,49 +281,5 @@ impl<O: Operator> Track<'_, O> {
         }
         runners.iter().for_each(|runner| timings[runner.index].verdict = runner.verdict());
         Ok(runners)
-    }
-}
-
-/// How an output differs from the one of the heuristic's tiles by more than two right results can: each is within the
-/// judge's kind of budget of the truth, a few units of the storage type beside what devices' exp and the order of
-/// sums make. Whole numbers are equal.
-fn difference(got: &Output, expected: &Output) -> Option<String> {
-    let dtype = expected.values.dtype;
-    let (name, got, expected) = (&got.name, got.values.to_f64(), expected.values.to_f64());
-    let finite = expected.iter().map(|e| e.abs()).filter(|e| e.is_finite());
-    let most = finite.fold(0.0, f64::max);
-    let allowed = if dtype.is_float() { most * (8.0 * dtype.epsilon() + 2e-5) } else { 0.0 };
-    let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= allowed;
-    let differs = |(_, (a, b)): &(usize, (&f64, &f64))| !same(**a, **b);
-    let wrong: Vec<_> = got.iter().zip(&expected).enumerate().filter(differs).collect();
-    let (index, (a, b)) = wrong.first()?;
-    let (count, all) = (wrong.len(), expected.len());
-    Some(format!(
-        "{name}: {count} of {all} elements differ from the heuristic's, the first [{index}]: {a:e}, not {b:e} within {allowed:.1e}"
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tensor::{Dtype, HostTensor};
-
-    fn output(dtype: Dtype, values: &[f64]) -> Output {
-        let values = HostTensor::from_f64(dtype, &[values.len() as u64], values);
-        Output { name: "out".to_owned(), values }
-    }
-
-    #[test]
-    fn results_may_differ_by_rounding_alone() {
-        let expected = || output(Dtype::F32, &[1.0, -4.0, f64::NEG_INFINITY, 0.0]);
-        let against = |values: &[f64]| difference(&output(Dtype::F32, values), &expected());
-        assert_eq!(against(&[1.0 + 5e-5, -4.0, f64::NEG_INFINITY, 1e-5]), None);
-        assert!(against(&[1.001, -4.0, f64::NEG_INFINITY, 0.0]).unwrap().contains("1 of 4"));
-        assert!(against(&[f64::NAN; 4]).unwrap().contains("4 of 4"));
-        assert!(against(&[1.0, -4.0, 0.0, 0.0]).is_some());
-        assert!(against(&[1.0, f64::INFINITY, f64::NEG_INFINITY, 0.0]).is_some());
-        let whole = |values: &[f64]| output(Dtype::I32, values);
-        assert_eq!(difference(&whole(&[3.0, 9.0]), &whole(&[3.0, 9.0])), None);
-        assert!(difference(&whole(&[3.0, 8.0]), &whole(&[3.0, 9.0])).is_some());
     }
 }

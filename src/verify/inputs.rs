@@ -61,10 +61,12 @@ fn neighborhood_inputs(case: &Case, problem: &NeighborhoodProblem) -> Inputs {
 
 /// The inputs of a mixture of experts. Weights shrink with what they sum, so that results are about as large as x.
 fn moe_inputs(case: &Case, problem: &MoeProblem) -> Inputs {
-    let mut inputs = Inputs::new();
+    // Blocks are bytes of a format's own.
+    let mut inputs = problem.sample(case.seed);
+    inputs.retain(|_, tensor| tensor.dtype == Dtype::U8);
     let outputs = problem.outputs();
     for (name, desc) in problem.tensors() {
-        if outputs.contains(&name) {
+        if outputs.contains(&name) || desc.dtype == Dtype::U8 {
             continue;
         }
         let mut noise = Random::of(case.seed, name);

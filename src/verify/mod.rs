@@ -2,20 +2,25 @@
 //!
 //! A case runs as an app would run it, on buffers of its own: inputs are surrounded by NaN (behind their end, between
 //! their rows, beyond `kv_lens`), outputs start as NaN, and what lies between an output's rows must stay as it was.
-//! What comes back is [judged](judge::judge) against the reference in f64, within a budget that the error of a plain
-//! implementation sets.
+//! What comes back is [judged](judge::judge) against the reference in f64, within a tolerance that the error of a
+//! plain implementation sets.
 
-pub(crate) mod answer;
 mod case;
 mod cases;
+mod checked;
 mod inputs;
 pub mod judge;
+pub(crate) mod output;
 pub(crate) mod place;
 mod question;
 mod report;
 mod run;
+mod scale;
+mod tiles;
 
 pub use case::{Case, Fill, Placement, Style};
 pub use cases::{cases, find_cases};
+pub use checked::{CheckedTrial, TileSets, checked_trials};
 pub use report::{CaseFailure, CaseReport, Failure};
-pub use run::{CaseTiles, Trial, run_case};
+pub use run::{Trial, run_case};
+pub use tiles::CaseTiles;

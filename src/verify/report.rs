@@ -1,9 +1,11 @@
 //! What a case's run gives.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::judge::{JudgeReport, Mismatch};
 use crate::error::Error;
+use crate::gpu::shader::Shader;
 
 /// A case that is right.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,14 +14,14 @@ pub struct CaseReport {
     pub name: String,
     /// The tiles it ran with.
     pub tiles: String,
-    /// Dispatches it took.
-    pub dispatches: usize,
+    /// The kernel of each dispatch.
+    pub kernels: Vec<Arc<Shader>>,
     /// What was found of each output.
     pub outputs: Vec<(&'static str, JudgeReport)>,
 }
 
 impl CaseReport {
-    /// The largest share of its budget that an element took.
+    /// The largest share of its tolerance that an element took.
     pub fn worst_share(&self) -> f64 {
         self.outputs.iter().map(|(_, report)| report.worst_share).fold(0.0, f64::max)
     }

@@ -1,60 +1,21 @@
 //! Running a case.
 
-use std::any::Any;
-use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::answer::{Expected, expected};
 use super::case::{Case, Placement};
 use super::inputs::{Inputs, inputs};
 use super::judge::JudgeReport;
+use super::output::{Expected, expected};
 use super::place;
 use super::report::{CaseFailure, CaseReport, Failure};
+use super::tiles::{CaseTiles, candidates};
 use crate::engine::Engine;
 use crate::error::{Error, PlanError};
-use crate::fused::FusedTiles;
 use crate::gpu::limits::GpuLimits;
-use crate::matmul::MatmulTiles;
-use crate::neighborhood::NeighborhoodTiles;
+use crate::gpu::shader::Shader;
 use crate::operator::Operator;
 use crate::question::{Question, with_problem};
 use crate::tensor::TensorDesc;
-
-/// Tiles of an operator; cases of another run with those that the plan chooses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected tiles as `tilewise explain` prints them")]
-#[non_exhaustive]
-pub enum CaseTiles {
-    /// Of attention.
-    Attention(FusedTiles),
-    /// Of neighborhoods.
-    Neighborhood(NeighborhoodTiles),
-    /// Of matmuls and mixtures of experts.
-    Matmul(MatmulTiles),
-}
-
-impl CaseTiles {
-    /// The tiles, if they are an operator's.
-    fn of<O: Operator>(self) -> Option<O::Tiles> {
-        let tiles: &dyn Any = match &self {
-            Self::Attention(tiles) => tiles,
-            Self::Neighborhood(tiles) => tiles,
-            Self::Matmul(tiles) => tiles,
-        };
-        tiles.downcast_ref().copied()
-    }
-}
-
-impl fmt::Display for CaseTiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Attention(tiles) => tiles.fmt(f),
-            Self::Neighborhood(tiles) => tiles.fmt(f),
-            Self::Matmul(tiles) => tiles.fmt(f),
-        }
-    }
-}
 
 /// A case with its inputs and its true answer: may run on any engine, with any tiles.
 #[derive(Clone, Debug)]
@@ -106,21 +67,7 @@ impl Trial {
     /// # Errors
     /// [`PlanError`] where none fits.
     pub fn candidates(&self, limits: &GpuLimits) -> Result<Vec<CaseTiles>, PlanError> {
-        Ok(match &self.question {
-            Question::Attention(problem) => {
-                problem.candidates(limits)?.into_iter().map(CaseTiles::Attention).collect()
-            }
-            Question::Neighborhood(problem) => {
-                problem.candidates(limits)?.into_iter().map(CaseTiles::Neighborhood).collect()
-            }
-            Question::Moe(problem) => {
-                problem.candidates(limits)?.into_iter().map(CaseTiles::Matmul).collect()
-            }
-            Question::Matmul(problem) => {
-                problem.candidates(limits)?.into_iter().map(CaseTiles::Matmul).collect()
-            }
-            _ => Vec::new(),
-        })
+        candidates(&self.question, limits)
     }
 
     /// Runs it.
@@ -157,11 +104,11 @@ impl Trial {
             })
         };
         let tiles = self.with_splits(engine, tiles).map_err(|e| failed(Error::from(e).into()))?;
-        let (tiles, dispatches, buffers) =
+        let (tiles, kernels, buffers) =
             with_problem!(&self.question, problem => self.call(engine, problem, tiles))
                 .map_err(|error| failed(error.into()))?;
         let outputs = self.judged(buffers, change).map_err(failed)?;
-        Ok(CaseReport { name: self.case.name.clone(), tiles, dispatches, outputs })
+        Ok(CaseReport { name: self.case.name.clone(), tiles, kernels, outputs })
     }
 
     /// The tiles asked for; where the case asks for splits, those of the plan's choice with them.
@@ -187,7 +134,7 @@ impl Trial {
         engine: &Engine,
         problem: &O,
         tiles: Option<CaseTiles>,
-    ) -> Result<(String, usize, Vec<Vec<u8>>), Error> {
+    ) -> Result<(String, Vec<Arc<Shader>>, Vec<Vec<u8>>), Error> {
         let prepared = engine.prepare(problem, tiles.and_then(CaseTiles::of::<O>))?;
         let shared = |name: &str| self.case.placement == Placement::Packed && name != "out";
         let mut buffers: Vec<(&str, wgpu::Buffer)> = Vec::new();
@@ -211,7 +158,8 @@ impl Trial {
                 read.push(engine.download(buffer, ..)?);
             }
         }
-        Ok((prepared.tiles.to_string(), prepared.plan.steps.len(), read))
+        let kernels = prepared.plan.steps.iter().map(|step| Arc::clone(&step.shader)).collect();
+        Ok((prepared.tiles.to_string(), kernels, read))
     }
 
     /// What the buffer of a tensor holds before the call; the one of q holds k and v too where they are packed.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use tilewise::moe::{MoeProblem, MoeSpec, plain, reference};
+use tilewise::moe::{MoeProblem, MoeSpec};
+use tilewise::problems::Expected;
+use tilewise::question::Question;
 use tilewise::tensor::{Dtype, HostTensor};
-use tilewise::verify::judge::{Budget, judge};
 use tilewise::{Engine, EngineOptions, SpecError};
 
 pub type Tensors = BTreeMap<String, HostTensor>;
@@ -115,7 +116,7 @@ pub fn run(json: &Value, inputs: &Tensors) -> BTreeMap<String, Vec<f64>> {
     outputs.into_iter().map(|(name, tensor)| (name, tensor.to_f64())).collect()
 }
 
-/// Holds every output against the reference: integers exactly, numbers within the judge's budget.
+/// Holds every output against the reference: integers exactly, numbers within the judge's tolerance.
 pub fn check(json: &Value, inputs: &Tensors) {
     check_with(engine(), json, inputs, &problem(json, inputs), None);
 }
@@ -129,20 +130,8 @@ pub fn check_with(
 ) {
     let outputs = engine.run(problem, tiles, inputs);
     let outputs = outputs.unwrap_or_else(|error| panic!("{json}: {error}"));
-    let expected = reference(problem, inputs).unwrap();
-    let plain = plain(problem, inputs).unwrap();
-    for (name, tensor) in &outputs {
-        let (got, want) = (tensor.to_f64(), &expected.outputs[name.as_str()]);
-        if tensor.dtype == Dtype::I32 {
-            assert_eq!(&got, want, "{json}: {name}");
-            continue;
-        }
-        let ones = [1.0];
-        let row_scale: &[f64] = if name == "out" { &expected.row_scale } else { &ones };
-        let budget =
-            Budget { dtype: tensor.dtype, plain: &plain.outputs[name.as_str()], row_scale };
-        if let Err(error) = judge(name, &got, want, budget) {
-            panic!("{json} {tiles:?}: {error}");
-        }
+    let expected = Expected::new(&Question::Moe(Box::new(problem.clone())), inputs).unwrap();
+    if let Err(error) = expected.check(&outputs) {
+        panic!("{json} {tiles:?}: {error}");
     }
 }

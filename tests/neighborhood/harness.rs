@@ -8,7 +8,7 @@ use tilewise::neighborhood::{
     NeighborhoodTiles, TensorDescs, plain, reference,
 };
 use tilewise::tensor::{Dtype, HostTensor, TensorDesc, descs};
-use tilewise::verify::judge::{Budget, judge, lse_scale};
+use tilewise::verify::judge::{Tolerance, judge, lse_scale};
 use tilewise::{Engine, EngineOptions};
 
 pub type Inputs = BTreeMap<String, HostTensor>;
@@ -114,8 +114,8 @@ pub fn hold(
     ];
     for (name, dtype, truth, plain, row_scale) in sides {
         let Some(got) = got.get(name) else { continue };
-        let budget = Budget { dtype, plain, row_scale };
-        if let Err(wrong) = judge(name, got, truth, budget) {
+        let tolerance = Tolerance { dtype, plain, row_scale };
+        if let Err(wrong) = judge(name, got, truth, tolerance) {
             panic!("{problem}\n{wrong}");
         }
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use tilewise::neighborhood::{
     Border, NeighborhoodAggregateProblem, NeighborhoodAggregateSpec, NeighborhoodOutput,
-    NeighborhoodScoresProblem, NeighborhoodScoresSpec, NeighborhoodSpec, TensorDescs,
-    aggregate_reference, plain, reference, scores_reference,
+    NeighborhoodScoresProblem, NeighborhoodScoresSpec, NeighborhoodSpec, TensorDescs, plain,
+    reference, scores_reference,
 };
+use tilewise::problems::Expected;
+use tilewise::question::Question;
 use tilewise::tensor::{Dtype, HostTensor, Layout, TensorDesc, descs};
-use tilewise::verify::judge::{Budget, judge, lse_scale};
 use tilewise::{Engine, SpecError};
 
 use crate::harness::{Case, Inputs, engine, floor_engine, gather, hold, places, problem, random};
@@ -46,14 +47,12 @@ fn check_scores(engine: &Engine, case: &Case) -> Vec<f64> {
     let inputs = case.inputs(5);
     let problem =
         NeighborhoodScoresProblem::new(&scores_spec(&case.spec), &descs(&inputs)).unwrap();
-    let truth = scores_reference(&problem, &inputs, false).unwrap();
-    let plain = scores_reference(&problem, &inputs, true).unwrap();
-    let got = engine.run(&problem, None, &inputs).unwrap()["scores"].to_f64();
-    let budget = Budget { dtype: Dtype::F32, plain: &plain, row_scale: &lse_scale(&truth) };
-    if let Err(wrong) = judge("scores", &got, &truth, budget) {
-        panic!("{problem}\n{wrong}");
+    let got = engine.run(&problem, None, &inputs).unwrap();
+    let question = Question::NeighborhoodScores(Box::new(problem));
+    if let Err(wrong) = Expected::new(&question, &inputs).unwrap().check(&got) {
+        panic!("{question}\n{wrong}");
     }
-    got
+    got["scores"].to_f64()
 }
 
 /// The case's v, and weights for it.
@@ -70,15 +69,12 @@ fn weighted(case: &Case, dtype: Dtype, seed: u64) -> Inputs {
 fn check_aggregate(engine: &Engine, case: &Case, inputs: &Inputs) -> Vec<f64> {
     let spec = aggregate_spec(&case.spec);
     let problem = NeighborhoodAggregateProblem::new(&spec, &descs(inputs)).unwrap();
-    let truth = aggregate_reference(&problem, inputs, false).unwrap();
-    let plain = aggregate_reference(&problem, inputs, true).unwrap();
-    let got = engine.run(&problem, None, inputs).unwrap()["out"].to_f64();
-    let dtype = problem.spec.out_dtype.unwrap();
-    let budget = Budget { dtype, plain: &plain.out, row_scale: &truth.magnitude };
-    if let Err(wrong) = judge("out", &got, &truth.out, budget) {
-        panic!("{problem}\n{wrong}");
+    let got = engine.run(&problem, None, inputs).unwrap();
+    let question = Question::NeighborhoodAggregate(Box::new(problem));
+    if let Err(wrong) = Expected::new(&question, inputs).unwrap().check(&got) {
+        panic!("{question}\n{wrong}");
     }
-    got
+    got["out"].to_f64()
 }
 
 fn cases() -> Vec<Case> {

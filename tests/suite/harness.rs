@@ -75,7 +75,7 @@ fn a_row_without_keys_must_be_zero() {
             bytes[..4].copy_from_slice(&1e-30_f32.to_le_bytes());
         }
     });
-    assert!(failure.to_string().contains("budget 0"), "{failure}");
+    assert!(failure.to_string().contains("tolerance 0"), "{failure}");
 }
 
 #[test]

@@ -28,6 +28,13 @@ pub fn checked_engine() -> &'static Engine {
     opened(&ENGINE, &EngineOptions { checked: true, ..EngineOptions::default() })
 }
 
+/// With naga's checks on in every kernel, WebGPU's default limits and no features.
+pub fn checked_floor_engine() -> &'static Engine {
+    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
+    let options = EngineOptions { checked: true, floor: true, ..EngineOptions::default() };
+    opened(&ENGINE, &options)
+}
+
 /// With WebGPU's default limits and no features.
 pub fn floor_engine() -> &'static Engine {
     static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();

@@ -22,10 +22,12 @@ use crate::support::{inputs, problem};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Doubles numbers, with tiles of every kind of fault.
+/// Doubles numbers, with tiles of every kind of fault. Of two rows, the second becomes a thousandth as large.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Doubler {
     length: u32,
+    /// Equal parts of the numbers.
+    rows: u32,
     /// Tiles that the device no longer takes.
     refused: Option<Way>,
     /// Changes the kernels' text.
@@ -38,13 +40,22 @@ enum Way {
     Slow,
     Fast,
     Wrong,
+    /// The small row is half as large as it should be.
+    WrongInSmall,
     Unwritten,
     Unplanned,
     Broken,
 }
 
-const WAYS: [Way; 6] =
-    [Way::Slow, Way::Wrong, Way::Unwritten, Way::Unplanned, Way::Broken, Way::Fast];
+const WAYS: [Way; 7] = [
+    Way::Slow,
+    Way::Wrong,
+    Way::WrongInSmall,
+    Way::Unwritten,
+    Way::Unplanned,
+    Way::Broken,
+    Way::Fast,
+];
 
 impl Tiles for Way {}
 
@@ -65,18 +76,19 @@ impl Way {
         match self {
             Self::Slow => {
                 "var sum = 0.0; for (var i = 0u; i < params.loops; i++) { sum = sin(sum + x[lane]); }
-                 y[lane] = 2.0 * x[lane] + select(0.0, 1.0, sum > 1.5);"
+                 y[lane] = factor * x[lane] + select(0.0, 1.0, sum > 1.5);"
             }
-            Self::Wrong => "y[lane] = select(2.0, 2.01, lane == 77u) * x[lane];",
-            Self::Unwritten => "if (lane != 78u) { y[lane] = 2.0 * x[lane]; }",
+            Self::Wrong => "y[lane] = select(1.0, 1.005, lane == 77u) * factor * x[lane];",
+            Self::WrongInSmall => "y[lane] = select(1.0, 0.5, is_small || params.rows == 1u) * factor * x[lane];",
+            Self::Unwritten => "if (lane != 78u) { y[lane] = factor * x[lane]; }",
             Self::Broken => "y[lane] = nonsense;",
-            Self::Fast | Self::Unplanned => "y[lane] = 2.0 * x[lane];",
+            Self::Fast | Self::Unplanned => "y[lane] = factor * x[lane];",
         }
     }
 }
 
 fn doubler(length: u32) -> Doubler {
-    Doubler { length, refused: None, kernel: 0 }
+    Doubler { length, rows: 1, refused: None, kernel: 0 }
 }
 
 impl Operator for Doubler {
@@ -94,12 +106,15 @@ impl Operator for Doubler {
         let mut params = Params::default();
         // Slow enough to be told apart while other tests share the process whose time is measured.
         params.u32("loops", (20_000_000 / self.length).clamp(400, 20_000));
+        params.u32("rows", self.rows);
         let text = format!(
             "{}@group(0) @binding(1) var<storage, read> x: array<f32>;
              @group(0) @binding(2) var<storage, read_write> y: array<f32>;
              // {}
              @compute @workgroup_size(64) fn double(@builtin(global_invocation_id) id: vec3<u32>) {{
                  let lane = id.x; if (lane >= arrayLength(&x)) {{ return; }} let loops = params.loops;
+                 let is_small = params.rows == 2u && lane >= arrayLength(&x) / 2u;
+                 let factor = select(2.0, 0.002, is_small);
                  {}
              }}",
             params.wgsl(),
@@ -130,7 +145,8 @@ impl Operator for Doubler {
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
-        let floats = || TensorDesc::contiguous(Dtype::F32, &[self.length.into()]);
+        let shape = [self.rows, self.length / self.rows].map(u64::from);
+        let floats = || TensorDesc::contiguous(Dtype::F32, &shape);
         vec![("x", floats()), ("y", floats())]
     }
 
@@ -140,7 +156,7 @@ impl Operator for Doubler {
 
     fn bucket(&self) -> Self {
         let length = tilewise::operator::rounded(self.length);
-        Self { length, refused: None, kernel: self.kernel }
+        Self { length, refused: None, ..self.clone() }
     }
 }
 
@@ -191,6 +207,15 @@ fn wrong_candidates_are_refused_and_the_fastest_right_one_is_taken() {
     assert_eq!(choice(&engine, &Doubler { kernel: 1, ..question.clone() }), HEURISTIC);
     let prepared = engine.prepare(&question, Some(Way::Slow)).unwrap();
     assert_eq!(prepared.tiles_from, TilesFrom::Forced);
+}
+
+#[test]
+fn a_candidate_that_is_wrong_in_a_small_row_alone_is_refused() {
+    let question = Doubler { rows: 2, ..doubler(50_000) };
+    let tuned = in_memory().tune(&question, LONG).unwrap();
+    let Verdict::Wrong(message) = verdict(&tuned, Way::WrongInSmall) else { panic!("{tuned:?}") };
+    assert!(message.contains("y: 25000 of 50000"), "{message}");
+    assert_eq!(tuned.tiles, Way::Fast, "{tuned:?}");
 }
 
 #[test]

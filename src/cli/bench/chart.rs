@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::page::escaped;
 use crate::cli::output::digits;
 
 const WIDTH: f64 = 760.0;
@@ -136,6 +135,24 @@ impl Chart {
     }
 
     fn axes(&self, svg: &mut String) {
+        self.ticks(svg);
+        let [left, right, top, bottom] = PLOT;
+        let (middle, centre) = ((left + right) / 2.0, (top + bottom) / 2.0);
+        let _ = writeln!(
+            svg,
+            "<text class=\"label\" x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            HEIGHT - 8.0,
+            escaped(&self.x.label)
+        );
+        let _ = writeln!(
+            svg,
+            "<text class=\"label\" x=\"14\" y=\"{centre}\" text-anchor=\"middle\" transform=\"rotate(-90 14 {centre})\">{}</text>",
+            escaped(&self.y.label)
+        );
+    }
+
+    /// Lines through the plot, and the numbers at their ends.
+    fn ticks(&self, svg: &mut String) {
         let [left, right, top, bottom] = PLOT;
         for &tick in &self.x.ticks {
             let x = left + self.x.share(tick) * (right - left);
@@ -164,18 +181,6 @@ impl Chart {
                 number(tick)
             );
         }
-        let (middle, centre) = ((left + right) / 2.0, (top + bottom) / 2.0);
-        let _ = writeln!(
-            svg,
-            "<text class=\"label\" x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-            HEIGHT - 8.0,
-            escaped(&self.x.label)
-        );
-        let _ = writeln!(
-            svg,
-            "<text class=\"label\" x=\"14\" y=\"{centre}\" text-anchor=\"middle\" transform=\"rotate(-90 14 {centre})\">{}</text>",
-            escaped(&self.y.label)
-        );
     }
 
     fn draw(&self, series: &Series, words: &mut Words, svg: &mut String) {
@@ -242,6 +247,11 @@ impl Words {
 /// Left, top, right and bottom of a word that starts at a place on its base line.
 fn taken([x, y]: [f64; 2], width: f64) -> [f64; 4] {
     [x, y - 10.0, x + width, y + 3.0]
+}
+
+/// Text as it stands in HTML.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A tick's number.

@@ -2,17 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{Chart, Point, Scale, Series, Style};
+use super::chart::{Chart, Point, Scale, Series, Style, escaped};
 use super::report::{Figures, Report};
 use super::table;
 use crate::cli::common::device_line;
 use crate::cli::output::digits;
 use crate::problems::{Along, SUITES, Suite};
-
-/// Text as it stands in HTML.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
 
 /// The whole page.
 pub(super) fn page(report: &Report) -> String {
@@ -81,24 +76,7 @@ fn growing(report: &Report, along: Along, title: &str) -> Option<String> {
 /// Arithmetic intensity against speed, under the device's ceilings.
 fn roofline(report: &Report) -> String {
     let [most_flops, most_bytes] = report.most();
-    let mut series: Vec<Series> = Vec::new();
-    for (index, figures) in report.results.iter().enumerate() {
-        let Some(y) = figures.gflops(report.is_software()) else { continue };
-        let x = figures.gflop * 1e9 / figures.bytes.max(1.0);
-        let title = title_of(report, figures);
-        let point = Point { x, y, word: (index + 1).to_string(), title };
-        match series.iter_mut().find(|series| series.name == figures.operator) {
-            Some(known) => known.points.push(point),
-            None => {
-                let style = Style::Points(series.len());
-                series.push(Series {
-                    name: figures.operator.to_owned(),
-                    points: vec![point],
-                    style,
-                });
-            }
-        }
-    }
+    let mut series = by_operator(report);
     let points = || series.iter().flat_map(|series| &series.points);
     let ridge = most_flops / most_bytes;
     let x = Scale::logarithmic(
@@ -123,6 +101,25 @@ fn roofline(report: &Report) -> String {
     );
     series.insert(0, Series { name, points: limits, style: Style::Limit });
     section("Roofline (numbers are the table's rows)", &Chart { x, y, series })
+}
+
+/// The table's rows as points of the roofline, those of an operator together.
+fn by_operator(report: &Report) -> Vec<Series> {
+    let mut all: Vec<Series> = Vec::new();
+    for (index, figures) in report.results.iter().enumerate() {
+        let Some(y) = figures.gflops(report.is_software()) else { continue };
+        let x = figures.gflop * 1e9 / figures.bytes.max(1.0);
+        let title = title_of(report, figures);
+        let point = Point { x, y, word: (index + 1).to_string(), title };
+        match all.iter_mut().find(|series| series.name == figures.operator) {
+            Some(known) => known.points.push(point),
+            None => {
+                let (name, style) = (figures.operator.to_owned(), Style::Points(all.len()));
+                all.push(Series { name, points: vec![point], style });
+            }
+        }
+    }
+    all
 }
 
 fn rate_unit(report: &Report) -> String {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::compare::Comparison;
+use super::comparison::Comparison;
 use super::sample::{StepFigures, Summary};
 use crate::cli::common::CliError;
 use crate::cli::measure::Ceilings;
@@ -70,7 +70,7 @@ fn checked_json<S: serde::Serializer>(
             "elements": report.count,
             "max_error": report.max_error,
             "plain_error": report.plain_error,
-            "share_of_budget": report.worst_share,
+            "share_of_tolerance": report.worst_share,
         })
     });
     fields.serialize(serializer)

@@ -11,7 +11,6 @@ use crate::operator::{Operator, Tiles};
 use crate::problems::{Expected, NamedProblem, Resident, work};
 use crate::question::Question;
 use crate::tune::TilesFrom;
-use crate::verify::judge::JudgeReport;
 
 pub(super) struct Run<'a> {
     pub engine: &'a Engine,
@@ -33,12 +32,7 @@ impl Run<'_> {
         problem: &O,
         forced: Option<O::Tiles>,
     ) -> Result<Vec<Figures>, CliError> {
-        let tiles: Vec<Option<O::Tiles>> = match forced {
-            None if self.args.all_tiles => {
-                problem.candidates(self.engine.limits())?.into_iter().map(Some).collect()
-            }
-            forced => vec![forced],
-        };
+        let tiles = self.tile_sets(problem, forced)?;
         let heuristic = tiles.first().copied().flatten().filter(|_| forced.is_none());
         self.say("the f64 reference");
         let inputs = problem.sample(self.args.seed);
@@ -49,15 +43,12 @@ impl Run<'_> {
         for tiles in tiles {
             let call = Resident::new(self.engine, problem, tiles, &inputs)?;
             let tiles = call.prepared.tiles;
-            self.say(&format!("checking {}", tiles.label()));
             let from = match call.prepared.tiles_from {
                 TilesFrom::Forced if Some(tiles) == heuristic => TilesFrom::Heuristic,
                 from => from,
             };
-            call.run(1)?; // also compiles
             let mut of = Figures::new(self.named, question, (&tiles, from), work);
-            of.scratch_bytes = call.prepared.plan.scratch_bytes();
-            of.checked = self.checked(&expected, &call)?;
+            self.check(&expected, &call, &mut of)?;
             if of.checked.is_some() {
                 candidates.push(Candidate::new(call, software)?);
                 figures.push(of);
@@ -65,8 +56,53 @@ impl Run<'_> {
                 wrong.push(of);
             }
         }
+        self.time(&candidates, &mut figures)?;
+        let median = |of: &Figures| of.time(software).map_or(f64::INFINITY, |time| time.median_ms);
+        figures.sort_by(|a, b| median(a).total_cmp(&median(b)));
+        figures.extend(wrong);
+        Ok(figures)
+    }
+
+    /// The tile sets that are timed; `None` is the engine's choice.
+    fn tile_sets<O: Operator>(
+        &self,
+        problem: &O,
+        forced: Option<O::Tiles>,
+    ) -> Result<Vec<Option<O::Tiles>>, CliError> {
+        if forced.is_some() || !self.args.all_tiles {
+            return Ok(vec![forced]);
+        }
+        Ok(problem.candidates(self.engine.limits())?.into_iter().map(Some).collect())
+    }
+
+    /// Runs a call once and notes how right its outputs are. Where they are wrong, the worst elements go to stderr.
+    fn check<O: Operator>(
+        &self,
+        expected: &Expected,
+        call: &Resident<O>,
+        of: &mut Figures,
+    ) -> Result<(), CliError> {
+        let tiles = call.prepared.tiles.label();
+        self.say(&format!("checking {tiles}"));
+        call.run(1)?; // also compiles
+        of.scratch_bytes = call.prepared.plan.scratch_bytes();
+        of.checked = expected
+            .check(&call.outputs()?)
+            .map_err(|mismatch| {
+                self.progress.suspend(|| eprintln!("{} {tiles}: {mismatch}", self.named.name));
+            })
+            .ok();
+        Ok(())
+    }
+
+    /// Times the calls, interleaved, and their steps where they were asked for.
+    fn time<O: Operator>(
+        &self,
+        candidates: &[Candidate<O>],
+        figures: &mut [Figures],
+    ) -> Result<(), CliError> {
         self.say("timing");
-        let samples = time_interleaved(&candidates, self.args.runs)?;
+        let samples = time_interleaved(candidates, self.args.runs)?;
         for (of, samples) in figures.iter_mut().zip(&samples) {
             of.wall = Some(Summary::of(samples.iter().map(|sample| sample.elapsed.wall)));
             of.cpu = Some(Summary::of(samples.iter().map(|sample| sample.elapsed.cpu)));
@@ -74,30 +110,12 @@ impl Run<'_> {
             of.device = device.map(|times| Summary::of(times.into_iter()));
         }
         if self.args.steps {
-            for (of, candidate) in figures.iter_mut().zip(&candidates) {
+            for (of, candidate) in figures.iter_mut().zip(candidates) {
                 let none =
                     || CliError::Request("--steps: this device writes no timestamps".to_owned());
                 of.steps = candidate.steps(self.args.runs)?.ok_or_else(none)?;
             }
         }
-        let median = |of: &Figures| of.time(software).map_or(f64::INFINITY, |time| time.median_ms);
-        figures.sort_by(|a, b| median(a).total_cmp(&median(b)));
-        figures.extend(wrong);
-        Ok(figures)
-    }
-
-    /// How right the outputs are; `None`, and the worst elements on stderr, where they are wrong.
-    fn checked<O: Operator>(
-        &self,
-        expected: &Expected,
-        call: &Resident<O>,
-    ) -> Result<Option<JudgeReport>, CliError> {
-        let checked = expected.check(&call.outputs()?);
-        Ok(checked
-            .map_err(|mismatch| {
-                let tiles = call.prepared.tiles.label();
-                self.progress.suspend(|| eprintln!("{} {tiles}: {mismatch}", self.named.name));
-            })
-            .ok())
+        Ok(())
     }
 }

@@ -8,10 +8,11 @@ use crate::cli::common::CliError;
 use crate::cli::measure::Elapsed;
 use crate::engine::Engine;
 use crate::matmul::MatmulTiles;
-use crate::moe::{MoeProblem, plain, reference};
+use crate::moe::MoeProblem;
 use crate::prepared::Prepared;
+use crate::problems::Expected;
+use crate::question::Question;
 use crate::tensor::{Dtype, HostTensor, descs};
-use crate::verify::judge::{Budget, judge};
 
 /// Routing and experts with buffers of their own: one encoder, nothing read back between.
 pub(super) struct Call {
@@ -55,10 +56,10 @@ impl Call {
     }
 
     /// Gives up the router: token `t` goes to the `top_k` experts from `t` on.
-    pub fn choose_in_turn(&mut self, experts: u32) -> Result<(), CliError> {
+    pub fn choose_in_turn(&mut self) -> Result<(), CliError> {
         self.router = None;
         let e = &self.layer.operator.extents;
-        let id = |token: u32, slot: u32| f64::from((token + slot) % experts);
+        let id = |token: u32, slot: u32| f64::from((token + slot) % e.experts);
         let ids = (0..e.tokens).flat_map(|token| (0..e.top_k).map(move |slot| id(token, slot)));
         let shape = [u64::from(e.tokens), u64::from(e.top_k)];
         let ids = HostTensor::from_f64(Dtype::I32, &shape, &ids.collect::<Vec<_>>());
@@ -154,10 +155,9 @@ fn judged(
     name: &str,
     got: &HostTensor,
 ) -> Result<(), CliError> {
-    let (exact, plain) = (reference(problem, inputs)?, plain(problem, inputs)?);
-    let row_scale: &[f64] = if name == "out" { &exact.row_scale } else { &[1.0] };
-    let budget = Budget { dtype: got.dtype, plain: &plain.outputs[name], row_scale };
-    judge(name, &got.to_f64(), &exact.outputs[name], budget)
+    let expected = Expected::new(&Question::Moe(Box::new(problem.clone())), inputs)?;
+    expected
+        .check_output(name, got)
         .map(drop)
         .map_err(|error| CliError::Failed(format!("{problem}\n{error}")))
 }

@@ -48,33 +48,16 @@ pub(super) fn moe(common: &Common, args: &MoeDemoArgs) -> Result<(), CliError> {
     let dense_time = dense_call.time()?;
 
     let carved = Carved::of(&block, args.experts);
+    let tried = steps(args.experts, args.top_k).into_iter();
+    let tried = tried
+        .map(|top_k| Tried::of(call(&carved, top_k)?, &carved, top_k, &dense))
+        .collect::<Result<Vec<_>, _>>()?;
     let time_words = if engine.adapter().is_software() { "CPU ms" } else { "ms" };
     let headings = ["top_k", "arithmetic", "error", "in turn", time_words, "of dense"];
     let mut table = table(&headings, 0);
-    let mut points = Vec::new();
-    let mut counts = Vec::new();
-    for top_k in steps(args.experts, args.top_k) {
-        let mut call = call(&carved, top_k)?;
-        let routed = call.run()?;
-        call.check(&carved, &routed)?;
-        let time = call.time()?;
-        call.choose_in_turn(args.experts)?;
-        let [error, in_turn] =
-            [&routed.out, &call.run()?.out].map(|out| mean_distance(out, &dense));
-        let share = carved.arithmetic(top_k);
-        table.add_row(vec![
-            top_k.to_string(),
-            percent(share),
-            if top_k == args.experts { digits(error) } else { percent(error) },
-            if top_k == args.experts { digits(in_turn) } else { percent(in_turn) },
-            digits(time * 1e3),
-            percent(time / dense_time),
-        ]);
-        points.push([share, error, in_turn]);
-        if top_k == args.top_k {
-            counts = routed.counts;
-        }
-    }
+    tried.iter().for_each(|tried| {
+        table.add_row(tried.row(args.experts, dense_time));
+    });
     print(&format!(
         "\n{} experts of {} neurons each; dense: {} {time_words}\n\n{table}\n",
         args.experts,
@@ -82,8 +65,53 @@ pub(super) fn moe(common: &Common, args: &MoeDemoArgs) -> Result<(), CliError> {
         digits(dense_time * 1e3)
     ))?;
     print(EXPLAINED)?;
-    chart(&block, args, tokens, &points, &counts).save(&args.output)?;
+    chart(&block, args, tokens, &tried).save(&args.output)?;
     print(&format!("\nDrew loads and errors to {}\n", args.output.display()))
+}
+
+/// What a number of experts a token gives.
+struct Tried {
+    top_k: u32,
+    /// Share of the dense block's arithmetic.
+    arithmetic: f64,
+    error: f64,
+    /// The error with experts taken in turn.
+    in_turn: f64,
+    /// Seconds of a call.
+    time: f64,
+    /// Rows of each expert.
+    counts: Vec<f64>,
+}
+
+impl Tried {
+    /// Runs a call, holds it against the reference, times it, and runs it once more with experts taken in turn.
+    fn of(
+        mut call: Call,
+        carved: &Carved,
+        top_k: u32,
+        dense: &HostTensor,
+    ) -> Result<Self, CliError> {
+        let routed = call.run()?;
+        call.check(carved, &routed)?;
+        let time = call.time()?;
+        call.choose_in_turn()?;
+        let [error, in_turn] = [&routed.out, &call.run()?.out].map(|out| mean_distance(out, dense));
+        let arithmetic = carved.arithmetic(top_k);
+        Ok(Self { top_k, arithmetic, error, in_turn, time, counts: routed.counts })
+    }
+
+    /// A row of the table; with all experts errors are those of rounding.
+    fn row(&self, experts: u32, dense_time: f64) -> Vec<String> {
+        let error = |error: f64| if self.top_k == experts { digits(error) } else { percent(error) };
+        vec![
+            self.top_k.to_string(),
+            percent(self.arithmetic),
+            error(self.error),
+            error(self.in_turn),
+            digits(self.time * 1e3),
+            percent(self.time / dense_time),
+        ]
+    }
 }
 
 const EXPLAINED: &str = "
@@ -139,18 +167,13 @@ fn against_model(dense: &HostTensor, model: &HostTensor) -> Result<String, CliEr
     Err(CliError::Failed(format!("the dense block is not the model's: {figures}")))
 }
 
-fn chart(
-    block: &FeedForward,
-    args: &MoeDemoArgs,
-    tokens: u64,
-    points: &[[f64; 3]],
-    counts: &[f64],
-) -> Canvas {
-    let curve = |name: &str, column: usize| Curve {
+fn chart(block: &FeedForward, args: &MoeDemoArgs, tokens: u64, tried: &[Tried]) -> Canvas {
+    let curve = |name: &str, error: fn(&Tried) -> f64| Curve {
         name: name.to_owned(),
-        points: points.iter().map(|point| [point[0], point[column]]).collect(),
+        points: tried.iter().map(|tried| [tried.arithmetic, error(tried)]).collect(),
     };
-    let mut loads = counts.to_vec();
+    let shown = tried.iter().find(|tried| tried.top_k == args.top_k);
+    let mut loads = shown.map(|shown| shown.counts.clone()).unwrap_or_default();
     loads.sort_by(|a, b| b.total_cmp(a));
     let MoeDemoArgs { output: _, experts, top_k } = args;
     draw(&Chart {
@@ -159,7 +182,10 @@ fn chart(
             "{}; its neurons in {experts} experts by the directions of their keys; nothing is trained",
             block.model
         ),
-        curves: [curve("by mean keys", 1), curve("in turn", 2)],
+        curves: [
+            curve("by mean keys", |tried| tried.error),
+            curve("in turn", |tried| tried.in_turn),
+        ],
         loads,
         loads_name: format!("tokens of {tokens} that each expert takes, {top_k} a token"),
     })

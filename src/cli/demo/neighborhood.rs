@@ -11,10 +11,10 @@ use crate::cli::common::{CliError, Common, device_line};
 use crate::cli::measure::Elapsed;
 use crate::cli::output::{digits, print};
 use crate::engine::Engine;
-use crate::neighborhood::{NeighborhoodTiles, plain, reference};
+use crate::neighborhood::NeighborhoodTiles;
 use crate::operator::Operator;
-use crate::problems::Resident;
-use crate::verify::judge::{Budget, judge};
+use crate::problems::{Expected, Resident};
+use crate::question::Question;
 
 #[derive(Args)]
 pub(super) struct NeighborhoodDemoArgs {
@@ -98,11 +98,9 @@ fn part(
     let problem = tokens.problem()?;
     let call = Resident::new(engine, &problem, tiles, &tokens.inputs)?;
     call.run(1)?;
-    let exact = reference(&problem, &tokens.inputs)?;
-    let plain = plain(&problem, &tokens.inputs)?;
-    let budget =
-        Budget { dtype: problem.spec.dtype, plain: &plain.out, row_scale: &exact.value_max };
-    let report = judge("out", &call.outputs()?["out"].to_f64(), &exact.out, budget)
+    let question = Question::Neighborhood(Box::new(problem.clone()));
+    let report = Expected::new(&question, &tokens.inputs)?
+        .check(&call.outputs()?)
         .map_err(|error| CliError::Failed(format!("{problem}\n{error}")))?;
     let (dense, dense_inputs) = tokens.dense()?;
     let dense = Resident::new(engine, &dense, None, &dense_inputs)?;

@@ -25,22 +25,33 @@ fn prefix_of(case: Case, dtype: Dtype) -> Case {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let queries = [2, 4, 2, 70, 131, 40];
-    let decode = [3, 8, 2, 1, 300, 64];
-    let prefix = |case: Case| prefix_of(case, F32);
-    let sink = json!({"normaliser": {"softmax": {"sink": "sinks"}}});
-    let sigmoid = json!({"normaliser": "sigmoid", "outputs": ["out"]});
-    let mut cases = vec![
-        gated("causal", queries, F32).causal().core(),
-        gated("bshd_odd", queries, F32).with(&json!({"layout": "bshd"})).place(Placement::Odd),
-        gated("decode", decode, F32).core(),
-        gated("decode_splits", decode, F32).splits(3),
-        gated("splits", queries, F32).causal().splits(2),
-        gated("sink", queries, F32).with(&sink),
-        gated("sigmoid", queries, F32).with(&sigmoid),
-        gated("sigmoid_splits", decode, F32).with(&sigmoid).splits(2),
-        prefix(gated("prefix", queries, F32)).causal(),
-        gated("every_side", queries, F32)
+    [ends(), halves(), skipped()].concat()
+}
+
+const QUERIES: [u32; 6] = [2, 4, 2, 70, 131, 40];
+const DECODE: [u32; 6] = [3, 8, 2, 1, 300, 64];
+
+fn sink() -> Value {
+    json!({"normaliser": {"softmax": {"sink": "sinks"}}})
+}
+
+fn sigmoid() -> Value {
+    json!({"normaliser": "sigmoid", "outputs": ["out"]})
+}
+
+/// All that ends a row.
+fn ends() -> Vec<Case> {
+    vec![
+        gated("causal", QUERIES, F32).causal().core(),
+        gated("bshd_odd", QUERIES, F32).with(&json!({"layout": "bshd"})).place(Placement::Odd),
+        gated("decode", DECODE, F32).core(),
+        gated("decode_splits", DECODE, F32).splits(3),
+        gated("splits", QUERIES, F32).causal().splits(2),
+        gated("sink", QUERIES, F32).with(&sink()),
+        gated("sigmoid", QUERIES, F32).with(&sigmoid()),
+        gated("sigmoid_splits", DECODE, F32).with(&sigmoid()).splits(2),
+        prefix_of(gated("prefix", QUERIES, F32), F32).causal(),
+        gated("every_side", QUERIES, F32)
             .causal()
             .with(&json!({
                 "mask": {"and": [{"band": {"right": 0}}, {"dense": "keep"}]},
@@ -48,31 +59,39 @@ pub(super) fn cases() -> Vec<Case> {
                 "normaliser": {"softmax": {"sink": "sinks"}},
             }))
             .counts("kv_lens", &[131, 70]),
-    ];
+    ]
+}
+
+/// Gates of halves, and what matrices take with all that ends a row.
+fn halves() -> Vec<Case> {
+    let mut cases = Vec::new();
     for (name, dtype) in [("f16", F16), ("bf16", Bf16)] {
         let spec = json!({"dtype": dtype});
-        cases.push(gated(name, queries, dtype).with(&spec).place(Placement::Odd));
-        cases.push(gated(&format!("f32_with_{name}"), queries, F32).with(&spec));
+        cases.push(gated(name, QUERIES, dtype).with(&spec).place(Placement::Odd));
+        cases.push(gated(&format!("f32_with_{name}"), QUERIES, F32).with(&spec));
     }
-    // What matrices take, with all that ends a row.
-    let halves = |name: &str, fields: &Value| {
-        gated(name, queries, F16).with(&json!({"dtype": "f16"})).with(fields)
+    let f16 = |name: &str, fields: &Value| {
+        gated(name, QUERIES, F16).with(&json!({"dtype": "f16"})).with(fields)
     };
     cases.extend([
-        halves("f16_causal", &json!({"mask": {"band": {"right": 0}}})),
-        halves("f16_sink", &sink),
-        halves("f16_sigmoid", &sigmoid),
-        halves("f16_splits", &json!({})).splits(2),
-        prefix_of(halves("f16_prefix", &json!({})), F16).causal(),
+        f16("f16_causal", &json!({"mask": {"band": {"right": 0}}})),
+        f16("f16_sink", &sink()),
+        f16("f16_sigmoid", &sigmoid()),
+        f16("f16_splits", &json!({})).splits(2),
+        prefix_of(f16("f16_prefix", &json!({})), F16).causal(),
     ]);
+    cases
+}
+
+/// Gates of 0 that let rows be skipped.
+fn skipped() -> Vec<Case> {
     let none = json!({});
     let dense = json!({"mask": {"dense": "keep"}});
-    cases.extend([
+    vec![
         skips("skips", [2, 2, 2, 200, 131, 40], &none).core(),
         skips("skips_by_map", [2, 2, 2, 200, 131, 40], &dense),
         skips("skips_decode", [25, 4, 4, 1, 300, 64], &none).splits(2),
-        skips("skips_groups", [25, 4, 2, 1, 300, 64], &sink),
-        prefix(skips("skips_prefix", [13, 4, 2, 1, 131, 40], &none)),
-    ]);
-    cases
+        skips("skips_groups", [25, 4, 2, 1, 300, 64], &sink()),
+        prefix_of(skips("skips_prefix", [13, 4, 2, 1, 131, 40], &none), F32),
+    ]
 }

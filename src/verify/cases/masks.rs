@@ -6,7 +6,7 @@ use crate::tensor::Dtype::{Bool, I32};
 use crate::verify::case::{Case, Fill, Placement};
 
 pub(super) fn cases() -> Vec<Case> {
-    [forms(), tensors(), blocks(), wgsl(), lens(), offsets()].concat()
+    [forms(), lists(), tensors(), dense(), blocks(), wgsl(), lens(), offsets()].concat()
 }
 
 const EXTENTS: [u32; 6] = [2, 4, 2, 70, 131, 40];
@@ -19,7 +19,7 @@ fn mask(name: &str, mask: &Value) -> Case {
 fn forms() -> Vec<Case> {
     let causal = json!({"band": {"right": 0}});
     let sinks_and_window = json!({"and": [causal, {"or": [{"sink": 4}, {"band": {"left": 20}}]}]});
-    let mut cases = vec![
+    vec![
         mask("full", &json!("full")).core(),
         mask("causal", &causal).core(),
         mask("window_l0_r0", &json!({"band": {"left": 0, "right": 0}})).core(),
@@ -42,6 +42,13 @@ fn forms() -> Vec<Case> {
             "nested",
             &json!({"not": {"and": [{"or": [{"sink": 9}, {"not": {"prefix": 90}}]}, {"not": {"band": {"left": 3, "right": 3}}}]}}),
         ),
+    ]
+}
+
+/// What lists of numbers say, and masks for each head.
+fn lists() -> Vec<Case> {
+    let causal = json!({"band": {"right": 0}});
+    let mut cases = vec![
         mask("counts_by_list", &json!({"band": {"left": [0, 7, 64, 200], "right": [0, 1, 2, 3]}}))
             .core(),
         mask(
@@ -95,6 +102,12 @@ fn tensors() -> Vec<Case> {
     for case in cases.iter_mut().filter(|case| case.name.ends_with("one_name")) {
         case.spec["seq_len_kv"] = json!(70);
     }
+    cases
+}
+
+/// A dense mask of every shape.
+fn dense() -> Vec<Case> {
+    let mut cases = Vec::new();
     for shape in [
         [2, 4, 70, 131],
         [1, 1, 70, 131],

@@ -120,6 +120,11 @@ fn experts() -> Vec<Case> {
         cases.push(halves("_out_f32").with(&json!({"out_dtype": "f32"})).biases(F32));
         cases.push(case(&format!("weights_{name}"), json!({"top_k": 2, "weights": name})));
     }
+    let blocks = |name: &str, fields: Value| {
+        sized(name, [40, 64, 4, 32], choice(json!({}), 2)).with(&fields)
+    };
+    cases.push(blocks("q4_0", json!({"weights": "q4_0"})));
+    cases.push(blocks("mxint8", json!({"weights": "q8_0", "quantise_activations": "mxint8"})));
     cases
 }
 

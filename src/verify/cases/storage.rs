@@ -6,7 +6,7 @@ use crate::tensor::Dtype::{self, Bf16, F16, F32, I32};
 use crate::verify::case::{Case, Fill, Placement};
 
 pub(super) fn cases() -> Vec<Case> {
-    [packed_cases(), paged_cases()].concat()
+    [packed_cases(), packed_starts(), paged_cases()].concat()
 }
 
 /// Sequences, q_heads, kv_heads, queries and keys of all sequences, head_dim.
@@ -21,16 +21,9 @@ fn packed(name: &str, extents: [u32; 6], dtype: Dtype) -> Case {
         .tensor("cu_seqlens_kv", I32, &[sequences + 1])
 }
 
+/// Sequences of lengths by chance.
 fn packed_cases() -> Vec<Case> {
     let many = [7, 4, 2, 150, 260, 40];
-    let decode = [6, 8, 2, 6, 700, 64];
-    let starts = |name: &str, extents, q: &[i32], kv: &[i32]| {
-        let of = |case: Case, name: &'static str, values: &[i32]| {
-            let values = values.iter().map(|value| f64::from(*value)).collect();
-            case.fill(name, Fill::Values(values))
-        };
-        of(of(packed(name, extents, F32), "cu_seqlens_q", q), "cu_seqlens_kv", kv)
-    };
     let window = json!({"mask": {"band": {"left": 9, "right": 9}}, "q_offset": 2});
     let sides = json!({
         "mask": {"and": [{"band": {"right": 0}}, {"prefix": "counts"}]},
@@ -60,6 +53,22 @@ fn packed_cases() -> Vec<Case> {
             .with(&json!({"outputs": ["out"]}))
             .tensor("head_gate", F32, &[4, 150])
             .place(Placement::Odd),
+    ]
+}
+
+/// Sequences that start at these rows.
+fn starts(name: &str, extents: [u32; 6], q: &[i32], kv: &[i32]) -> Case {
+    let of = |case: Case, name: &'static str, values: &[i32]| {
+        let values = values.iter().map(|value| f64::from(*value)).collect();
+        case.fill(name, Fill::Values(values))
+    };
+    of(of(packed(name, extents, F32), "cu_seqlens_q", q), "cu_seqlens_kv", kv)
+}
+
+/// Sequences of given lengths, and of none.
+fn packed_starts() -> Vec<Case> {
+    let decode = [6, 8, 2, 6, 700, 64];
+    vec![
         starts("decode", decode, &[0, 1, 2, 3, 4, 5, 6], &[0, 300, 300, 301, 600, 699, 700]).core(),
         starts("decode_splits", decode, &[0, 1, 2, 3, 4, 5, 6], &[0, 300, 300, 301, 600, 699, 700])
             .splits(3),

@@ -1,8 +1,9 @@
 //! What a question's outputs should be.
 
 use super::inputs::Inputs;
-use super::judge::{Budget, JudgeReport, Mismatch, judge, lse_scale};
+use super::judge::{JudgeReport, Mismatch, Tolerance, judge, lse_scale};
 use super::place;
+use super::scale::{self, Product};
 use crate::attention::{self, AttentionReference, MergeProblem, TensorDescs, merge_reference};
 use crate::error::SpecError;
 use crate::matmul::{self, MatmulProblem};
@@ -36,8 +37,8 @@ impl Expected {
             Some((host, overwritten)) => (host.to_f64(), overwritten),
             None => (Vec::new(), None),
         };
-        let budget = Budget { dtype: desc.dtype, plain, row_scale };
-        Ok((judge(name, &got, exact, budget)?, overwritten))
+        let tolerance = Tolerance { dtype: desc.dtype, plain, row_scale };
+        Ok((judge(name, &got, exact, tolerance)?, overwritten))
     }
 }
 
@@ -76,8 +77,11 @@ fn of_scores(
 ) -> Result<Vec<Expected>, SpecError> {
     let exact = neighborhood::scores_reference(problem, inputs, false)?;
     let plain = neighborhood::scores_reference(problem, inputs, true)?;
+    // What a score sums: the sum of its terms' sizes, which are those of the tensors' sizes.
+    let sums = neighborhood::scores_reference(problem, &scale::sizes(inputs), false)?;
     let desc = problem.tensors()["scores"].clone();
-    Ok(vec![Expected { name: "scores", desc, row_scale: lse_scale(&exact), exact, plain }])
+    let row_scale = scale::of_rows(&sums, &desc);
+    Ok(vec![Expected { name: "scores", desc, row_scale, exact, plain }])
 }
 
 fn of_aggregate(
@@ -90,34 +94,55 @@ fn of_aggregate(
     Ok(vec![Expected { name: "out", desc, exact: exact.out, plain, row_scale: exact.magnitude }])
 }
 
-/// A row's scale is its largest element.
 fn of_matmul(problem: &MatmulProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
     let (exact, plain) = (matmul::reference(problem, inputs)?, matmul::plain(problem, inputs)?);
-    let rows = exact.chunks(problem.extents.columns.max(1) as usize);
-    let most = |row: &[f64]| row.iter().fold(0.0_f64, |most, out| most.max(out.abs()));
-    let (row_scale, desc) = (rows.map(most).collect(), problem.tensors["out"].clone());
+    let scales = inputs.get("w_scales").filter(|_| problem.tensors.contains_key("w_scales"));
+    let format = problem.spec.weight_format();
+    let product = Product {
+        x: inputs["x"].to_f64(),
+        w: matmul::weights::numbers(format, &inputs["w"], scales)?,
+        bias: problem.tensors.contains_key("bias").then(|| inputs["bias"].to_f64()),
+        inner: problem.extents.inner as usize,
+    };
+    let (row_scale, desc) = (product.scale_of_rows(&exact), problem.tensors["out"].clone());
     Ok(vec![Expected { name: "out", desc, exact, plain, row_scale }])
 }
 
 /// Every output of a mixture of experts; integers are exact.
 fn of_moe(problem: &MoeProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
     let (exact, mut plain) = (moe::reference(problem, inputs)?, moe::plain(problem, inputs)?);
-    let row_scale = |name: &str, dtype: Dtype| match name {
-        "out" => exact.row_scale.clone(),
-        _ if dtype == Dtype::I32 => vec![0.0],
-        _ => vec![1.0],
-    };
     let expected = |(name, values): (&&'static str, &Vec<f64>)| {
         let desc = problem.tensors[*name].clone();
-        Expected {
-            name,
-            exact: values.clone(),
-            plain: plain.outputs.remove(name).unwrap_or_default(),
-            row_scale: row_scale(name, desc.dtype),
-            desc,
-        }
+        let row_scale = match *name {
+            "out" => exact.row_scale.clone(),
+            "router_logits" => logits_scale(problem, inputs, values, &desc),
+            "load_balancing_loss" | "z_loss" => lse_scale(values),
+            _ if desc.dtype == Dtype::I32 => vec![0.0],
+            _ => scale::of_rows(values, &desc),
+        };
+        let plain = plain.outputs.remove(name).unwrap_or_default();
+        Expected { name, desc, exact: values.clone(), plain, row_scale }
     };
     Ok(exact.outputs.iter().map(expected).collect())
+}
+
+/// The rows' scale of a router's logits, which are given or a product of x.
+fn logits_scale(
+    problem: &MoeProblem,
+    inputs: &Inputs,
+    logits: &[f64],
+    desc: &TensorDesc,
+) -> Vec<f64> {
+    let Some(w) = ["router_w", "phi"].into_iter().find(|name| problem.has(name)) else {
+        return scale::of_rows(logits, desc);
+    };
+    let product = Product {
+        x: inputs["x"].to_f64(),
+        w: inputs[w].to_f64(),
+        bias: problem.has("router_b").then(|| inputs["router_b"].to_f64()),
+        inner: problem.extents.model_dim as usize,
+    };
+    product.scale_of_rows(logits)
 }
 
 /// Out and lse of a merge; rounding is all the error that a plain one has.
