@@ -45,19 +45,32 @@ fn domain_row(block: Block, r: u32) -> Row {
     return row;
 }
 
+// Whether some sequence owns the row: packed tensors may have more.
+fn row_is_owned(row: Row) -> bool {
+    return has_sequence(row.batch);
+}
+
+struct RowPlace { batch: u32, place: Place }
+
+// Where a row lies in q and in what is written.
+fn row_place(row: Row) -> RowPlace {
+    let at = q_place(row.batch, row.q);
+    return RowPlace(at.x, at.y);
+}
+
 fn q_offset(row: Row) -> u32 {
     let at = q_place(row.batch, row.q);
-    return params.q_first + at.x * params.q_batch_stride + row.head * params.q_head_stride + at.y * params.q_seq_stride;
+    return q_row(at.x, row.head, at.y);
 }
 
 fn k_offset(block: Block, key: u32) -> u32 {
     let at = kv_place(block.batch, key);
-    return params.k_first + at.x * params.k_batch_stride + block.kv_head * params.k_head_stride + at.y * params.k_seq_stride;
+    return k_row(at.x, block.kv_head, at.y);
 }
 
 fn v_offset(block: Block, key: u32) -> u32 {
     let at = kv_place(block.batch, key);
-    return params.v_first + at.x * params.v_batch_stride + block.kv_head * params.v_head_stride + at.y * params.v_seq_stride;
+    return v_row(at.x, block.kv_head, at.y);
 }
 
 fn domain_key(block: Block, tile: u32, c: u32) -> u32 {
@@ -83,16 +96,6 @@ fn domain_keys(block: Block) -> vec2<i32> {
         }
     }
     return clamp(keys, vec2(0), vec2(i32(block.kv_end)));
-}
-
-// Every row's gate is 0: whatever the block would compute comes to 0.
-fn domain_gated_off(block: Block) -> bool {
-    for (var r = 0u; r < TILE_Q; r++) {
-        let row = domain_row(block, r);
-        let at = q_place(row.batch, row.q);
-        if (row.valid && head_gate(at.x, row.head, at.y) != 0.0) { return false; }
-    }
-    return true;
 }
 
 fn domain_block(workgroup: u32) -> Block {
@@ -123,14 +126,13 @@ fn domain_block(workgroup: u32) -> Block {
     if (index >= params.workgroups) { block.row_end = block.row_first; } // surplus of a folded grid
     if (block.row_first >= block.row_end) { return block; } // no rows, no tiles
     block.kv_end = kv_len(block.batch);
-    if (GATE_SKIPS && domain_gated_off(block)) { return block; }
+    if (block.kv_end == 0u) { return block; }
+    if (block_gated_off(block)) { return block; }
     let keys = domain_keys(block);
     if (keys.x >= keys.y) { return block; }
-    let first = u32(keys.x) / TILE_KV;
-    let tiles = (u32(keys.y) + TILE_KV - 1u) / TILE_KV - first;
-    let share = (tiles + params.kv_splits - 1u) / params.kv_splits;
-    block.tile_first = first + min(split * share, tiles);
-    block.tile_end = first + min((split + 1u) * share, tiles);
+    let tiles = split_tiles(split, u32(keys.x) / TILE_KV, (u32(keys.y) + TILE_KV - 1u) / TILE_KV);
+    block.tile_first = tiles.x;
+    block.tile_end = tiles.y;
     return block;
 }
 

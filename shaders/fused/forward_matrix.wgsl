@@ -35,11 +35,8 @@ fn finish_scores(block: Block, row: Row, tile: u32, column: u32, tests: bool, sc
     var s = scores;
     for (var c = 0u; c < 4u; c++) {
         let place_key = domain_key(block, tile, column + c);
-        let key = key_within(block, place_key);
-        var score = s[c];
-        if (!SCORE_RAW) { score = score_modify(score * params.softmax_scale, row.batch, row.head, row.q, key); }
-        if (tests) { score = select(LOWEST, score, (place_key == key) & mask_keeps(row.batch, row.head, row.q, key)); }
-        s[c] = score;
+        s[c] = modified_score(row, key_within(block, place_key), s[c]);
+        if (tests) { s[c] = masked_score(block, row, place_key, s[c]); }
     }
     return s;
 }
@@ -188,7 +185,9 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             for (var i = 0u; i < LANE_VECS; i++) {
                 let score = s[r * LANE_VECS + i];
                 var weight = vec4(norm_weight(score.x, m_new), norm_weight(score.y, m_new), norm_weight(score.z, m_new), norm_weight(score.w, m_new));
-                if (SCORE_MAY_MASK || state == PARTIAL_TILE) { weight = select(weight, vec4(0.0), score < vec4(MASKED)); }
+                if (SCORE_MAY_MASK || state == PARTIAL_TILE) {
+                    weight = vec4(kept_weight(weight.x, score.x), kept_weight(weight.y, score.y), kept_weight(weight.z, score.z), kept_weight(weight.w, score.w));
+                }
                 wg_weights[(y + r * LANES_Y) * WEIGHT_STRIDE + x + i * LANES_X] = vec4<f16>(weight);
                 l[r] += (weight.x + weight.y) + (weight.z + weight.w);
             }

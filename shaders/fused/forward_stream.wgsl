@@ -36,9 +36,9 @@ fn merge_groups(
 ) {
     if (step < LANES * KEY_GROUPS) {
         for (var g = 0u; g < STATS; g++) {
-            let m_new = max((*m)[g], subgroupShuffleXor((*m)[g], step));
-            let rescale = norm_rescale((*m)[g], m_new);
-            (*m)[g] = m_new;
+            let lift = lifted((*m)[g], subgroupShuffleXor((*m)[g], step));
+            let rescale = lift.rescale;
+            (*m)[g] = lift.m;
             let sum = (*l)[g] * rescale;
             (*l)[g] = sum + subgroupShuffleXor(sum, step);
             for (var j = 0u; j < SPREAD; j++) {
@@ -140,28 +140,28 @@ fn fused_forward_stream(
                     for (var g = 0u; g < STATS; g++) {
                         for (var i = 0u; i < KEYS; i++) {
                             let key = key_within(block, domain_key(block, tile, column + i));
-                            scores[i][g] = score_modify(scores[i][g] * params.softmax_scale, rows[g].batch, rows[g].head, rows[g].q, key);
+                            scores[i][g] = modified_score(rows[g], key, scores[i][g]);
                         }
                     }
                 }
                 if (state == PARTIAL_TILE) {
                     for (var g = 0u; g < STATS; g++) {
                         for (var i = 0u; i < KEYS; i++) {
-                            let key = domain_key(block, tile, column + i);
-                            if (!key_exists(block, key) || !mask_keeps(rows[g].batch, rows[g].head, rows[g].q, key)) { scores[i][g] = LOWEST; }
+                            let place = domain_key(block, tile, column + i);
+                            scores[i][g] = masked_score(block, rows[g], place, scores[i][g]);
                         }
                     }
                 }
                 for (var g = 0u; g < STATS; g++) { // unrolled
                     var highest = scores[0][g];
                     for (var i = 1u; i < KEYS; i++) { highest = max(highest, scores[i][g]); }
-                    let m_new = norm_max(m[g], highest);
-                    let rescale = select(norm_rescale(m[g], m_new), 1.0, m[g] < MASKED);   // no key yet: nothing to rescale
-                    m[g] = m_new;
+                    let lift = lifted(m[g], highest);
+                    let rescale = select(lift.rescale, 1.0, m[g] < MASKED);   // no key yet: nothing to rescale
+                    m[g] = lift.m;
                     var sum_weights = 0.0;
                     for (var i = 0u; i < KEYS; i++) {
                         let score = scores[i][g];
-                        let weight = select(norm_weight(score, m_new), 0.0, score < MASKED);
+                        let weight = kept_weight(norm_weight(score, lift.m), score);
                         scores[i][g] = weight;
                         sum_weights += weight;
                     }

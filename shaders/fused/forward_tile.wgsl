@@ -71,14 +71,8 @@ fn finish_scores(block: Block, tile: u32, tests: bool, x: u32, y: u32, s: ptr<fu
         let row = domain_row(block, y + r * LANES_Y);
         if (row.valid) {
             for (var c = 0u; c < COLS; c++) {
-                let key = key_within(block, keys[c]);
-                var score = (*s)[r * COLS + c];
-                if (!SCORE_RAW) {
-                    score = score_modify(score * params.softmax_scale, row.batch, row.head, row.q, key);
-                }
-                if (tests) {
-                    score = select(LOWEST, score, (keys[c] == key) & mask_keeps(row.batch, row.head, row.q, key));
-                }
+                var score = modified_score(row, key_within(block, keys[c]), (*s)[r * COLS + c]);
+                if (tests) { score = masked_score(block, row, keys[c], score); }
                 (*s)[r * COLS + c] = score;
             }
         }
@@ -89,7 +83,7 @@ fn finish_scores(block: Block, tile: u32, tests: bool, x: u32, y: u32, s: ptr<fu
 fn store_weights(no_keys: bool, x: u32, y: u32, s: ptr<function, array<f32, ROWS * COLS>>,
                  weights: ptr<function, array<f32, ROWS * COLS>>, l: ptr<function, array<f32, ROWS>>) {
     if (no_keys) {
-        for (var i = 0u; i < ROWS * COLS; i++) { (*weights)[i] = select((*weights)[i], 0.0, (*s)[i] < MASKED); }
+        for (var i = 0u; i < ROWS * COLS; i++) { (*weights)[i] = kept_weight((*weights)[i], (*s)[i]); }
     }
     let first = y * WEIGHT_STRIDE + x * COLS / 4u;
     if (COLS == 2u) { // a vector has two rows' weights for two keys: lanes that write parts of the same vector race
@@ -208,11 +202,10 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
         }
         row_max(lane, &tile_max); // holds a barrier: the last chunk of k is no longer read
         for (var r = 0u; r < ROWS; r++) {
-            let m_new = norm_max(m[r], tile_max[r]);
-            let rescale = norm_rescale(m[r], m_new);
-            m[r] = m_new;
-            for (var n = 0u; n < VALUE_VECS; n++) { acc[r * VALUE_VECS + n] *= rescale; }
-            l[r] *= rescale;
+            let lift = lifted(m[r], tile_max[r]);
+            m[r] = lift.m;
+            for (var n = 0u; n < VALUE_VECS; n++) { acc[r * VALUE_VECS + n] *= lift.rescale; }
+            l[r] *= lift.rescale;
         }
         var weights: array<f32, ROWS * COLS>;
         for (var i = 0u; i < ROWS * COLS; i++) { weights[i] = norm_weight(s[i], m[i / COLS]); }

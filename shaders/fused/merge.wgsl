@@ -33,17 +33,13 @@ fn fused_merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgro
             }
         }
     }
-    let q = row % params.seq_len_q;
-    let head = params.head_first + row / params.seq_len_q % params.heads;
-    let batch = params.batch_first + row / params.seq_len_q / params.heads;
+    let place = place_of(row % params.queries);
+    let head = params.head_first + row / params.queries % params.heads;
+    let batch = params.batch_first + row / params.queries / params.heads;
     if (HAS_OUT) {
-        let offset = params.out_first + batch * params.out_batch_stride + head * params.out_head_stride + q * params.out_seq_stride;
         var scale = select(1.0 / sum, 1.0, PLAIN_SUM);
-        if (HAS_GATE) { scale *= head_gate(batch, head, q); }
-        out_store4(offset, d, select(acc * scale, vec4(0.0), sum == 0.0 || scale == 0.0));
+        if (HAS_GATE) { scale *= head_gate(batch, head, place); }
+        out_store4(out_row(batch, head, place), d, select(acc * scale, vec4(0.0), sum == 0.0 || scale == 0.0));
     }
-    if (HAS_LSE && d == 0u) {
-        let at = params.lse_first + batch * params.lse_batch_stride + head * params.lse_head_stride + q * params.lse_seq_stride;
-        lse_store(at, highest + log(sum), sum == 0.0);
-    }
+    if (HAS_LSE && d == 0u) { lse_store(lse_row(batch, head, place), highest + log(sum), sum == 0.0); }
 }

@@ -30,7 +30,7 @@ const LOG2_E: f32 = 1.4426950408889634;
 // The sink's logit joins the denominator of the first part only, so that merging parts counts it once.
 fn norm_finish(row: Row, part: u32, m_score: f32, l: f32) -> Finish {
     let m = select(m_score * params.exp_scale, m_score, Q_SCALED);
-    if (HAS_SINK && part == 0u) {
+    if (HAS_SINK && part == 0u && row_is_owned(row)) {
         let sink = sink_logit(row.head) * LOG2_E;
         if (l == 0.0) { return Finish(0.0, sink * LN_2, false); }
         let highest = max(m, sink);

@@ -14,6 +14,10 @@ fn q_place(b: u32, q: u32) -> vec2<u32> {
     return vec2(b, q);
 }
 
+fn has_sequence(b: u32) -> bool {
+    return true;
+}
+
 fn row_tile(batch: u32, index: u32) -> RowTile {
     return RowTile(batch, index * TILE_Q, params.rows);
 }

@@ -1,16 +1,13 @@
 // Results go straight to the caller's out and lse.
 
 fn emit_offset(block: Block, row: Row) -> u32 {
-    let at = q_place(row.batch, row.q);
-    return params.out_first + at.x * params.out_batch_stride + row.head * params.out_head_stride + at.y * params.out_seq_stride;
+    let at = row_place(row);
+    return out_row(at.batch, row.head, at.place);
 }
 
 fn emit_scale(block: Block, row: Row, m: f32, l: f32) -> f32 {
     let scale = norm_finish(row, block.part, m, l).scale;
-    if (HAS_GATE) {
-        let at = q_place(row.batch, row.q);
-        return scale * head_gate(at.x, row.head, at.y);
-    }
+    if (HAS_GATE) { return scale * row_gate(row); }
     return scale;
 }
 
@@ -26,8 +23,7 @@ fn emit4(block: Block, row: Row, d: u32, acc: vec4<f32>, m: f32, l: f32) {
 fn emit_lse(block: Block, row: Row, m: f32, l: f32) {
     if (HAS_LSE) {
         let finish = norm_finish(row, block.part, m, l);
-        let at = q_place(row.batch, row.q);
-        let offset = params.lse_first + at.x * params.lse_batch_stride + row.head * params.lse_head_stride + at.y * params.lse_seq_stride;
-        lse_store(offset, finish.lse, finish.empty);
+        let at = row_place(row);
+        lse_store(lse_row(at.batch, row.head, at.place), finish.lse, finish.empty);
     }
 }

@@ -1,8 +1,9 @@
 // Results of a part of the keys go to scratch [parts, rows of all batches and heads], for fused_merge.
 
 fn partial_row(block: Block, row: Row) -> u32 {
-    let at = q_place(row.batch, row.q);
-    return ((block.part * params.part_batches + at.x - params.batch_first) * params.part_heads + row.head - params.part_head_first) * params.seq_len_q + at.y;
+    let at = row_place(row);
+    let head = (block.part * params.part_batches + at.batch - params.batch_first) * params.part_heads + row.head - params.part_head_first;
+    return head * params.part_queries + place_number(at.place);
 }
 
 fn emit_offset(block: Block, row: Row) -> u32 {

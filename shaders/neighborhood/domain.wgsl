@@ -112,13 +112,27 @@ fn domain_form_state(block: Block, tile: u32) -> u32 {
     return select(PARTIAL_TILE, FULL_TILE, full & (KEY_BOX_VOLUME == TILE_KV) & !HAS_MASK_MOD);
 }
 
+fn row_is_owned(row: Row) -> bool {
+    return true;
+}
+
+struct RowPlace { batch: u32, place: Place }
+
+// Where a row lies in q and in what is written.
+fn row_place(row: Row) -> RowPlace {
+    return RowPlace(row.batch, row.q.token);
+}
+
 fn domain_block(workgroup: u32) -> Block {
-    let number = workgroup + params.workgroup_first;
+    let index = workgroup + params.workgroup_first;
+    let split = index % params.kv_splits;
+    let number = index / params.kv_splits;
     let boxes = vec3(params.boxes_x, params.boxes_y, params.boxes_z);
     let box_count = boxes.x * boxes.y * boxes.z;
     let class_number = number / box_count;
     let head_number = class_number / CLASSES;
     var block: Block;
+    block.part = params.part_first + split;
     block.row_end = TILE_Q;
     block.q_tile = number % params.map_boxes;
     block.head = params.head_first + head_number % params.heads;
@@ -131,7 +145,7 @@ fn domain_block(workgroup: u32) -> Block {
     block.query_first = max(place, BOX_PAD) - BOX_PAD;
     block.query_end = min(place + QUERY_BOX - BOX_PAD, block.len);
     // The surplus of a folded grid, and boxes that a shorter class does not have: no rows, no tiles.
-    if (number >= params.workgroups || any(block.query_first >= block.len)) {
+    if (index >= params.workgroups || any(block.query_first >= block.len)) {
         block.query_end = vec3(0u);
         block.row_end = 0u;
         return block;
@@ -157,5 +171,9 @@ fn domain_block(workgroup: u32) -> Block {
     let token = block.origin + DILATION * block.key_first;
     block.k_first = k_row(block.batch, block.kv_head, token);
     block.v_first = v_row(block.batch, block.kv_head, token);
+    if (block_gated_off(block)) { block.tile_end = 0u; }
+    let tiles = split_tiles(split, 0u, block.tile_end);
+    block.tile_first = tiles.x;
+    block.tile_end = tiles.y;
     return block;
 }

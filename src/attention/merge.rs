@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::kernel::{places, rows_of};
 use crate::error::{Error, PlanError, SpecError};
 use crate::fused::MAX_HEAD_DIM;
 use crate::fused::merge::{Parts, merge_step};
@@ -131,6 +132,7 @@ impl Operator for MergeProblem {
         source.const_f32("LOWEST", f32::MIN);
         source.const_bool("HAS_OUT", true);
         source.const_bool("HAS_LSE", true);
+        places(&mut source);
         no_gate(&mut source);
         source.params.u32("batch_first", 0);
         source.params.u32("head_first", 0);
@@ -156,6 +158,7 @@ impl Operator for MergeProblem {
             for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(desc.layout.strides()) {
                 source.params.u32(format!("{name}_{axis}_stride"), *stride as u32);
             }
+            source.accessor(&rows_of(name));
             if name == "out" {
                 let access = Access::of(desc);
                 let element = KernelSource::written_element(desc.dtype, access);
@@ -172,7 +175,7 @@ impl Operator for MergeProblem {
             parts: extent(0),
             batch: extent(1),
             heads: extent(2),
-            seq_len_q: extent(3),
+            queries: extent(3),
             value_dim: extent(4),
             dtype: self.spec.dtype,
             access: Access::of(&self.tensors["outs"]),

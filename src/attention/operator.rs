@@ -41,7 +41,7 @@ impl Operator for AttentionProblem {
     fn plan(&self, limits: &GpuLimits, tiles: &FusedTiles) -> Result<Plan, PlanError> {
         let e = &self.extents;
         tiles.check(self.fused_shape(), limits)?;
-        if e.batch == 0 || e.sequences == 0 || e.seq_len_q == 0 {
+        if e.batch == 0 || e.seq_len_q == 0 {
             return Ok(Plan { steps: Vec::new(), scratch: Vec::new() });
         }
         let call = Call {

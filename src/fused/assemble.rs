@@ -22,8 +22,8 @@ pub(super) fn classify_step(
     let row_tiles = domain.map_row_tiles(part, pass);
     domain.write(&mut source, part, pass, Work::Map { row_tiles: row_tiles as u32 });
     let checked = domain.mask(&mut source, part, pass)?;
-    source.const_bool("GATE_SKIPS", false);
-    outputs::no_gate(&mut source);
+    add_fragment!(source, "fused/gate.wgsl");
+    outputs::never_gated(&mut source);
     for name in ["q", "k", "v"] {
         domain.no_rows(&mut source, name);
     }
@@ -72,6 +72,7 @@ fn forward_step<D: Domain>(
     inputs(domain, &mut source, part, pass, asked);
     domain.write(&mut source, part, pass, Work::Forward { first: 0, count });
     let mut checked = domain.mask(&mut source, part, pass)?;
+    add_fragment!(source, "fused/gate.wgsl");
     outputs::gate(domain, &mut source, part);
     source.params.u32("q_heads", call.q_heads());
     let raw = call.score.is_empty() && call.softmax_scale > 0.0 && !call.is_sigmoid();
@@ -149,6 +150,7 @@ pub(super) fn partial_merge_step(domain: &impl Domain, part: &Part<'_>) -> Resul
     source.const_f32("LOWEST", f32::MIN);
     source.params.u32("batch_first", part.slice.batch.start);
     source.params.u32("head_first", part.head_first());
+    domain.places(&mut source);
     outputs::outputs(domain, &mut source, part);
     if call.has(HEAD_GATE) {
         outputs::bind_gate(domain, &mut source, part);
@@ -160,7 +162,7 @@ pub(super) fn partial_merge_step(domain: &impl Domain, part: &Part<'_>) -> Resul
         parts: part.parts,
         batch: part.batches(),
         heads: part.q_heads(),
-        seq_len_q: call.queries,
+        queries: call.queries,
         value_dim,
         dtype: Dtype::F32,
         access: Access::Vec4,

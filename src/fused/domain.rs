@@ -162,7 +162,7 @@ pub(crate) trait Domain {
         ["q", "k", "v"]
     }
 
-    /// Binds a tensor by rows as `name`, and writes where they begin.
+    /// Binds a tensor by rows as `name`, and writes where they begin: `ROLE_row(batch, head, place)`.
     fn bind_rows(&self, source: &mut KernelSource, part: &Part<'_>, rows: Rows<'_>);
 
     /// Stands in for rows that a kernel neither reads nor writes.
@@ -172,6 +172,9 @@ pub(crate) trait Domain {
     fn other_keys(&self, source: &mut KernelSource, part: &Part<'_>, asked: (u32, u32)) {
         let _ = (source, part, asked);
     }
+
+    /// Writes what a query's place is: the type `Place`, `place_number(place)` in its batch, and `place_of(number)`.
+    fn places(&self, source: &mut KernelSource);
 
     /// Writes the rows and keys of a workgroup: the functions that the bodies call.
     fn write(&self, source: &mut KernelSource, part: &Part<'_>, pass: &Pass, work: Work);
@@ -196,8 +199,11 @@ pub(crate) trait Domain {
     /// The index of the element of a table over queries and keys for `b, h, q, kv`.
     fn table_index(&self, name: &str) -> String;
 
-    /// How far a query and a key lie apart, for ALiBi.
-    fn distance(&self, pass: &Pass) -> String;
+    /// How far a query and a key lie apart, for ALiBi; a domain without a distance refuses ALiBi where problems are made.
+    fn distance(&self, pass: &Pass) -> String {
+        let _ = pass;
+        "0.0".to_owned()
+    }
 }
 
 /// A tensor to bind by its rows.

@@ -108,6 +108,7 @@ impl Forward {
     /// Adds the body, last.
     pub fn body(&self, source: &mut KernelSource) {
         add_fragment!(source, "fused/walk.wgsl");
+        add_fragment!(source, "fused/softmax.wgsl");
         match self.tiles {
             FusedTiles::Workgroup { subgroup, .. } => {
                 if subgroup {

@@ -6,12 +6,12 @@ use crate::gpu::recording::{Bound, Step, fold_grid};
 use crate::kernel::source::{Access, KernelSource, Launch, add_fragment};
 use crate::tensor::Dtype;
 
-/// Parts to merge: `[parts, rows, dim]`, rows being `[batch, heads, seq_len_q]` of a slice.
+/// Parts to merge: `[parts, rows, dim]`, rows being `[batch, heads, queries]` of a slice.
 pub(crate) struct Parts {
     pub parts: u32,
     pub batch: u32,
     pub heads: u32,
-    pub seq_len_q: u32,
+    pub queries: u32,
     pub value_dim: u32,
     pub dtype: Dtype,
     pub access: Access,
@@ -25,15 +25,15 @@ pub(crate) struct Parts {
 
 const WORKGROUP_SIZE: u32 = 64;
 
-/// Closes a source that has its outputs (`out_store4`, `lse_store`, `head_gate`, their params and the HAS constants)
+/// Closes a source that has its outputs (`out_row`, `out_store4`, `lse_row`, `lse_store`, `head_gate`, the HAS constants) and `place_of`
 /// already.
 pub(crate) fn merge_step(
     mut source: KernelSource,
     parts: Parts,
     limits: &GpuLimits,
 ) -> Result<Step, PlanError> {
-    let Parts { batch, heads, seq_len_q, value_dim, dtype, access, row_stride, .. } = parts;
-    let rows = u64::from(batch) * u64::from(heads) * u64::from(seq_len_q);
+    let Parts { batch, heads, queries, value_dim, dtype, access, row_stride, .. } = parts;
+    let rows = u64::from(batch) * u64::from(heads) * u64::from(queries);
     let value_vecs = value_dim.div_ceil(4);
     source.const_u32("WORKGROUP_SIZE", WORKGROUP_SIZE);
     source.const_u32("VALUE_VECS", value_vecs);
@@ -42,7 +42,7 @@ pub(crate) fn merge_step(
     source.params.u32("parts", parts.parts);
     source.params.u32("rows", rows as u32);
     source.params.u32("heads", heads);
-    source.params.u32("seq_len_q", seq_len_q);
+    source.params.u32("queries", queries);
     source.params.u32("outs_first", parts.outs_first);
     source.params.u32("outs_part_stride", (rows as u32).wrapping_mul(row_stride));
     source.params.u32("outs_row_stride", row_stride);

@@ -1,7 +1,7 @@
 //! Where results go: to the caller's out and lse, times a gate where there is one, or as parts to scratch.
 
 use super::domain::{Domain, HEAD_GATE, Part, Rows};
-use crate::kernel::source::{Access, KernelSource, add_fragment};
+use crate::kernel::source::{Access, KernelSource, add_fragment, element_at};
 
 /// Binds out and lse as asked for, with their writers.
 pub(super) fn outputs(domain: &impl Domain, source: &mut KernelSource, part: &Part<'_>) {
@@ -45,6 +45,7 @@ fn partial_outputs(source: &mut KernelSource, part: &Part<'_>) {
     source.params.u32("part_batches", part.batches());
     source.params.u32("part_heads", part.q_heads());
     source.params.u32("part_head_first", part.head_first());
+    source.params.u32("part_queries", part.call.queries);
     source.bind("part_outs", "vec4<f32>", true, part.part_outs());
     if part.call.is_sigmoid() {
         source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");
@@ -72,14 +73,20 @@ pub(super) fn bind_gate(domain: &impl Domain, source: &mut KernelSource, part: &
     let element = KernelSource::side_element(dtype);
     let rows = Rows { name: "gate", role: "gate", tensor: HEAD_GATE, element, writes: false };
     domain.bind_rows(source, part, rows);
-    source.side_reader("gate", dtype);
-    source.accessor(
-        "fn head_gate(b: u32, h: u32, q: u32) -> f32 { return gate_get(b * params.gate_batch_stride + h * params.gate_head_stride + q * params.gate_seq_stride); }\n",
-    );
+    let gate = element_at("gate", dtype, "at");
+    source.accessor(&format!(
+        "fn head_gate(batch: u32, head: u32, place: Place) -> f32 {{\n    let at = gate_row(batch, head, place);\n    return {gate};\n}}\n"
+    ));
+}
+
+/// A kernel that asks no gate.
+pub(super) fn never_gated(source: &mut KernelSource) {
+    source.const_bool("GATE_SKIPS", false);
+    no_gate(source);
 }
 
 /// A kernel whose outputs no gate scales.
 pub(crate) fn no_gate(source: &mut KernelSource) {
     source.const_bool("HAS_GATE", false);
-    source.accessor("fn head_gate(b: u32, h: u32, q: u32) -> f32 { return 1.0; }\n");
+    source.accessor("fn head_gate(batch: u32, head: u32, place: Place) -> f32 { return 1.0; }\n");
 }

@@ -5,7 +5,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
 use crate::kernel::source::{KernelSource, Launch, add_fragment, bound_range};
 use crate::snippet::{Asked, AuxRewrite, parse_with};
-use crate::tensor::{Dtype, TensorDescs};
+use crate::tensor::{Dtype, Layout, TensorDescs};
 
 const PACK_SIZE: u32 = 128;
 
@@ -17,6 +17,17 @@ pub(crate) struct ExtraInputs<'a> {
     packed: Vec<String>,
     /// The scratch buffer that those lie in.
     scratch: usize,
+}
+
+impl KernelSource {
+    /// The strides that [`table_index`] reads.
+    pub fn table_strides(&mut self, id: &str, layout: &Layout) {
+        let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(layout.shape());
+        for ((axis, &extent), &stride) in axes.zip(layout.strides()) {
+            let stride = if extent > 1 { stride as u32 } else { 0 };
+            self.params.u32(format!("{id}_{axis}"), stride);
+        }
+    }
 }
 
 impl<'a> ExtraInputs<'a> {
@@ -157,6 +168,21 @@ impl<'a> ExtraInputs<'a> {
         source.fragment(&format!("{field} of the caller, {prefix}"), text);
         Ok(parsed.needs_checks)
     }
+}
+
+/// The flat index of the element at `[batch, head, row, column]` of a table with four axes, those of extent 1 broadcast.
+pub(crate) fn table_index(id: &str, shape: &[u64], at: [&str; 4]) -> String {
+    let strides =
+        ["batch_stride", "head_stride", "q_stride"].map(|s| format!(" * params.{id}_{s}"));
+    let strides = strides.into_iter().chain([String::new()]);
+    let terms: Vec<String> = at
+        .into_iter()
+        .zip(strides)
+        .zip(shape)
+        .filter(|(_, extent)| **extent > 1)
+        .map(|((index, stride), _)| format!("({index}){stride}"))
+        .collect();
+    if terms.is_empty() { "0u".to_owned() } else { terms.join(" + ") }
 }
 
 /// As [`ExtraInputs::id`].

@@ -1,5 +1,6 @@
 //! What the kernels of neighborhoods bind: which part of which tensor, under which name.
 
+use crate::fused::domain::HEAD_GATE;
 use crate::kernel::slices::Slice;
 use crate::kernel::source::{KernelSource, bound_range};
 use crate::tensor::TensorDescs;
@@ -30,7 +31,7 @@ impl Rows<'_> {
     pub fn element_range(&self, name: &str) -> (u64, u64) {
         let (layout, slice) = (&self.tensors[name].layout, self.slice);
         let heads = match name {
-            "q" | "out" | "lse" | "scores" | "weights" => {
+            "q" | "out" | "lse" | "scores" | "weights" | HEAD_GATE => {
                 slice.kv_heads.start * self.group_size..slice.kv_heads.end * self.group_size
             }
             "k" | "v" | "extra_k" | "extra_v" => slice.kv_heads.clone(),

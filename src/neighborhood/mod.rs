@@ -56,6 +56,8 @@
 //! window alone; extra tokens, which lie nowhere, are always seen and only a softcap changes their scores. A query that
 //! sees no key gives out 0 and lse −∞.
 //!
+//! Sinks, a bias, gates by head, and sigmoid weights are those of [`attention`](crate::attention).
+//!
 //! # Papers
 //!
 //! Neighborhood Attention Transformer (Hassani et al., 2022), Dilated Neighborhood Attention Transformer
@@ -65,11 +67,10 @@
 mod axes;
 mod bind;
 mod kernel;
-mod modifiers;
-mod plan;
+mod operator;
 mod problem;
 mod reference;
-mod score;
+mod roles;
 mod simulate;
 mod slots;
 mod snippets;
@@ -77,10 +78,10 @@ mod spec;
 mod tiles;
 mod window;
 
+pub use crate::fused::{Normaliser, ScoreModifier};
 pub use crate::snippet::Snippet;
 pub use problem::{NeighborhoodExtents, NeighborhoodProblem, TensorDescs};
 pub use reference::{NeighborhoodReference, plain, reference};
-pub use score::NeighborhoodScore;
 pub use simulate::{BoxChoice, Simulation, StrideChoice, search_boxes, search_strides, simulate};
 pub use slots::{
     AggregateReference, NeighborhoodAggregateProblem, NeighborhoodAggregateSpec,

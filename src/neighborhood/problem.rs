@@ -1,16 +1,17 @@
-//! The question, checked: every extent known, every tensor's shape and type right.
+//! The problem, checked: every extent known, every tensor's shape and type right.
 
 use std::fmt;
 
 use ordered_float::OrderedFloat;
 
 use super::axes::{MAX_TOKENS, check_core, shape_over, window_fields};
-use super::score::NeighborhoodScore;
+use super::roles::{ExtraInput, Role, check_extra, check_gate, extra_inputs};
 use super::snippets;
 use super::spec::{NeighborhoodOutput, NeighborhoodSpec};
 use super::window::{Axis, axes3};
 use crate::error::{Error, SpecError};
-use crate::fused::MAX_HEAD_DIM;
+use crate::fused::domain::HEAD_GATE;
+use crate::fused::{MAX_HEAD_DIM, Normaliser, ScoreModifier};
 use crate::operator::{Spec, command_line};
 use crate::tensor::Dtype;
 use crate::tensor::check::{self, Output, missing};
@@ -20,20 +21,16 @@ pub use crate::tensor::TensorDescs;
 /// Most windows of heads: a kernel's params hold three numbers for each.
 const MAX_HEAD_WINDOWS: usize = 4096;
 
-/// Inputs that every question has.
+/// Inputs that every problem has.
 const CORE: [&str; 3] = ["q", "k", "v"];
 
-/// A neighborhood question with every extent, stride and type known and checked; made by [`NeighborhoodProblem::new`].
+/// A neighborhood problem with every extent, stride and type known and checked; made by [`NeighborhoodProblem::new`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NeighborhoodProblem {
-    /// The caller's spec with its defaults filled in.
-    pub spec: NeighborhoodSpec,
-    /// The extents.
-    pub extents: NeighborhoodExtents,
-    /// The axes, first to last; where windows differ by head, with the largest along each.
-    pub axes: Vec<Axis>,
-    /// Every tensor, inputs and outputs.
-    pub tensors: TensorDescs,
+    pub(crate) spec: NeighborhoodSpec,
+    pub(crate) extents: NeighborhoodExtents,
+    pub(crate) axes: Vec<Axis>,
+    pub(crate) tensors: TensorDescs,
 }
 
 /// The extents beside the axes'.
@@ -69,14 +66,15 @@ impl Spec for NeighborhoodSpec {
 }
 
 impl NeighborhoodProblem {
-    /// Checks a question against the tensors it is asked of: `q k v [batch, X…, heads, dim]`, `extra_k` and `extra_v
-    /// [batch, extra, kv_heads, dim]`, and, where the caller has buffers for them, `out` and `lse`; outputs that are
-    /// absent are laid out without gaps.
+    /// Checks a spec against tensors: `q k v [batch, X…, heads, dim]`, `extra_k` and `extra_v [batch, extra, kv_heads,
+    /// dim]`, `head_gate [batch, X…, q_heads]`, what the spec names, and, where the caller has buffers for them, `out` and
+    /// `lse`; outputs that are absent are laid out without gaps. `bias` and `sink_logits` count by being there.
     ///
     /// # Errors
     /// [`SpecError`] names what is wrong: the field or the axis, and the numbers.
     pub fn new(spec: &NeighborhoodSpec, tensors: &TensorDescs) -> Result<Self, SpecError> {
         check::all_within_u64(tensors)?;
+        let spec = &with_implied(spec, tensors);
         check_numbers(spec)?;
         let windows = window_fields!(spec, &spec.head_windows);
         let rank = windows.rank()?;
@@ -88,11 +86,16 @@ impl NeighborhoodProblem {
         let mut extents = extents_of(spec, tensors, rank)?;
         extents.extra = extra_of(spec, tensors, &extents)?;
         check_head_windows(spec, &extents)?;
+        let extras = extra_inputs(spec);
+        extras.iter().try_for_each(|it| check_extra(it, tensors, (spec, &extents, &axes)))?;
         snippets::check(spec, rank, tensors)?;
+        if let Some(desc) = tensors.get(HEAD_GATE) {
+            check_gate(desc, (spec, &extents, &axes))?;
+        }
         let spec = with_defaults(spec, &extents, &axes);
-        let mut known =
-            ["q", "k", "v", "extra_k", "extra_v", "out", "lse"].map(String::from).to_vec();
-        known.extend(snippets::aux_names(&spec));
+        let core = ["q", "k", "v", "extra_k", "extra_v", HEAD_GATE, "out", "lse"];
+        let mut known = core.map(String::from).to_vec();
+        known.extend(extras.into_iter().map(|extra| extra.name));
         let mut tensors = tensors.clone();
         tensors.retain(|name, _| known.contains(name));
         if extents.extra == 0 {
@@ -100,6 +103,37 @@ impl NeighborhoodProblem {
         }
         check_outputs(&spec, &extents, &axes, &mut tensors)?;
         Ok(Self { spec, extents, axes, tensors })
+    }
+
+    /// The caller's spec with its defaults filled in.
+    pub fn spec(&self) -> &NeighborhoodSpec {
+        &self.spec
+    }
+
+    /// The extents.
+    pub fn extents(&self) -> &NeighborhoodExtents {
+        &self.extents
+    }
+
+    /// The axes, first to last; where windows differ by head, with the largest along each.
+    pub fn axes(&self) -> &[Axis] {
+        &self.axes
+    }
+
+    /// Every tensor, inputs and outputs.
+    pub fn tensor_descs(&self) -> &TensorDescs {
+        &self.tensors
+    }
+
+    /// Names of its extra inputs.
+    pub(super) fn extra_names(&self) -> Vec<String> {
+        extra_inputs(&self.spec).into_iter().map(|extra| extra.name).collect()
+    }
+
+    /// Whether a tensor is a table over queries and keys.
+    pub(super) fn is_table(&self, name: &str) -> bool {
+        let is = |it: &ExtraInput| it.name == name && it.role == Role::Bias;
+        extra_inputs(&self.spec).iter().any(is)
     }
 
     /// Whether an output was asked for.
@@ -145,7 +179,7 @@ impl NeighborhoodProblem {
         windows
     }
 
-    /// Scores that the question asks for: of all batches and heads, extra tokens included. What a mask of the caller's
+    /// Scores that the problem asks for: of all batches and heads, extra tokens included. What a mask of the caller's
     /// drops is counted.
     pub fn needed_scores(&self) -> f64 {
         let of_axes =
@@ -166,11 +200,26 @@ impl NeighborhoodProblem {
     }
 }
 
-/// A command line that reproduces the question.
+/// A command line that reproduces the problem.
 impl fmt::Display for NeighborhoodProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         command_line(f, "explain", "neighborhood", &self.spec)
     }
+}
+
+/// `bias` and `sink_logits` count by being there, as in attention; named ones keep their place.
+fn with_implied(spec: &NeighborhoodSpec, tensors: &TensorDescs) -> NeighborhoodSpec {
+    let mut spec = spec.clone();
+    let has_bias = |m: &ScoreModifier| matches!(m, ScoreModifier::Bias(name) if name == "bias");
+    if tensors.contains_key("bias") && !spec.score.iter().any(has_bias) {
+        spec.score.push(ScoreModifier::Bias("bias".to_owned()));
+    }
+    if let Normaliser::Softmax { sink: sink @ None } = &mut spec.normaliser
+        && tensors.contains_key("sink_logits")
+    {
+        *sink = Some("sink_logits".to_owned());
+    }
+    spec
 }
 
 /// What the spec says by itself, its windows aside.
@@ -178,8 +227,21 @@ fn check_numbers(spec: &NeighborhoodSpec) -> Result<(), SpecError> {
     check::float_dtypes(spec.dtype, spec.out_dtype)?;
     check::finite("softmax_scale", spec.softmax_scale)?;
     for modifier in &spec.score {
-        if let NeighborhoodScore::Softcap(cap) = modifier {
-            check::softcap(*cap)?;
+        match modifier {
+            ScoreModifier::Softcap(cap) => check::softcap(*cap)?,
+            ScoreModifier::Alibi(_) => {
+                let expected =
+                    "softcap, bias or wgsl (tokens of several axes have no one distance)";
+                return Err(SpecError::value("score", expected, "alibi"));
+            }
+            ScoreModifier::Bias(_) | ScoreModifier::Wgsl(_) => {}
+        }
+    }
+    if let Normaliser::Sigmoid { bias } = &spec.normaliser {
+        check::finite("normaliser.sigmoid.bias", Some(*bias))?;
+        if spec.outputs.contains(&NeighborhoodOutput::Lse) {
+            let got = "lse with the sigmoid normaliser, which has no denominator";
+            return Err(SpecError::value("outputs", "out alone", got));
         }
     }
     if spec.outputs.is_empty() {
@@ -280,7 +342,7 @@ fn with_defaults(
     }
 }
 
-/// Holds the outputs that the caller brings against the question; lays out those it does not.
+/// Holds the outputs that the caller brings against the problem; lays out those it does not.
 fn check_outputs(
     spec: &NeighborhoodSpec,
     extents: &NeighborhoodExtents,

@@ -2,13 +2,12 @@
 
 use naga::{ScalarKind, VectorSize};
 
-use super::score::NeighborhoodScore;
 use super::spec::NeighborhoodSpec;
 use crate::error::SpecError;
+use crate::fused::ScoreModifier;
 use crate::snippet::interpret::Value;
 use crate::snippet::{Argument, Asked, Signature, Snippet, parse_with};
-use crate::tensor::check;
-use crate::tensor::{Dtype, TensorDescs};
+use crate::tensor::TensorDescs;
 
 const PAIR: Argument = Argument::Uints(VectorSize::Bi);
 const TRIPLE: Argument = Argument::Uints(VectorSize::Tri);
@@ -61,48 +60,21 @@ pub(super) fn score(snippet: &Snippet, rank: usize) -> Asked<'_> {
 }
 
 /// Every function of a spec.
-fn of_spec(spec: &NeighborhoodSpec, rank: usize) -> Vec<Asked<'_>> {
+pub(super) fn of_spec(spec: &NeighborhoodSpec, rank: usize) -> Vec<Asked<'_>> {
     let scores = spec.score.iter().filter_map(|modifier| match modifier {
-        NeighborhoodScore::Wgsl(snippet) => Some(score(snippet, rank)),
-        NeighborhoodScore::Softcap(_) => None,
+        ScoreModifier::Wgsl(snippet) => Some(score(snippet, rank)),
+        ScoreModifier::Softcap(_) | ScoreModifier::Alibi(_) | ScoreModifier::Bias(_) => None,
     });
     mask(spec, rank).into_iter().chain(scores).collect()
 }
 
-/// Names of the tensors that the functions read, each once.
-pub(super) fn aux_names(spec: &NeighborhoodSpec) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (_, snippet, _) in of_spec(spec, 1) {
-        for name in &snippet.aux {
-            if !names.contains(name) {
-                names.push(name.clone());
-            }
-        }
-    }
-    names
-}
-
-/// Parses every function and holds the tensors that they read against what kernels take.
+/// Parses every function against the tensors that they read.
 pub(super) fn check(
     spec: &NeighborhoodSpec,
     rank: usize,
     tensors: &TensorDescs,
 ) -> Result<(), SpecError> {
-    for asked in of_spec(spec, rank) {
-        let (_, snippet, field) = asked;
-        let aux_field = format!("{}.aux", field.trim_end_matches(".wgsl"));
-        for name in &snippet.aux {
-            if ["q", "k", "v", "extra_k", "extra_v", "out", "lse"].contains(&name.as_str()) {
-                let expected = "a name other than those of the core tensors";
-                return Err(SpecError::value(aux_field, expected, name));
-            }
-            let desc = check::find(tensors, name, &aux_field)?;
-            check::element_type(name, desc, &[Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::I32])?;
-            check::contiguous(name, desc)?;
-        }
-        parse_with(tensors, asked)?;
-    }
-    Ok(())
+    of_spec(spec, rank).into_iter().try_for_each(|asked| parse_with(tensors, asked).map(drop))
 }
 
 /// The arguments that both functions end with: batch, head, and the tokens of query and key.

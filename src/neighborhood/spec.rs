@@ -1,12 +1,12 @@
-//! The question as a caller writes it, in Rust or as JSON.
+//! What a caller asks for, in Rust or as JSON.
 
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
 use super::axes::stated_shape;
-use super::score::NeighborhoodScore;
-use super::snippets;
+use super::roles::{Role, extra_inputs};
 use crate::error::SpecError;
+use crate::fused::{Normaliser, ScoreModifier};
 use crate::snippet::Snippet;
 use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc, TensorDescs};
@@ -51,9 +51,12 @@ pub struct NeighborhoodSpec {
     /// Factor of `q · k`; 0 is 0, `None` is `1 / sqrt(head_dim)`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub softmax_scale: Option<OrderedFloat<f32>>,
-    /// Changes to the scores, in this order.
+    /// Changes to the scores, in this order: of window keys, a softcap of every key's. ALiBi is refused: tokens of several
+    /// axes have no one distance. A bias is `[batch|1, q_heads|1, tokens|1, tokens|1]`, tokens of all axes row-major.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub score: Vec<NeighborhoodScore>,
+    pub score: Vec<ScoreModifier>,
+    /// How scores become weights.
+    pub normaliser: Normaliser,
     /// Which keys of its window a query sees, beside the window: the caller's `fn mask_mod(b: u32, h: u32, q: vec2<u32>,
     /// kv: vec2<u32>) -> bool`, `q` and `kv` being tokens with a coordinate for each axis (u32 with one axis, `vec3<u32>`
     /// with three). It is asked of window keys alone: extra tokens are always seen. A query that sees no key gives out 0
@@ -96,6 +99,7 @@ impl Default for NeighborhoodSpec {
             border: Border::Shift,
             softmax_scale: None,
             score: Vec::new(),
+            normaliser: Normaliser::default(),
             mask: None,
             outputs: vec![NeighborhoodOutput::Out],
             batch: None,
@@ -109,7 +113,8 @@ impl Default for NeighborhoodSpec {
 }
 
 impl NeighborhoodSpec {
-    /// Tensors without gaps for a spec that says all its extents; no extra tokens, aux tensors f32 `[q_heads]`.
+    /// Tensors without gaps for a spec that says all its extents; no extra tokens; aux tensors and sink logits are f32
+    /// `[q_heads]`, a bias has its fullest shape.
     ///
     /// # Errors
     /// [`SpecError::Value`] naming the first extent that the spec leaves open.
@@ -127,8 +132,14 @@ impl NeighborhoodSpec {
             ("k".to_owned(), tensor(kv_heads, head_dim)?),
             ("v".to_owned(), tensor(kv_heads, value_dim)?),
         ]);
-        for name in snippets::aux_names(self) {
-            tensors.insert(name, TensorDesc::contiguous(Dtype::F32, &[q_heads]));
+        let batch = check::stated("batch", self.batch)?;
+        let tokens = self.spatial.iter().flatten().map(|&extent| u64::from(extent)).product();
+        for extra in extra_inputs(self) {
+            let shape = match extra.role {
+                Role::Aux | Role::SinkLogits => vec![q_heads],
+                Role::Bias => vec![batch, q_heads, tokens, tokens],
+            };
+            tensors.insert(extra.name, TensorDesc::contiguous(Dtype::F32, &shape));
         }
         Ok(tensors)
     }

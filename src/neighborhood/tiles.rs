@@ -63,10 +63,6 @@ impl NeighborhoodTiles {
     pub fn check(&self, shape: FusedShape, limits: &GpuLimits) -> Result<(), PlanError> {
         self.fused.check(shape, limits)?;
         let refused = |reason| Err(PlanError::Tiles { tiles: self.to_string(), reason });
-        if self.fused.kv_splits() != 1 {
-            let splits = self.fused.kv_splits();
-            return refused(format!("kv_splits is {splits}; the keys of a window are not split"));
-        }
         for (name, tile_box, places) in [
             ("query_box", self.query_box, self.fused.tile_q()),
             ("key_box", self.key_box, self.fused.tile_kv()),
@@ -79,6 +75,23 @@ impl NeighborhoodTiles {
             }
         }
         Ok(())
+    }
+
+    /// The same set with the keys of a row split into other parts.
+    pub(super) fn with_kv_splits(mut self, splits: u32) -> Self {
+        self.fused = self.fused.with_kv_splits(splits);
+        self
+    }
+
+    /// Boxes of queries along each axis, for the longest class.
+    pub(super) fn boxes(&self, axes: &[Axis; 3]) -> [u32; 3] {
+        std::array::from_fn(|i| axes[i].boxes(self.query_box.0[i]))
+    }
+
+    /// Boxes of queries that an image has, of all classes.
+    pub(super) fn query_boxes(&self, axes: &[Axis; 3]) -> u64 {
+        let classes: u64 = axes.iter().map(|axis| u64::from(axis.dilation)).product();
+        self.boxes(axes).map(u64::from).iter().product::<u64>() * classes
     }
 
     /// The most boxes of keys that a box of queries visits, along each axis.

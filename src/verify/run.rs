@@ -117,15 +117,12 @@ impl Trial {
         engine: &Engine,
         asked: Option<CaseTiles>,
     ) -> Result<Option<CaseTiles>, PlanError> {
-        let (Some(splits), Question::Attention(problem)) = (self.case.kv_splits, &self.question)
-        else {
-            return Ok(asked);
-        };
+        let Some(splits) = self.case.kv_splits else { return Ok(asked) };
         let chosen = match asked {
-            Some(CaseTiles::Attention(tiles)) => Some(tiles),
-            _ => problem.candidates(engine.limits())?.first().copied(),
+            Some(tiles) => Some(tiles),
+            None => self.candidates(engine.limits())?.first().copied(),
         };
-        Ok(chosen.map(|tiles| CaseTiles::Attention(tiles.with_kv_splits(splits))))
+        Ok(chosen.map(|tiles| tiles.with_kv_splits(splits)))
     }
 
     /// Uploads, records, submits and reads the outputs' buffers back.

@@ -37,6 +37,18 @@ impl CaseTiles {
         tiles.downcast_ref().copied()
     }
 
+    /// The same set with the keys of a row split into other parts, where there are keys.
+    pub(super) fn with_kv_splits(self, splits: u32) -> Self {
+        match self {
+            Self::Attention(tiles) => Self::Attention(tiles.with_kv_splits(splits)),
+            Self::Neighborhood(NeighborhoodTiles { fused, query_box, key_box }) => {
+                let fused = fused.with_kv_splits(splits);
+                Self::Neighborhood(NeighborhoodTiles { fused, query_box, key_box })
+            }
+            Self::Matmul(_) => self,
+        }
+    }
+
     /// What chooses the kernels' fragments: the family, and what stages and sums are made of.
     pub fn family(&self) -> &'static str {
         match self {

@@ -127,7 +127,16 @@ fn wrong_specs_are_refused_by_axis_and_numbers() {
             json!({"score": [{"softcap": -1.0}]}),
             "score.softcap: expected a finite number above 0, got -1",
         ),
-        (json!({"score": [{"bias": "rel"}]}), "unknown field `bias`"),
+        (json!({"score": [{"alibi": "rel"}]}), "score: expected softcap, bias or wgsl"),
+        (json!({"score": [{"bias": "rel"}]}), "(batch, q_heads, tokens, tokens"),
+        (
+            json!({"normaliser": {"softmax": {"sink": "q"}}}),
+            "a name other than those of the core tensors",
+        ),
+        (
+            json!({"normaliser": "sigmoid", "outputs": ["out", "lse"]}),
+            "got lse with the sigmoid normaliser",
+        ),
     ] {
         let mut spec = json!({"op": "neighborhood", "window": [5, 3]});
         for (name, value) in fields.as_object().unwrap() {

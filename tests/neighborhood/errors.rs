@@ -154,10 +154,6 @@ fn tiles_that_do_not_hold_their_boxes() {
         let error = problem.plan(&limits, &wrong).unwrap_err().to_string();
         assert!(error.contains("query_box 1x"), "{error}");
     }
-    let split =
-        tilewise::neighborhood::NeighborhoodTiles { fused: tiles.fused.with_kv_splits(2), ..tiles };
-    let error = problem.plan(&limits, &split).unwrap_err().to_string();
-    assert!(error.contains("kv_splits is 2"), "{error}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use tilewise::Engine;
 use tilewise::neighborhood::{
-    NeighborhoodProblem, NeighborhoodScore, NeighborhoodSpec, Snippet, TensorDescs, simulate,
+    NeighborhoodProblem, NeighborhoodSpec, ScoreModifier, Snippet, TensorDescs, simulate,
 };
 use tilewise::operator::Operator;
 use tilewise::tensor::{Dtype, HostTensor, descs};
@@ -29,7 +29,7 @@ fn score_mod(score: f32, b: u32, h: u32, q: vec2<u32>, kv: vec2<u32>) -> f32 {
 fn circle_with_bias(extra: u64, heads: u64) -> (NeighborhoodSpec, Inputs) {
     let mut case = Case::new(&[14, 17], &[7, 7]).with(|spec| {
         spec.mask = Some(snippet(CIRCLE, &[]));
-        spec.score = vec![NeighborhoodScore::Wgsl(snippet(BIAS, &["rel"]))];
+        spec.score = vec![ScoreModifier::Wgsl(snippet(BIAS, &["rel"]))];
     });
     case.heads = [heads, heads];
     case.extra = extra;
@@ -62,7 +62,7 @@ fn every_candidate_is_right_with_all_of_it() {
 fn aux_tensors_share_a_binding_where_a_device_has_few() {
     let (mut spec, mut inputs) = circle_with_bias(3, 2);
     let text = "fn score_mod(score: f32, b: u32, h: u32, q: vec2<u32>, kv: vec2<u32>) -> f32 { return score + f32(steps[q.y]) * gains[h]; }";
-    spec.score.push(NeighborhoodScore::Wgsl(snippet(text, &["steps", "gains"])));
+    spec.score.push(ScoreModifier::Wgsl(snippet(text, &["steps", "gains"])));
     let steps: Vec<f64> = (0..17).map(|x| f64::from(x % 5 - 2)).collect();
     inputs.insert("steps".to_owned(), HostTensor::from_f64(Dtype::I32, &[17], &steps));
     inputs.insert("gains".to_owned(), HostTensor::from_f64(Dtype::F16, &[2], &[0.25, -0.5]));
@@ -108,7 +108,8 @@ fn tiles_that_the_mask_empties_are_skipped() {
             let plan = problem.plan(engine.limits(), &tiles).unwrap();
             assert_eq!(plan.steps[0].shader.entry, "fused_classify");
             // The mask asks neither for the batch nor the head: they share a map, two words for each box of queries.
-            assert_eq!(plan.scratch[1].bytes, simulate(&problem, &tiles).blocks * 8);
+            let map = plan.scratch.iter().find(|it| it.name == "map of tiles").unwrap();
+            assert_eq!(map.bytes, simulate(&problem, &tiles).blocks * 8);
             check_with(engine, &case.spec, &inputs, Some(tiles));
         }
     }
@@ -117,8 +118,7 @@ fn tiles_that_the_mask_empties_are_skipped() {
 #[test]
 fn softcap_and_order() {
     let double = "fn score_mod(score: f32, b: u32, h: u32, q: u32, kv: u32) -> f32 { return 2.0 * score + f32(kv) - f32(q); }";
-    let mods =
-        [NeighborhoodScore::Softcap(1.5.into()), NeighborhoodScore::Wgsl(snippet(double, &[]))];
+    let mods = [ScoreModifier::Softcap(1.5.into()), ScoreModifier::Wgsl(snippet(double, &[]))];
     for order in [[0, 1], [1, 0]] {
         let mut case = Case::new(&[40], &[9]);
         case.spec.score = order.map(|index: usize| mods[index].clone()).to_vec();
@@ -140,7 +140,7 @@ fn rows_that_see_nothing() {
     case.batch = 2;
     check(engine(), &case, None);
     let masks = "fn score_mod(score: f32, b: u32, h: u32, q: vec3<u32>, kv: vec3<u32>) -> f32 { if (q.x == 1u || kv.y == 2u) { return bitcast<f32>(0xff800000u + (b & 0u)); } return score; }";
-    case.spec.score = vec![NeighborhoodScore::Wgsl(snippet(masks, &[]))];
+    case.spec.score = vec![ScoreModifier::Wgsl(snippet(masks, &[]))];
     check(engine(), &case, None);
     case.extra = 2; // which are always seen
     check(engine(), &case, None);
@@ -155,7 +155,7 @@ fn loops_run_checked() {
         return s;
     }";
     let case = Case::new(&[25], &[6]).with(|spec| {
-        spec.score = vec![NeighborhoodScore::Wgsl(snippet(text, &[]))];
+        spec.score = vec![ScoreModifier::Wgsl(snippet(text, &[]))];
     });
     check(engine(), &case, None);
 }
@@ -180,11 +180,11 @@ fn mistakes_are_found_in_the_callers_text() {
     let got = mask(&CIRCLE.replace("dot(away, away)", "pos_q(b, q.x)"));
     assert!(got.contains("line 4, column 12") && got.contains("pos_q"), "{got}");
     let got = refusal(|spec| {
-        spec.score = vec![NeighborhoodScore::Wgsl(snippet(BIAS, &["rle"]))];
+        spec.score = vec![ScoreModifier::Wgsl(snippet(BIAS, &["rle"]))];
     });
     assert_eq!(got, "tensor rle is missing (asked for by score.aux)");
     let got = refusal(|spec| spec.mask = Some(snippet(CIRCLE, &["k"])));
     assert_eq!(got, "mask.aux: expected a name other than those of the core tensors, got k");
-    let got = refusal(|spec| spec.score = vec![NeighborhoodScore::Softcap(0.0.into())]);
+    let got = refusal(|spec| spec.score = vec![ScoreModifier::Softcap(0.0.into())]);
     assert_eq!(got, "score.softcap: expected a finite number above 0, got 0");
 }

@@ -11,7 +11,7 @@ impl Sequences<'_> {
         match self.problem.storage.queries {
             QueryStorage::Batched => add_fragment!(source, "fused/queries_strided.wgsl"),
             QueryStorage::Packed => {
-                self.starts(source, part, "first_query", "cu_seqlens_q", "seq_len_q");
+                self.starts(source, part, "query_start", "cu_seqlens_q", "seq_len_q");
                 add_fragment!(source, "fused/queries_packed.wgsl");
             }
         }
@@ -78,10 +78,14 @@ impl Sequences<'_> {
             return;
         }
         let get = self.extra_get(source, part, "kv_lens");
-        // Callers may ask for the position in a sequence that is none.
-        source.params.u32("batch_last", self.problem.extents.sequences - 1);
-        source.accessor(&format!(
-            "fn own_len(b: u32) -> u32 {{ return u32(clamp({get}(min(b, params.batch_last)), 0, i32(params.seq_len_kv))); }}\n"
-        ));
+        // Callers may ask for the position in a sequence that is none; rows that no sequence owns have no keys.
+        source.params.u32("batch_last", self.problem.extents.sequences.saturating_sub(1));
+        let len =
+            format!("u32(clamp({get}(min(b, params.batch_last)), 0, i32(params.seq_len_kv)))");
+        let len = match self.problem.storage.queries {
+            QueryStorage::Batched => len,
+            QueryStorage::Packed => format!("select(0u, {len}, has_sequence(b))"),
+        };
+        source.accessor(&format!("fn own_len(b: u32) -> u32 {{ return {len}; }}\n"));
     }
 }

@@ -16,7 +16,7 @@ use crate::error::PlanError;
 use crate::fused::classify::CLASSIFY_SIZE;
 use crate::fused::domain::{Domain, Part, Pass, Rows, Words, Work};
 use crate::fused::{FusedShape, FusedTiles};
-use crate::kernel::extra::extra_id;
+use crate::kernel::extra::{extra_id, table_index};
 use crate::kernel::slices::Slice;
 use crate::kernel::source::{KernelSource, add_fragment, bound_range};
 use crate::snippet::{Asked, Snippet};
@@ -51,9 +51,9 @@ impl<'a> Sequences<'a> {
     fn q_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64 {
         let tile_q = u64::from(self.tiles.tile_q());
         match self.problem.storage.queries {
-            // Sequences end within tiles: see row_tile.
+            // Sequences end within tiles: see row_tile. The rows behind the last one count as one more.
             QueryStorage::Packed => {
-                self.rows(part, pass) / tile_q + u64::from(self.problem.extents.sequences)
+                self.rows(part, pass) / tile_q + u64::from(self.problem.extents.sequences) + 1
             }
             QueryStorage::Batched => self.rows(part, pass).div_ceil(tile_q),
         }
@@ -205,21 +205,28 @@ impl Domain for Sequences<'_> {
         for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(batch_stride) {
             source.params.u32(format!("{role}_{axis}_stride"), stride as u32);
         }
+        source.accessor(&rows_of(role));
     }
 
     fn no_rows(&self, source: &mut KernelSource, name: &str) {
-        for field in ["first", "batch_stride", "head_stride", "seq_stride"] {
-            source.params.u32(format!("{name}_{field}"), 0);
-        }
+        source.accessor(&format!(
+            "fn {name}_row(batch: u32, head: u32, place: Place) -> u32 {{ return 0u; }}\n"
+        ));
+    }
+
+    fn places(&self, source: &mut KernelSource) {
+        places(source);
     }
 
     fn write(&self, source: &mut KernelSource, part: &Part<'_>, pass: &Pass, work: Work) {
+        self.places(source);
         self.constants(source, pass);
         self.params(source, part, pass, work);
         self.queries(source, part);
         self.keys(source, part, pass.prefix);
         let len = if pass.prefix { "params.prefix_len" } else { "own_len(b)" };
         source.accessor(&format!("fn kv_len(b: u32) -> u32 {{ return {len}; }}\n"));
+        add_fragment!(source, "fused/splits.wgsl");
         add_fragment!(source, "fused/domain_dense.wgsl");
     }
 
@@ -257,12 +264,7 @@ impl Domain for Sequences<'_> {
         let id = part.extra.id(name);
         let is_table = p.roles().iter().any(|it| it.name == name && it.role.is_score_table());
         if is_table && !source.has_param(&format!("{id}_batch_stride")) {
-            let layout = &p.tensors[name].layout;
-            let axes = ["batch_stride", "head_stride", "q_stride"].into_iter().zip(layout.shape());
-            for ((axis, &extent), &stride) in axes.zip(layout.strides()) {
-                let stride = if extent > 1 { stride as u32 } else { 0 };
-                source.params.u32(format!("{id}_{axis}"), stride);
-            }
+            source.table_strides(&id, &p.tensors[name].layout);
         }
     }
 
@@ -276,6 +278,21 @@ impl Domain for Sequences<'_> {
     }
 }
 
+/// A query's place is its row in a batch.
+pub(super) fn places(source: &mut KernelSource) {
+    source.alias("Place", "u32");
+    source.accessor(
+        "fn place_number(place: u32) -> u32 { return place; }\nfn place_of(number: u32) -> u32 { return number; }\n",
+    );
+}
+
+/// Where rows with strides of batch, head and seq begin.
+pub(super) fn rows_of(role: &str) -> String {
+    format!(
+        "fn {role}_row(batch: u32, head: u32, place: u32) -> u32 {{ return params.{role}_first + batch * params.{role}_batch_stride + head * params.{role}_head_stride + place * params.{role}_seq_stride; }}\n"
+    )
+}
+
 impl Sequences<'_> {
     /// The name that an extra input has in kernels.
     fn id(&self, name: &str) -> String {
@@ -284,16 +301,7 @@ impl Sequences<'_> {
 
     /// The flat index of element (b, h, row, column) of a table with four axes, those of extent 1 broadcast.
     fn index(&self, name: &str, row: &str, column: &str) -> String {
-        let (shape, id) = (self.problem.tensors[name].shape(), self.id(name));
-        let strides =
-            ["batch_stride", "head_stride", "q_stride"].map(|s| format!(" * params.{id}_{s}"));
-        let strides = strides.into_iter().chain([String::new()]);
-        let indices = ["b", "h", row, column].into_iter().zip(strides).zip(shape);
-        let terms: Vec<String> = indices
-            .filter(|(_, extent)| **extent > 1)
-            .map(|((index, stride), _)| format!("({index}){stride}"))
-            .collect();
-        if terms.is_empty() { "0u".to_owned() } else { terms.join(" + ") }
+        table_index(&self.id(name), self.problem.tensors[name].shape(), ["b", "h", row, column])
     }
 }
 

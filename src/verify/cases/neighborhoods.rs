@@ -6,7 +6,7 @@ use crate::tensor::Dtype::{Bf16, F16, F32, I32};
 use crate::verify::case::{Case, Fill, Placement, Style};
 
 pub(super) fn cases() -> Vec<Case> {
-    [rules(), shapes(), extras(), functions(), apart()].concat()
+    [rules(), shapes(), extras(), functions(), ends(), apart()].concat()
 }
 
 /// Two heads of 16 dims.
@@ -118,6 +118,48 @@ fn functions() -> Vec<Case> {
         case("rows_without_keys", &[3, 5, 6], &[1, 3, 2])
             .with(&json!({"mask": {"wgsl": nothing}}))
             .core(),
+    ]
+}
+
+/// What ends a row: biases, sinks, gates, weights without a denominator, parts that are merged.
+fn ends() -> Vec<Case> {
+    let image = |name: &str, fields: Value| {
+        Case::neighborhood(format!("neighborhood/{name}"), [2, 4, 2, 20], &[9, 14], &[5, 6])
+            .with(&fields)
+    };
+    let gate = [2, 9, 14, 4];
+    let sink = json!({"normaliser": {"softmax": {"sink": "sinks"}}});
+    let sigmoid = json!({"normaliser": {"sigmoid": {"bias": -2.0}}, "outputs": ["out"]});
+    // Whole boxes of gates are 0.
+    let gates = (0..97).map(|row| if row > 90 { 0.5 } else { 0.0 }).collect();
+    let everything = json!({
+        "dtype": F16, "score": [{"softcap": 4.0}, {"bias": "bias"}],
+        "normaliser": {"softmax": {"sink": "sinks"}},
+    });
+    vec![
+        image("bias", json!({})).tensor("bias", F32, &[2, 4, 126, 126]).core(),
+        image("bias_broadcast", json!({})).tensor("bias", F32, &[1, 4, 1, 126]),
+        image("bias_neg_inf", json!({}))
+            .tensor("bias", F32, &[1, 1, 126, 126])
+            .fill("bias", Fill::SomeNegInf),
+        image("sink", sink.clone()).core(),
+        image("sink_splits", sink).splits(3).core(),
+        image("sigmoid", sigmoid.clone()).core(),
+        image("sigmoid_splits", sigmoid).splits(2),
+        image("gate", json!({})).tensor("head_gate", F32, &gate).place(Placement::Odd).core(),
+        image("gate_splits", json!({})).tensor("head_gate", F32, &gate).splits(2),
+        image("gate_skips", json!({"outputs": ["out"]}))
+            .tensor("head_gate", F32, &gate)
+            .fill("head_gate", Fill::Values(gates)),
+        image("splits_causal_clip", json!({"causal": [true, false], "border": "clip"}))
+            .splits(3)
+            .place(Placement::Odd),
+        image("f16_ends_splits", everything)
+            .tensor("bias", F32, &[2, 1, 126, 126])
+            .tensor("head_gate", F16, &gate)
+            .tensor("extra_k", F16, &[2, 5, 2, 20])
+            .tensor("extra_v", F16, &[2, 5, 2, 20])
+            .splits(2),
     ]
 }
 

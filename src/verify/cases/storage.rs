@@ -6,7 +6,7 @@ use crate::tensor::Dtype::{self, Bf16, F16, F32, I32};
 use crate::verify::case::{Case, Fill, Placement};
 
 pub(super) fn cases() -> Vec<Case> {
-    [packed_cases(), packed_starts(), paged_cases()].concat()
+    [packed_cases(), packed_starts(), paged_cases(), ragged_cases()].concat()
 }
 
 /// Sequences, q_heads, kv_heads, queries and keys of all sequences, head_dim.
@@ -82,6 +82,12 @@ fn packed_starts() -> Vec<Case> {
         ),
         starts("all_keys_divide", [3, 2, 1, 90, 256, 40], &[0, 20, 64, 90], &[0, 50, 128, 256])
             .core(),
+        // Rows behind the last sequence are nobody's: 0, and lse minus infinity, with a sink too.
+        starts("rows_of_none", [3, 2, 1, 90, 90, 40], &[0, 5, 20, 41], &[0, 30, 60, 85]).core(),
+        starts("rows_of_none_sink_splits", [2, 4, 1, 70, 300, 40], &[0, 5, 20], &[0, 100, 300])
+            .with(&json!({"normaliser": {"softmax": {"sink": "sinks"}}}))
+            .splits(2),
+        packed("no_sequence_but_rows", [0, 2, 1, 9, 0, 40], F32),
         packed("one_sequence", [1, 2, 1, 70, 131, 40], F32).causal(),
         packed("no_query", [2, 2, 1, 0, 131, 40], F32),
         packed("no_key", [2, 2, 1, 70, 0, 40], F32),
@@ -100,6 +106,32 @@ fn paged(name: &str, extents: [u32; 6], [pages, page_size]: [u64; 2], dtype: Dty
         .tensor("v_pages", dtype, &shape)
         .tensor("block_table", I32, &[batch, keys / page_size])
         .counts("kv_lens", &(0..batch).map(lens).collect::<Vec<i32>>())
+}
+
+/// Packed queries over keys in pages: sequences of given queries and keys.
+fn ragged(name: &str, q: &[i32], lens: &[i32], [pages, page_size]: [u64; 2]) -> Case {
+    let total = q.last().copied().unwrap_or(0);
+    let keys = lens.iter().copied().max().unwrap_or(0).max(1) as u64;
+    let of_sequence = keys.div_ceil(page_size);
+    let extents = [lens.len() as u32, 4, 2, total as u32, (of_sequence * page_size) as u32, 40];
+    let starts = q.iter().map(|start| f64::from(*start)).collect();
+    paged(name, extents, [pages, page_size], F32)
+        .tensor("q", F32, &[u64::from(total.unsigned_abs()), 4, 40])
+        .tensor("cu_seqlens_q", I32, &[q.len() as u64])
+        .fill("cu_seqlens_q", Fill::Values(starts))
+        .counts("kv_lens", lens)
+}
+
+fn ragged_cases() -> Vec<Case> {
+    let window = json!({"mask": {"band": {"left": 30, "right": 0}}, "score": [{"softcap": 5.0}]});
+    let mixed = [0, 1, 40, 41, 41, 70];
+    let lens = [150, 90, 7, 33, 0];
+    vec![
+        ragged("ragged_causal", &mixed, &lens, [24, 16]).causal().core(),
+        ragged("ragged_window", &mixed, &lens, [40, 7]).with(&window).place(Placement::Odd),
+        ragged("ragged_splits", &mixed, &lens, [24, 16]).splits(3),
+        ragged("ragged_gate", &mixed, &lens, [24, 16]).tensor("head_gate", F32, &[4, 70]),
+    ]
 }
 
 fn paged_cases() -> Vec<Case> {
