@@ -2,58 +2,29 @@
 
 mod calls;
 mod matrix;
+mod options;
+mod transfer;
 mod tune;
 
-use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use self::calls::KeptCalls;
 use self::matrix::MatrixCheck;
+pub use self::options::{EngineOptions, Matrices};
 use self::tune::Tuner;
 use crate::cache::CachePlace;
 use crate::error::{Error, GpuError, PlanError, SpecError};
 use crate::gpu::context::Gpu;
-use crate::gpu::device::{AdapterChoice, AdapterDescription, offered_matrix, open};
+use crate::gpu::device::{AdapterDescription, offered_matrix, open};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 pub use crate::gpu::scratch::KEPT_SCRATCH_BYTES;
 #[cfg(feature = "cli")]
 use crate::gpu::shader::Shader;
-use crate::gpu::signal::Waiting;
 use crate::operator::{Operator, Spec, TilesFrom};
 use crate::prepared::Prepared;
-use crate::tensor::{HostTensor, TensorDescs, TensorView};
+use crate::tensor::{TensorDescs, TensorView};
 use crate::tune::TunePolicy;
-
-/// How to open an engine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EngineOptions {
-    /// Which adapter.
-    pub adapter: AdapterChoice,
-    /// Every kernel keeps naga's bounds checks and loop bounds (several times slower; for hunting bugs).
-    pub checked: bool,
-    /// WebGPU's default limits and no features, whatever the device has.
-    pub floor: bool,
-    /// Whether kernels may use cooperative matrices, which are experimental in wgpu.
-    pub matrices: Matrices,
-    /// Whether measured tiles are used.
-    pub tuning: TunePolicy,
-    /// Where measured tiles and compiled pipelines are kept between runs.
-    pub cache: CachePlace,
-}
-
-/// Whether kernels may use a device's cooperative matrices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Matrices {
-    /// Where the device has some and multiplies two rightly when it is opened.
-    #[default]
-    Checked,
-    /// Where the device has some: for devices that compile kernels and run none.
-    Assumed,
-    /// Never.
-    Off,
-}
 
 /// Operators on one device. Cheap to clone; many threads may use one.
 #[derive(Clone, Debug)]
@@ -325,59 +296,5 @@ impl Engine {
     /// Lets the pool of scratch buffers go; calls that need scratch make it anew.
     pub fn free_scratch(&self) {
         self.gpu.free_scratch();
-    }
-
-    /// Waits until the device has done all that was submitted.
-    ///
-    /// # Errors
-    /// [`GpuError::Lost`]; what else went wrong since the last look, on a device that is the engine's own.
-    pub fn wait(&self) -> Result<(), GpuError> {
-        self.gpu.wait()
-    }
-
-    /// Copies a tensor to a new storage buffer, which can be read back.
-    ///
-    /// # Errors
-    /// [`SpecError`] for a tensor with fewer bytes than its shape takes; [`GpuError::OutOfMemory`],
-    /// [`GpuError::Lost`].
-    pub fn upload(&self, name: &str, tensor: &HostTensor) -> Result<wgpu::Buffer, Error> {
-        let (needed, bytes) = (tensor.desc().bytes(), tensor.bytes.len() as u64);
-        if bytes < needed {
-            let expected = format!("{needed} (shape {:?} of {})", tensor.shape, tensor.dtype);
-            return Err(SpecError::value(format!("{name}'s bytes"), expected, bytes).into());
-        }
-        let usage = wgpu::BufferUsages::STORAGE
-            | wgpu::BufferUsages::COPY_DST
-            | wgpu::BufferUsages::COPY_SRC;
-        let buffer = self.gpu.buffer(name, bytes, usage)?;
-        self.gpu.write(name, &buffer, &tensor.bytes)?;
-        Ok(buffer)
-    }
-
-    /// Reads a range of a buffer back, in bytes: `..`, `..size`, `start..end`. Neither end need be a multiple of
-    /// anything. Blocks.
-    ///
-    /// # Errors
-    /// [`SpecError`] for a buffer without `COPY_SRC`, or a range beyond its whole words; [`GpuError::OutOfMemory`],
-    /// [`GpuError::Lost`], [`GpuError::Map`], and [`GpuError::Validation`] for a buffer that is destroyed or another
-    /// device's.
-    pub fn download(
-        &self,
-        buffer: &wgpu::Buffer,
-        range: impl RangeBounds<u64>,
-    ) -> Result<Vec<u8>, Error> {
-        pollster::block_on(self.gpu.download(buffer, range, Waiting::Block))
-    }
-
-    /// Reads a range of a buffer back without waiting: each poll looks once whether it is there.
-    ///
-    /// # Errors
-    /// As [`Engine::download`].
-    pub async fn download_async(
-        &self,
-        buffer: &wgpu::Buffer,
-        range: impl RangeBounds<u64>,
-    ) -> Result<Vec<u8>, Error> {
-        self.gpu.download(buffer, range, Waiting::Yield).await
     }
 }

@@ -12,7 +12,10 @@ impl Gpu {
     pub fn watch(&self) {
         let fault = Arc::clone(&self.fault);
         let note = move |error| {
-            lock(&fault).get_or_insert(error);
+            let mut fault = lock(&fault);
+            if fault.is_none() || matches!(error, GpuError::Lost { .. }) {
+                *fault = Some(error);
+            }
         };
         let lost = note.clone();
         self.device.set_device_lost_callback(move |reason, message| {
@@ -23,8 +26,8 @@ impl Gpu {
         }));
     }
 
-    /// Runs calls to wgpu, and gives back what they raise. What else they were to do failed because of a loss, if the
-    /// device is lost: then that is the error.
+    /// Runs calls to wgpu, and gives back what they raise. A loss comes first: on a lost device whatever follows fails.
+    /// Callbacks of the app that wgpu runs while it submits stand in the same scopes.
     pub fn guarded<T>(&self, what: &str, calls: impl FnOnce() -> T) -> Result<T, GpuError> {
         let (made, error) = scoped(&self.device, calls);
         match error {

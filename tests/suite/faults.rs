@@ -303,3 +303,29 @@ fn a_tensor_named_twice_is_the_callers_error() {
     let error = call.prepared.record(&mut app.encoder(), &bound).unwrap_err();
     assert_eq!(error.to_string(), "k: expected one buffer of this name, got several");
 }
+
+#[test]
+fn a_panic_while_a_lost_device_is_waited_for_is_the_loss() {
+    let app = App::new();
+    let call = Call::new(&app.engine);
+    app.engine.submit(&AttentionSpec::default(), &call.views()).unwrap();
+    let device = app.device.clone();
+    // As wgpu does where the driver tells of a loss.
+    app.engine.queue().on_submitted_work_done(move || {
+        device.destroy();
+        panic!("the device is lost");
+    });
+    assert_lost("wait", app.engine.wait().map_err(Error::from));
+}
+
+#[test]
+fn a_panic_of_the_apps_own_callback_goes_on() {
+    let app = App::new();
+    let call = Call::new(&app.engine);
+    app.engine.submit(&AttentionSpec::default(), &call.views()).unwrap();
+    app.engine.queue().on_submitted_work_done(|| panic!("the app's own"));
+    let wait = std::panic::AssertUnwindSafe(|| app.engine.wait());
+    let panic = std::panic::catch_unwind(wait).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the app's own"));
+    app.engine.wait().unwrap();
+}
