@@ -10,7 +10,7 @@ use std::fmt;
 use crate::tensor::Dtype;
 
 /// What devices' exp and tanh may be off, as a share of a row's scale.
-const FLOOR: f64 = 5e-6;
+const FLOOR: f64 = 2e-6;
 
 /// How far each row may be off.
 #[derive(Clone, Copy, Debug)]
