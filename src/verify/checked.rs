@@ -1,4 +1,4 @@
-//! The suite with all runtime checks on: small cases that run every kernel between them.
+//! The suite with all runtime checks on. Its small cases run every kernel between them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::tiles::CaseTiles;
 use crate::error::Error;
 use crate::gpu::limits::GpuLimits;
 
-/// Cases whose tile sets are all run: those whose operators' tiles depend on the type of their operands.
+/// Cases whose tile sets are all run. An operator has one for each type of operands that its tiles depend on.
 const OF_TILES: [&str; 9] = [
     "length/causal_q131_kv131",
     "half/f16_64_64",
