@@ -93,7 +93,7 @@ fn selected(args: &VerifyArgs) -> Result<Vec<Case>, CliError> {
 /// What may run beside others.
 type Job<'a> = dyn Fn() -> Result<CaseReport, Box<CaseFailure>> + Sync + 'a;
 
-/// Cases run side by side: compiling their kernels takes most of the time.
+/// Cases run side by side, because compiling their kernels takes most of the time.
 fn run(engine: &Engine, cases: &[Case], tiles: Option<CaseTiles>) -> Vec<Outcome> {
     let progress = Watched::new(cases.len());
     let outcome = |case: &Case| {
@@ -113,6 +113,10 @@ fn run_checked(
     if let Some(pattern) = &args.only {
         let asked = find_cases(pattern);
         trials.retain(|checked| asked.iter().any(|case| case.name == checked.trial.case.name));
+        if trials.is_empty() {
+            let message = format!("--checked: none of its cases is named like {pattern}");
+            return Err(CliError::Request(message));
+        }
     }
     let jobs: Vec<(&Trial, Option<CaseTiles>)> = trials
         .iter()
@@ -130,7 +134,7 @@ fn run_checked(
     Ok(jobs.par_iter().map(outcome).collect())
 }
 
-/// A bar on which failures are told at once: the suite takes minutes.
+/// A bar. Failures are told at once, because the suite takes minutes.
 struct Watched {
     bar: ProgressBar,
     failed: Mutex<usize>,

@@ -15,7 +15,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Computes both on the CPU: for named problems a matter of seconds.
+    /// Computes both on the CPU. Named problems take seconds.
     ///
     /// # Errors
     /// As the operators' references.
@@ -29,7 +29,7 @@ impl Expected {
     /// Holds every element of every output against the truth. Outputs are as the device wrote them.
     ///
     /// # Errors
-    /// [`Mismatch`] of the first output that is wrong; one that is missing has no elements.
+    /// [`Mismatch`] of the first output that is wrong. One that is missing has no elements.
     pub fn check(&self, outputs: &BTreeMap<String, HostTensor>) -> Result<JudgeReport, Mismatch> {
         let mut worst =
             JudgeReport { count: 0, max_error: 0.0, plain_error: 0.0, worst_share: 0.0 };

@@ -4,7 +4,7 @@ use super::measure::Output;
 use crate::tensor::Dtype;
 
 /// How an output differs from the one of the heuristic's tiles by more than two right results can. Each row is held to
-/// its own scale: a row a thousandth as large as others has a thousandth of their tolerance. Whole numbers are equal.
+/// its own scale. A row a thousandth as large as others has a thousandth of their tolerance. Whole numbers are equal.
 pub(super) fn difference(got: &Output, expected: &Output) -> Option<String> {
     let (dtype, shape) = (expected.values.dtype, &expected.values.shape);
     let row_length = shape.last().map_or(1, |length| (*length).max(1)) as usize;
@@ -25,9 +25,9 @@ pub(super) fn difference(got: &Output, expected: &Output) -> Option<String> {
     ))
 }
 
-/// How far two right results of a row may be apart: some units of the storage type beside what devices' exp and the
-/// order of sums make. What the row sums is not known here, so that its largest element is its scale. A logarithm's is
-/// at least 1: an error is a share of what the logarithm is taken of.
+/// How far two right results of a row may be apart. It is some units of the storage type, beside what devices' exp and
+/// the order of sums make. What the row sums is not known here, so that its largest element is its scale. A logarithm's
+/// scale is at least 1, because its error is a share of what the logarithm is taken of.
 fn tolerance(name: &str, dtype: Dtype, row: &[f64]) -> f64 {
     if !dtype.is_float() {
         return 0.0;

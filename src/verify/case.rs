@@ -4,14 +4,14 @@ use serde_json::{Map, Value, json};
 
 use crate::tensor::Dtype;
 
-/// A question with all that its answer depends on.
+/// A question with all that its outputs depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
     /// `group/name`, unlike any other's.
     pub name: String,
     /// The spec as a file has it, extents included.
     pub spec: Value,
-    /// Tensors that the spec alone does not tell: element type and shape, by name.
+    /// Element type and shape, by name, of tensors that the spec alone does not tell.
     pub tensors: Vec<(&'static str, Dtype, Vec<u64>)>,
     /// What tensors hold that hold more than noise.
     pub fills: Vec<(&'static str, Fill)>,
@@ -19,7 +19,7 @@ pub struct Case {
     pub style: Style,
     /// How tensors lie in their buffers.
     pub placement: Placement,
-    /// Parts that keys are split into; `None` leaves it to the plan.
+    /// Parts that keys are split into. `None` leaves it to the plan.
     pub kv_splits: Option<u32>,
     /// Where the noise starts.
     pub seed: u64,
@@ -54,7 +54,7 @@ pub enum Fill {
     Unsorted,
 }
 
-/// How tensors lie in their buffers; all of them end before their buffer does.
+/// How tensors lie in their buffers. Most placements leave room behind a tensor's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
     /// Without gaps.
@@ -66,12 +66,12 @@ pub enum Placement {
     Aligned,
     /// Odd offsets, odd gaps.
     Odd,
-    /// q, k and v are views of one buffer `[batch, seq, q heads then k heads then v heads, dim]`; the layout is `bshd`.
+    /// q, k and v are views of one buffer `[batch, seq, q heads then k heads then v heads, dim]`. The layout is `bshd`.
     Packed,
 }
 
 impl Case {
-    /// A case of f32 attention: batch, q_heads, kv_heads, seq_len_q, seq_len_kv, head_dim; out and lse are wanted.
+    /// A case of f32 attention: batch, q_heads, kv_heads, seq_len_q, seq_len_kv, head_dim. Out and lse are wanted.
     pub(super) fn attention(name: impl Into<String>, extents: [u32; 6]) -> Self {
         let [batch, q_heads, kv_heads, seq_len_q, seq_len_kv, head_dim] = extents;
         Self::new(
@@ -84,7 +84,7 @@ impl Case {
         )
     }
 
-    /// A case of f32 neighborhood attention: batch, q_heads, kv_heads, head_dim; out and lse are wanted.
+    /// A case of f32 neighborhood attention: batch, q_heads, kv_heads, head_dim. Out and lse are wanted.
     pub(super) fn neighborhood(
         name: impl Into<String>,
         [batch, q_heads, kv_heads, head_dim]: [u32; 4],

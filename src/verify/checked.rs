@@ -1,4 +1,4 @@
-//! The suite with all runtime checks on: small cases that run every kernel between them.
+//! The suite with all runtime checks on. Its small cases run every kernel between them.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use super::tiles::CaseTiles;
 use crate::error::Error;
 use crate::gpu::limits::GpuLimits;
 
-/// Cases whose tile sets are all run: those whose operators' tiles depend on the type of their operands.
-const OF_TILES: [&str; 9] = [
+/// Cases whose tile sets are all run. An operator has one for each type of operands that its tiles depend on.
+const OF_TILES: [&str; 10] = [
     "length/causal_q131_kv131",
     "half/f16_64_64",
     "neighborhood/two_axes",
@@ -19,6 +19,7 @@ const OF_TILES: [&str; 9] = [
     "matmul/f16_bias",
     "matmul/mxint8_q8_0_70x96",
     "moe/mixtral",
+    "moe/f16",
     "moe/mxint8",
 ];
 

@@ -1,4 +1,4 @@
-//! What a case's tensors hold: noise by what each is for, the same for the same seed.
+//! What a case's tensors hold. The noise depends on what each is for, and is the same for the same seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,7 +100,7 @@ fn aux_values(noise: &mut Random, desc: &TensorDesc) -> Vec<f64> {
     (0..desc.layout.len()).map(value).collect()
 }
 
-/// The inputs of a merge: a fifth of the parts of rows are without keys, as is all of row 0; their outs are NaN.
+/// The inputs of a merge. A fifth of the parts of rows are without keys, as is all of row 0. Their outs are NaN.
 fn merge_inputs(case: &Case, problem: &MergeProblem) -> Inputs {
     let (outs, lses) = (&problem.tensors["outs"], &problem.tensors["lses"]);
     let mut noise = Random::of(case.seed, "lses");
@@ -173,7 +173,7 @@ fn side_values(
     (0..desc.layout.len()).map(value).collect()
 }
 
-/// The lowest number of a type: what some masks are made of.
+/// The lowest number of a type, which some masks are made of.
 pub(super) fn lowest(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F16 => half::f16::MIN.to_f64(),
@@ -198,7 +198,7 @@ fn filled(case: &Case, name: &str, desc: &TensorDesc, mut values: Vec<f64>) -> H
     HostTensor::from_f64(desc.dtype, desc.shape(), &values)
 }
 
-/// Keys from `kv_lens` on do not exist: whoever reads them reads NaN.
+/// Keys from `kv_lens` on do not exist. Whoever reads them reads NaN.
 fn hide_missing_keys(problem: &AttentionProblem, inputs: &mut Inputs) {
     if problem.storage.keys == KeyStorage::Paged {
         return hide_missing_pages(problem, inputs);
@@ -222,7 +222,7 @@ fn hide_missing_keys(problem: &AttentionProblem, inputs: &mut Inputs) {
     }
 }
 
-/// Of pages, what no batch's keys are is NaN; entries of the table beyond them are unused, −1.
+/// Rows of pages that are no batch's keys are NaN. Entries of the table beyond the keys are −1.
 fn hide_missing_pages(problem: &AttentionProblem, inputs: &mut Inputs) {
     let page_size = problem.tensors["k_pages"].shape()[2];
     let most = inputs["block_table"].shape[1];

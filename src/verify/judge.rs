@@ -1,16 +1,16 @@
-//! Whether a tensor is right: every row within its tolerance.
+//! Whether a tensor is right. Every row has a tolerance of its own.
 //!
-//! The tolerance of a row is linear in the row's own scale, so that rows a thousandth as large as others are held to a
-//! thousandth of their tolerance: `scale · (2 · plain + FLOOR) + 2 ulp of the scale`. `plain` is the error of a plain
-//! implementation as a share of its row's scale, the largest of all rows: one row's own may be 0 by luck. A row of scale
-//! 0 (one that keeps no key) has no tolerance at all: it is exact.
+//! The tolerance of a row is `scale · (2 · plain + FLOOR) + 2 ulp of the scale`. A row's scale is how large what it sums
+//! is. A row a thousandth as large as others is held to a thousandth of their tolerance. `plain` is the error of a plain
+//! implementation as a share of its row's scale. It is the largest of all rows, because one row's own may be 0 by luck. A
+//! row of scale 0 (one that keeps no key) is exact.
 
 use std::fmt;
 
 use crate::tensor::Dtype;
 
 /// What devices' exp and tanh may be off, as a share of a row's scale.
-const FLOOR: f64 = 5e-6;
+const FLOOR: f64 = 2e-6;
 
 /// How far each row may be off.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,8 @@ pub struct Tolerance<'a> {
     pub dtype: Dtype,
     /// The same result by a plain implementation, whose error is the measure. Non-finite elements count nothing.
     pub plain: &'a [f64],
-    /// How large what a row sums is: the largest |v| for attention, [`lse_scale`] for an lse. 0 asks for the exact
-    /// number. Rows are equal parts of the tensor.
+    /// How large what each row sums is. It is the largest |v| for attention, and [`lse_scale`] for an lse. 0 asks for the
+    /// exact number. Rows are equal parts of the tensor.
     pub row_scale: &'a [f64],
 }
 
@@ -78,7 +78,7 @@ pub enum Mismatch {
     Length {
         /// The tensor's name.
         name: String,
-        /// Which of the tensors: the result, the plain one, the rows' scales.
+        /// Which of the tensors it is.
         what: &'static str,
         /// Its elements.
         got: usize,
@@ -99,7 +99,7 @@ pub enum Mismatch {
     },
 }
 
-/// The rows' scale of an lse: its magnitude, at least 1; 0 where it is not finite.
+/// The rows' scale of an lse. It is the magnitude, at least 1, and 0 where that is not finite.
 pub fn lse_scale(expected: &[f64]) -> Vec<f64> {
     let scale = |lse: &f64| if lse.is_finite() { lse.abs().max(1.0) } else { 0.0 };
     expected.iter().map(scale).collect()
@@ -151,7 +151,7 @@ pub fn judge(
     Err(Mismatch::Values { name: name.to_owned(), wrong: count, count: expected.len(), worst })
 }
 
-/// Error, and its share of the tolerance: above 1 is wrong.
+/// The error, and its share of the tolerance. A share above 1 is wrong.
 fn compare(got: f64, expected: f64, tolerance: f64) -> (f64, f64) {
     if got == expected || (got.is_nan() && expected.is_nan()) {
         return (0.0, 0.0);

@@ -1,6 +1,6 @@
-//! Holding results against the truth: the suite of cases that the tests and `tilewise verify` share.
+//! The suite of cases that the tests and `tilewise verify` share. Results are held against the truth.
 //!
-//! A case runs as an app would run it, on buffers of its own: inputs are surrounded by NaN (behind their end, between
+//! A case runs as an app would run it, on buffers of its own. Inputs are surrounded by NaN (behind their end, between
 //! their rows, beyond `kv_lens`), outputs start as NaN, and what lies between an output's rows must stay as it was.
 //! What comes back is [judged](judge::judge) against the reference in f64, within a tolerance that the error of a
 //! plain implementation sets.

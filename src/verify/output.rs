@@ -25,7 +25,7 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Holds what an output's buffer has against it; also the first byte beside its elements that was written, if any.
+    /// Holds what an output's buffer has against it. Gives the first byte beside its elements that was written, too.
     /// A buffer that is too short has no elements.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ fn of_matmul(problem: &MatmulProblem, inputs: &Inputs) -> Result<Vec<Expected>, 
     Ok(vec![Expected { name: "out", desc, exact, plain, row_scale }])
 }
 
-/// Every output of a mixture of experts; integers are exact.
+/// Every output of a mixture of experts. Integers are exact.
 fn of_moe(problem: &MoeProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
     let (exact, mut plain) = (moe::reference(problem, inputs)?, moe::plain(problem, inputs)?);
     let expected = |(name, values): (&&'static str, &Vec<f64>)| {
@@ -145,7 +145,7 @@ fn logits_scale(
     product.scale_of_rows(logits)
 }
 
-/// Out and lse of a merge; rounding is all the error that a plain one has.
+/// Out and lse of a merge. Rounding is all the error that a plain one has.
 fn of_merge(problem: &MergeProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
     let [parts, batch, heads, seq, dim] = problem.tensors["outs"].shape()[..] else {
         return Ok(Vec::new()); // unreachable: the problem was checked

@@ -1,15 +1,15 @@
-//! Where a case's tensors lie: layouts with gaps, buffers of NaN around them.
+//! Where a case's tensors lie. Layouts have gaps, and buffers are NaN around tensors.
 
 use super::case::Placement;
 use crate::tensor::{HostTensor, Layout, TensorDesc};
 
-/// What buffers hold where no tensor lies: NaN as f32, f16 and bf16; −1 as i32; true as bool.
+/// What buffers hold where no tensor lies. It is NaN as f32, f16 and bf16, −1 as i32 and true as bool.
 pub(super) const POISON: u8 = 0xff;
 
 /// Bytes of poison behind a tensor.
 const TAIL: usize = 272;
 
-/// The layout that a placement gives a tensor; `head_axis` is the axis of heads of q, k, v, out.
+/// The layout that a placement gives a tensor.
 pub(super) fn layout(placement: Placement, name: &str, shape: &[u64]) -> Layout {
     let dense = Layout::contiguous(shape);
     let core = matches!(
@@ -68,7 +68,7 @@ pub(super) fn packed(q: &[u64], k: &[u64], v: &[u64]) -> [Layout; 3] {
     [view(q, first), view(k, k_first), view(v, k_first + k[2] * k[3])]
 }
 
-/// A buffer's bytes with a tensor in it at its place; poison elsewhere, or what `bytes` had.
+/// A buffer's bytes with a tensor in it at its place. Elsewhere is poison, or what `bytes` had.
 pub(super) fn put(bytes: &mut Vec<u8>, desc: &TensorDesc, tensor: &HostTensor, exact: bool) {
     let size = desc.dtype.bytes() as usize;
     let end = desc.layout.end().unwrap_or(0) as usize * size;

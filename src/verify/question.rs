@@ -59,8 +59,7 @@ fn placed(case: &Case, mut tensors: TensorDescs) -> TensorDescs {
     tensors
 }
 
-/// Tensors that the problem laid out, outputs among them, where the case wants them: of packed ones q, k and v share
-/// a buffer.
+/// Tensors that the problem laid out, outputs among them, where the case wants them. Packed q, k and v share a buffer.
 fn attention_tensors(case: &Case, whole: TensorDescs) -> TensorDescs {
     let mut tensors = placed(case, whole);
     if case.placement == Placement::Packed {

@@ -17,7 +17,7 @@ use crate::operator::Operator;
 use crate::question::{Question, with_problem};
 use crate::tensor::TensorDesc;
 
-/// A case with its inputs and its true answer: may run on any engine, with any tiles.
+/// A case with its inputs and its true outputs. It may run on any engine, with any tiles.
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// The case.
@@ -26,6 +26,15 @@ pub struct Trial {
     pub question: Question,
     inputs: Inputs,
     expected: Vec<Expected>,
+}
+
+/// What a call took and gave.
+struct Ran {
+    tiles: String,
+    /// The kernel of each dispatch.
+    kernels: Vec<Arc<Shader>>,
+    /// What the outputs' buffers hold, in the order of the expected outputs.
+    buffers: Vec<Vec<u8>>,
 }
 
 /// Runs a case on an engine, with these tiles or those that the plan chooses.
@@ -51,7 +60,7 @@ pub fn run_case(
 }
 
 impl Trial {
-    /// Makes a case's inputs and computes its answer on the CPU.
+    /// Makes a case's inputs and computes its outputs on the CPU.
     ///
     /// # Errors
     /// [`crate::SpecError`] when the case asks a wrong question.
@@ -62,7 +71,7 @@ impl Trial {
         Ok(Self { case: case.clone(), question, inputs, expected })
     }
 
-    /// Every tile set worth trying; none for an operator that has but one.
+    /// Every tile set worth trying. There is none for an operator that has but one.
     ///
     /// # Errors
     /// [`PlanError`] where none fits.
@@ -82,7 +91,7 @@ impl Trial {
         self.run_changed(engine, tiles, &|_, _| {})
     }
 
-    /// Runs it and lets `change` at the bytes of each output's buffer before they are judged: whoever tests the
+    /// Runs it and lets `change` at the bytes of each output's buffer before they are judged. Whoever tests the
     /// suite itself breaks them.
     ///
     /// # Errors
@@ -104,14 +113,14 @@ impl Trial {
             })
         };
         let tiles = self.with_splits(engine, tiles).map_err(|e| failed(Error::from(e).into()))?;
-        let (tiles, kernels, buffers) =
+        let Ran { tiles, kernels, buffers } =
             with_problem!(&self.question, problem => self.call(engine, problem, tiles))
                 .map_err(|error| failed(error.into()))?;
         let outputs = self.judged(buffers, change).map_err(failed)?;
         Ok(CaseReport { name: self.case.name.clone(), tiles, kernels, outputs })
     }
 
-    /// The tiles asked for; where the case asks for splits, those of the plan's choice with them.
+    /// The tiles asked for. A case that asks for splits has those of the plan's choice with them.
     fn with_splits(
         &self,
         engine: &Engine,
@@ -131,7 +140,7 @@ impl Trial {
         engine: &Engine,
         problem: &O,
         tiles: Option<CaseTiles>,
-    ) -> Result<(String, Vec<Arc<Shader>>, Vec<Vec<u8>>), Error> {
+    ) -> Result<Ran, Error> {
         let prepared = engine.prepare(problem, tiles.and_then(CaseTiles::of::<O>))?;
         let shared = |name: &str| self.case.placement == Placement::Packed && name != "out";
         let mut buffers: Vec<(&str, wgpu::Buffer)> = Vec::new();
@@ -149,17 +158,17 @@ impl Trial {
             engine.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         prepared.record(&mut encoder, &bound)?;
         engine.queue().submit([encoder.finish()]);
-        let mut read = Vec::new();
+        let mut buffers_read = Vec::new();
         for Expected { name, .. } in &self.expected {
             for (_, buffer) in buffers.iter().filter(|(known, _)| known == name) {
-                read.push(engine.download(buffer, ..)?);
+                buffers_read.push(engine.download(buffer, ..)?);
             }
         }
         let kernels = prepared.plan.steps.iter().map(|step| Arc::clone(&step.shader)).collect();
-        Ok((prepared.tiles.to_string(), kernels, read))
+        Ok(Ran { tiles: prepared.tiles.to_string(), kernels, buffers: buffers_read })
     }
 
-    /// What the buffer of a tensor holds before the call; the one of q holds k and v too where they are packed.
+    /// What the buffer of a tensor holds before the call. The one of q holds k and v too where they are packed.
     fn bytes<O: Operator>(
         &self,
         problem: &O,

@@ -30,7 +30,7 @@ pub(super) struct Product {
 
 impl Product {
     /// The scale of each row of the product. A sum's scale is its size, at least the root of the sum of its terms'
-    /// squares: what it would be if the terms had signs by chance. A row has that of its largest sum.
+    /// squares, which it would be if the terms had signs by chance. A row has that of its largest sum.
     pub fn scale_of_rows(&self, exact: &[f64]) -> Vec<f64> {
         let columns = self.w.len() / self.inner.max(1);
         let squares = |values: &[f64]| values.iter().map(|x| x * x).collect::<Vec<f64>>();

@@ -13,7 +13,7 @@ use crate::neighborhood::NeighborhoodTiles;
 use crate::operator::Operator;
 use crate::question::Question;
 
-/// Tiles of an operator; cases of another run with those that the plan chooses.
+/// Tiles of an operator. Cases of another run with those that the plan chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected tiles as `tilewise explain` prints them")]
 #[non_exhaustive]
@@ -49,7 +49,7 @@ impl CaseTiles {
         }
     }
 
-    /// What chooses the kernels' fragments: the family, and what stages and sums are made of.
+    /// What chooses the kernels' fragments. It is the family, and what stages and sums are made of.
     pub fn family(&self) -> &'static str {
         match self {
             Self::Attention(tiles) | Self::Neighborhood(NeighborhoodTiles { fused: tiles, .. }) => {
@@ -95,7 +95,7 @@ fn fused_family(tiles: &FusedTiles) -> &'static str {
     }
 }
 
-/// Every tile set worth trying for a question; none for an operator that has but one.
+/// Every tile set worth trying for a question. There is none for an operator that has but one.
 ///
 /// # Errors
 /// [`PlanError`] where none fits.

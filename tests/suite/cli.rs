@@ -269,10 +269,27 @@ fn verify_runs_the_cases_that_are_named() {
     let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
     assert_eq!(report["passed"], report["cases"]);
     assert!(report["groups"]["merge"]["cases"].as_u64().unwrap() >= 3, "{report}");
+    assert_eq!(report["checked"], false);
     let table = tilewise(&["verify", "--only", "merge/one_part"]);
     assert!(String::from_utf8_lossy(&table.stdout).contains("1 of 1 cases are right"));
     let none = tilewise(&["verify", "--only", "no/such"]);
     assert_eq!(none.status.code(), Some(2));
+}
+
+#[test]
+fn verify_runs_small_cases_with_checks_where_it_is_asked_to() {
+    let ran = tilewise(&["verify", "--only", "merge/f32_64", "--checked", "--json"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let report: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(
+        (&report["checked"], &report["cases"], &report["passed"]),
+        (&json!(true), &json!(2), &json!(2))
+    );
+    assert_eq!(report["groups"]["checked attention_merge"]["passed"], 1, "{report}");
+    let none = tilewise(&["verify", "--only", "merge/one_part", "--checked"]);
+    let error = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert_eq!(none.status.code(), Some(2));
+    assert!(error.contains("--checked: none of its cases is named like merge/one_part"), "{error}");
 }
 
 #[test]
