@@ -3,7 +3,8 @@
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
-use crate::kernel::source::{KernelSource, Launch, add_fragment, bound_range};
+use crate::kernel::access::bound_range;
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
 use crate::snippet::{Asked, AuxRewrite, parse_with};
 use crate::tensor::{Dtype, TensorDescs};
 

@@ -1,21 +1,19 @@
-//! From a dense matmul, limits and tiles to dispatches. Pure: needs no device.
+//! From a dense matmul, limits and tiles to launches. Pure: needs no device.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::activations::ByteRows;
-use super::kernel::{Matmul, Rows, Workgroups, add_column_bias, dense_rows, split_rows};
-use super::operand::Operand;
+use super::kernel::{
+    ByteRows, Matmul, Operand, Rows, Workgroups, add_column_bias, dense_rows, split_rows,
+};
 use super::problem::{MatmulExtents, MatmulProblem};
 use super::tiles::MatmulTiles;
-use super::weights;
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, fold_grid};
+use crate::kernel::access::{Access, bound_range};
 use crate::kernel::slices::workgroups_a_dispatch;
-use crate::kernel::source::{Access, KernelSource, Launch, add_fragment, bound_range};
-use crate::operator::{self, Operator};
-use crate::tensor::{BLOCK, Dtype, HostTensor, TensorDesc, WeightFormat};
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
+use crate::tensor::{BLOCK, Dtype, TensorDesc, WeightFormat};
 
 /// Lanes of a workgroup that rounds sums.
 const ROUND_LANES: u32 = 64;
@@ -24,54 +22,29 @@ const ROUND_LANES: u32 = 64;
 const MOST_SPLITS: u32 = 8;
 const LEAST_PART: u32 = 512;
 
-impl Operator for MatmulProblem {
-    type Tiles = MatmulTiles;
-
-    fn candidates(&self, limits: &GpuLimits) -> Result<Vec<MatmulTiles>, PlanError> {
-        MatmulTiles::some_candidates(u64::from(self.extents.rows), self.operands(), limits)
-    }
-
-    fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
-        tiles.check(self.operands(), limits)?;
-        let dense =
-            Dense { problem: self, limits, tiles: *tiles, splits: splits(self, limits, tiles) };
-        let MatmulExtents { rows, columns, .. } = self.extents;
-        let column_step = dense.column_step()?;
-        let row_step = dense.row_step(column_step)?;
-        let mut steps = Vec::new();
-        for columns in cut(columns, column_step) {
-            for rows in cut(rows, row_step) {
-                steps.extend(dense.part(&rows, &columns)?);
-            }
+/// The plan of a problem with these tiles.
+pub(super) fn plan(
+    problem: &MatmulProblem,
+    limits: &GpuLimits,
+    tiles: &MatmulTiles,
+) -> Result<Plan, PlanError> {
+    tiles.check(problem.operands(), limits)?;
+    let dense = Dense { problem, limits, tiles: *tiles, splits: splits(problem, limits, tiles) };
+    let MatmulExtents { rows, columns, .. } = problem.extents;
+    let column_step = dense.column_step()?;
+    let row_step = dense.row_step(column_step)?;
+    let mut steps = Vec::new();
+    for columns in cut(columns, column_step) {
+        for rows in cut(rows, row_step) {
+            steps.extend(dense.part(&rows, &columns)?);
         }
-        let (rows, columns) = (row_step.min(rows), column_step.min(columns));
-        let scratch = [
-            Scratch { name: "sums", bytes: dense.sum_bytes(rows, columns) },
-            Scratch { name: "rounded x", bytes: dense.rounded_bytes(rows) },
-        ];
-        Ok(Plan { steps, scratch: scratch.into() })
     }
-
-    fn tensors(&self) -> Vec<(&str, TensorDesc)> {
-        self.tensors.iter().map(|(name, desc)| (name.as_str(), desc.clone())).collect()
-    }
-
-    fn outputs(&self) -> Vec<&'static str> {
-        vec!["out"]
-    }
-
-    /// Weights shrink with what is summed, so that results are about as large as x.
-    fn sample(&self, seed: u64) -> BTreeMap<String, HostTensor> {
-        let scale = 1.0 / f64::from(self.extents.inner.max(1)).sqrt();
-        let fill = |(name, desc): (&String, &TensorDesc)| {
-            let host = match name.as_str() {
-                "x" | "bias" => operator::noise(name, desc, seed, 1.0),
-                _ => weights::noise(self.spec.weight_format(), name, desc, seed, scale),
-            };
-            (name.clone(), host)
-        };
-        self.tensors.iter().filter(|(name, _)| *name != "out").map(fill).collect()
-    }
+    let (rows, columns) = (row_step.min(rows), column_step.min(columns));
+    let scratch = [
+        Scratch { name: "sums", bytes: dense.sum_bytes(rows, columns) },
+        Scratch { name: "rounded x", bytes: dense.rounded_bytes(rows) },
+    ];
+    Ok(Plan { steps, scratch: scratch.into() })
 }
 
 fn cut(extent: u32, step: u32) -> impl Iterator<Item = Range<u32>> {
@@ -103,6 +76,16 @@ struct Dense<'a> {
     tiles: MatmulTiles,
     /// Of the inner dims.
     splits: u32,
+}
+
+/// What a matmul writes, or rounds its sums to.
+#[derive(Clone)]
+struct Written {
+    bound: Bound,
+    /// Where element 0 lies.
+    first: u32,
+    /// Elements between rows.
+    stride: u32,
 }
 
 impl Dense<'_> {
@@ -195,6 +178,11 @@ impl Dense<'_> {
         (bound, origin.wrapping_add(range.start as u32))
     }
 
+    /// The same as an operand takes it.
+    fn bound(&self, name: &str, rows: &Range<u32>) -> Result<(Bound, u32), PlanError> {
+        Ok(self.bind(name, rows))
+    }
+
     /// What w is multiplied with: rows of x, or what a step rounds them to.
     fn rows(&self, x: Operand, rows: u32) -> Result<(Rows, Option<Step>), PlanError> {
         let size = self.rounded_bytes(rows);
@@ -209,54 +197,67 @@ impl Dense<'_> {
 
     /// The sums of some rows and columns, and what comes before and after.
     fn part(&self, rows: &Range<u32>, columns: &Range<u32>) -> Result<Vec<Step>, PlanError> {
-        let problem = self.problem;
-        let (splits, row_count) = (self.splits, rows.len() as u32);
-        let mut source = match splits {
-            1 => dense_rows(&(0..row_count)),
-            _ => split_rows(row_count, row_count.div_ceil(self.tiles.tile_rows()), splits),
-        };
-        self.finish(&mut source, columns);
-        let bind = |name: &str| {
-            Ok::<_, PlanError>(self.bind(name, if name == "x" { rows } else { columns }))
-        };
-        let x_format = WeightFormat::plain(problem.spec.dtype);
-        let x = weights::operand(x_format, "x", &problem.tensors, bind)?;
-        let (a, rounding) = self.rows(x, row_count)?;
-        let format = problem.spec.weight_format();
-        let mut w = weights::operand(format, "w", &problem.tensors, bind)?;
-        if splits > 1 {
-            // A split's dims are where an expert's weights would be.
-            let dims: u64 = problem.tensors["w"].shape()[1..].iter().product();
-            w.expert_stride = (dims / u64::from(splits)) as u32;
-        }
-        let sums = self.sum_bytes(row_count, columns.len() as u32);
-        let out_stride = problem.tensors["out"].layout.strides[0] as u32;
-        let (out, out_first) = self.bind("out", rows);
-        let out_first = out_first.wrapping_add(columns.start);
-        let padded = (columns.len() as u32).next_multiple_of(4);
-        let sums = Bound { slot: Slot::Scratch(0), offset: 0, size: sums };
-        let (result, result_first, result_stride) = match self.rounds() {
-            true => (sums.clone(), 0, padded),
-            false => (out.clone(), out_first, out_stride),
-        };
+        let extents = [rows.len() as u32, columns.len() as u32];
+        let x = WeightFormat::plain(self.problem.spec.dtype);
+        let x = Operand::of(x, "x", &self.problem.tensors, |name| self.bound(name, rows))?;
+        let (a, rounding) = self.rows(x, extents[0])?;
+        let out = self.out(rows, columns);
+        let sums = self.sums(extents);
+        let result = if self.rounds() { sums.clone() } else { out.clone() };
         let matmul = Matmul {
-            inner: problem.extents.inner / splits,
-            columns: columns.len() as u32,
+            inner: self.problem.extents.inner / self.splits,
+            columns: extents[1],
             tiles: self.tiles,
             a,
-            weights: vec![w],
-            result,
-            result_first,
-            result_stride,
-            workgroups: Workgroups::Rows { rows: row_count, splits },
+            weights: vec![self.weights(columns)?],
+            result: result.bound,
+            result_first: result.first,
+            result_stride: result.stride,
+            workgroups: Workgroups::Rows { rows: extents[0], splits: self.splits },
         };
         let mut steps: Vec<Step> = rounding.into_iter().collect();
-        steps.push(matmul.step(source, self.limits)?);
+        steps.push(matmul.step(self.source(extents[0], columns), self.limits)?);
         if self.rounds() {
-            let extents = [row_count, columns.len() as u32];
-            steps.push(self.round(sums, out, [out_first, out_stride], extents)?);
+            steps.push(self.round(sums.bound, out, extents)?);
         }
         Ok(steps)
+    }
+
+    /// A kernel with its row tiles and what becomes of sums.
+    fn source(&self, rows: u32, columns: &Range<u32>) -> KernelSource {
+        let mut source = match self.splits {
+            1 => dense_rows(&(0..rows)),
+            splits => split_rows(rows, rows.div_ceil(self.tiles.tile_rows()), splits),
+        };
+        self.finish(&mut source, columns);
+        source
+    }
+
+    /// The weights of some columns.
+    fn weights(&self, columns: &Range<u32>) -> Result<Operand, PlanError> {
+        let tensors = &self.problem.tensors;
+        let format = self.problem.spec.weight_format();
+        let mut w = Operand::of(format, "w", tensors, |name| self.bound(name, columns))?;
+        if self.splits > 1 {
+            // A split's dims are where an expert's weights would be.
+            let dims: u64 = tensors["w"].shape()[1..].iter().product();
+            w.expert_stride = (dims / u64::from(self.splits)) as u32;
+        }
+        Ok(w)
+    }
+
+    /// Rows and columns of out.
+    fn out(&self, rows: &Range<u32>, columns: &Range<u32>) -> Written {
+        let (bound, first) = self.bind("out", rows);
+        let stride = self.problem.tensors["out"].layout.strides[0] as u32;
+        Written { bound, first: first.wrapping_add(columns.start), stride }
+    }
+
+    /// Sums that wait.
+    fn sums(&self, [rows, columns]: [u32; 2]) -> Written {
+        let size = self.sum_bytes(rows, columns);
+        let bound = Bound { slot: Slot::Scratch(0), offset: 0, size };
+        Written { bound, first: 0, stride: columns.next_multiple_of(4) }
     }
 
     /// Nothing, or a column's bias.
@@ -276,8 +277,7 @@ impl Dense<'_> {
     fn round(
         &self,
         sums: Bound,
-        out: Bound,
-        [out_first, out_stride]: [u32; 2],
+        out: Written,
         [rows, columns]: [u32; 2],
     ) -> Result<Step, PlanError> {
         let desc = &self.problem.tensors["out"];
@@ -287,12 +287,12 @@ impl Dense<'_> {
         source.params.u32("rows", rows);
         source.params.u32("vectors", vectors);
         source.params.u32("splits", self.splits);
-        source.params.u32("out_first", out_first);
-        source.params.u32("out_stride", out_stride);
+        source.params.u32("out_first", out.first);
+        source.params.u32("out_stride", out.stride);
         source.bind("sums", "vec4<f32>", false, sums);
         let access = Access::of(desc);
         let element = KernelSource::written_element(desc.dtype, access);
-        source.bind("out", element, true, out);
+        source.bind("out", element, true, out.bound);
         source.row_writer("out", desc.dtype, access, columns);
         add_fragment!(source, "matmul/round.wgsl");
         let lanes = u64::from(rows) * u64::from(vectors);

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::operands::Operands;
 use super::spec::MatmulSpec;
-use super::tiles::Operands;
 use super::weights::{check_activations, check_blocks, check_inner, scales_name, stored};
 use crate::error::SpecError;
 use crate::operator::command_line;

@@ -13,7 +13,7 @@ use crate::error::PlanError;
 use crate::gpu::recording::Step;
 use crate::kernel::slices::workgroups_a_dispatch;
 use crate::kernel::source::{KernelSource, add_fragment};
-use crate::matmul::{Matmul, Operand, Rows, Workgroups, add_column_bias, dense_rows, weights};
+use crate::matmul::{Matmul, Operand, Rows, Workgroups, add_column_bias, dense_rows};
 
 /// x · router_wᵀ + router_b, or x · phi.
 pub(super) fn logits(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
@@ -251,5 +251,5 @@ fn expert_operand(
 ) -> Result<Operand, PlanError> {
     let problem = context.problem;
     let bind = |name: &str| context.expert_tensor(name, experts);
-    weights::operand(problem.format_of(name), name, &problem.tensors, bind)
+    Operand::of(problem.format_of(name), name, &problem.tensors, bind)
 }

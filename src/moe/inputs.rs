@@ -4,7 +4,7 @@ use super::context::{Context, Scratch, padded};
 use crate::error::PlanError;
 use crate::gpu::recording::{Bound, Step};
 use crate::kernel::source::Access;
-use crate::matmul::{ByteRows, Operand, Operands, Rows, weights};
+use crate::matmul::{ByteRows, Operand, Operands, Rows};
 use crate::tensor::{Dtype, WeightFormat};
 
 /// Rows that experts multiply, and where they lie once they are rounded.
@@ -93,7 +93,7 @@ pub(super) fn round_hidden(context: &Context<'_>) -> Result<Vec<Step>, PlanError
 pub(super) fn operand(context: &Context<'_>, name: &str) -> Result<Operand, PlanError> {
     let problem = context.problem;
     let bind = |name: &str| context.tensor(name);
-    let mut operand = weights::operand(problem.format_of(name), name, &problem.tensors, bind)?;
+    let mut operand = Operand::of(problem.format_of(name), name, &problem.tensors, bind)?;
     if name == "phi" {
         // A matrix for one set of weights: its slots follow each other.
         let (shape, strides) =

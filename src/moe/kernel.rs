@@ -8,6 +8,7 @@ use crate::error::PlanError;
 use crate::gpu::recording::{Bound, Step, fold_grid};
 use crate::kernel::slices::workgroups_a_dispatch;
 use crate::kernel::source::{KernelSource, Launch};
+use crate::kernel::template::template;
 use crate::tensor::Dtype;
 
 /// Lanes of a workgroup where nothing else decides.
@@ -164,9 +165,7 @@ pub(super) fn kernel(workgroup_size: u32) -> KernelSource {
 
 /// An entry point that makes a call, of the workgroup's `index` and the `lane`.
 pub(super) fn entry(source: &mut KernelSource, name: &str, call: &str) {
-    source.fragment("entry", format!(
-        "@compute @workgroup_size(WORKGROUP_SIZE)\nfn {name}(\n    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,\n    @builtin(local_invocation_index) lane: u32,\n) {{\n    let index = workgroup.x + workgroup.y * workgroups.x;\n    {call}\n}}\n"
-    ));
+    source.fragment("entry", template!("moe/entry.wgsl", "NAME" = name, "CALL" = call));
 }
 
 /// Dispatches of a kernel that would keep a slow device busy for too long in one: `step` makes one of them from its

@@ -3,7 +3,9 @@
 use super::plan::{Context, WORKGROUP_SIZE};
 use crate::error::PlanError;
 use crate::gpu::recording::{Step, fold_grid};
-use crate::kernel::source::{Access, KernelSource, Launch, add_fragment, element_at};
+use crate::kernel::access::Access;
+use crate::kernel::numbers::element_at;
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
 use crate::neighborhood::kernel::{extents, rule};
 
 /// Lanes that share a dot product: together they read 64 bytes of f32.
@@ -36,8 +38,7 @@ pub(super) fn scores_step(
     }
     rows_and_slots(context, &mut source, (first, count));
     context.rows().bind(&mut source, ("scores", "scores"), ("scores", "u32", true));
-    // As bits: WGSL has no constant for minus infinity.
-    source.accessor("fn scores_store(at: u32, value: f32, empty: bool) { scores[at] = select(bitcast<u32>(value), 0xff800000u, empty); }\n");
+    source.log_writer("scores_store", "scores");
     add_fragment!(source, "neighborhood/scores.wgsl");
     let bytes = WORKGROUP_SIZE * ((LANES + 1) * 4 + 8);
     launch(context, source, ("neighborhood_scores", bytes), count)

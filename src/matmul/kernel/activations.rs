@@ -6,6 +6,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Step, fold_grid};
 use crate::kernel::reads::Reads;
 use crate::kernel::source::{KernelSource, Launch, add_fragment};
+use crate::kernel::template::template;
 use crate::tensor::BLOCK;
 
 /// Lanes of a workgroup, which have four numbers each.
@@ -52,24 +53,10 @@ impl ByteRows {
         source.params.u32("a_stride", self.inner);
         source.params.u32("a_scales", self.rows * (self.inner / 4));
         let (element, text) = match reads {
-            Reads::Blocks => ("vec4<u32>", BLOCK_READER),
-            _ => ("u32", VECTOR_READER),
+            Reads::Blocks => ("vec4<u32>", template!("matmul/bytes_block.wgsl")),
+            _ => ("u32", template!("matmul/bytes_vectors.wgsl")),
         };
         source.bind("a", element, false, self.bound.clone());
-        source.accessor(text);
+        source.accessor(&text);
     }
 }
-
-const BLOCK_READER: &str = "fn a_block(offset: u32, d: u32) -> Bytes {
-    let at = offset + d;
-    let scale = params.a_scales + at / 32u;
-    return Bytes(a[at / 16u], a[at / 16u + 1u], bitcast<f32>(a[scale / 4u][scale % 4u]));
-}
-";
-
-const VECTOR_READER: &str = "fn a_load4(offset: u32, d: u32) -> vec4<f32> {
-    let at = offset + select(min(d, params.inner - 4u), d, INNER_WHOLE);
-    let value = vec4<f32>(unpack4xI8(a[at / 4u])) * bitcast<f32>(a[params.a_scales + at / 32u]);
-    return select(vec4(0.0), value, INNER_WHOLE || d < params.inner);
-}
-";
