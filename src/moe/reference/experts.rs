@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::Numbers;
+use super::numbers::Numbers;
 use crate::moe::problem::MoeProblem;
 use crate::moe::spec::{Activation, WeightOn};
 use crate::tensor::Dtype;

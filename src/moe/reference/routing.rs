@@ -1,7 +1,8 @@
 //! Who goes where, in f64.
 
-use super::Numbers;
-use crate::moe::problem::{MoeExtents, MoeProblem};
+use super::numbers::Numbers;
+use crate::moe::extents::MoeExtents;
+use crate::moe::problem::MoeProblem;
 use crate::moe::routing::{
     Capacity, GroupScore, Groups, Priority, Router, Score, TokenChoice, Weight,
 };

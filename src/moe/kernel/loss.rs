@@ -1,12 +1,14 @@
 //! The losses' kernels.
 
-use super::combine::soft_stats;
-use super::context::{Context, Scratch};
-use super::kernel::{WORKGROUP_SIZE, bind_logits, bind_routing, close, kernel, optional_output};
-use super::spec::MoeOutput;
+use super::bindings::{bind_logits, bind_routing, optional_output};
+use super::context::Context;
+use super::launch::{WORKGROUP_SIZE, close, kernel};
+use super::scratch::Scratch;
+use super::soft::soft_stats;
 use crate::error::PlanError;
 use crate::gpu::recording::Step;
 use crate::kernel::source::add_fragment;
+use crate::moe::spec::MoeOutput;
 
 /// What the losses sum, token by token and expert by expert.
 pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {

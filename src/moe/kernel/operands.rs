@@ -1,9 +1,12 @@
 //! What the matmuls multiply: tensors, scratch, and either rounded to bytes.
 
-use super::context::{Context, Scratch, padded};
+use std::ops::Range;
+
+use super::context::Context;
+use super::scratch::{Scratch, padded};
 use crate::error::PlanError;
 use crate::gpu::recording::{Bound, Step};
-use crate::kernel::source::Access;
+use crate::kernel::access::Access;
 use crate::matmul::{ByteRows, Operand, Operands, Rows};
 use crate::tensor::{Dtype, WeightFormat};
 
@@ -127,4 +130,30 @@ pub(super) fn rows_of(
         expert_stride: 0,
         scales: None,
     })
+}
+
+/// Gate and up, or up alone; of `experts`, or of the shared one.
+pub(super) fn first_weights(
+    context: &Context<'_>,
+    prefix: &str,
+    experts: Option<&Range<u32>>,
+) -> Result<Vec<Operand>, PlanError> {
+    let gated = context.problem.spec.activation.is_gated();
+    let names = if gated { &["w_gate", "w_up"][..] } else { &["w_up"] };
+    let operand = |name: &&str| match experts {
+        Some(experts) => expert_operand(context, name, experts),
+        None => operand(context, &format!("{prefix}{name}")),
+    };
+    names.iter().map(operand).collect()
+}
+
+/// A tensor `[experts here, rows, inner]`, of which some experts are bound.
+pub(super) fn expert_operand(
+    context: &Context<'_>,
+    name: &str,
+    experts: &Range<u32>,
+) -> Result<Operand, PlanError> {
+    let problem = context.problem;
+    let bind = |name: &str| context.expert_tensor(name, experts);
+    Operand::of(problem.format_of(name), name, &problem.tensors, bind)
 }

@@ -1,18 +1,16 @@
-//! What the kernels around the matmuls share: bindings, accessors, grids.
+//! What the kernels around the matmuls bind: routing, extra inputs, outputs, logits, tokens.
 
 use std::ops::Range;
 
-use super::context::{Context, Scratch};
-use super::spec::MoeOutput;
+use super::context::Context;
+use super::scratch::{Scratch, padded};
 use crate::error::PlanError;
-use crate::gpu::recording::{Bound, Step, fold_grid};
-use crate::kernel::slices::workgroups_a_dispatch;
-use crate::kernel::source::{KernelSource, Launch};
-use crate::kernel::template::template;
+use crate::gpu::recording::Bound;
+use crate::kernel::access::Access;
+use crate::kernel::readers::element_kind;
+use crate::kernel::source::KernelSource;
+use crate::moe::spec::MoeOutput;
 use crate::tensor::Dtype;
-
-/// Lanes of a workgroup where nothing else decides.
-pub(super) const WORKGROUP_SIZE: u32 = 64;
 
 /// The routing buffer and where its parts begin.
 pub(super) fn bind_routing(
@@ -48,7 +46,7 @@ pub(super) fn bind_routing(
 }
 
 /// `NAME_get(i)` of a tensor, or a constant where there is none.
-pub(super) fn optional_side(
+pub(super) fn optional_input(
     context: &Context<'_>,
     source: &mut KernelSource,
     name: &str,
@@ -61,12 +59,12 @@ pub(super) fn optional_side(
         source.accessor(&text);
         return Ok(());
     };
-    bind_side(context, source, name, tensor, context.tensor(tensor)?);
+    bind_input(context, source, name, tensor, context.tensor(tensor)?);
     Ok(())
 }
 
 /// `NAME_get(i)` of a tensor that is bound as `bound`, its element 0 at `first`.
-fn bind_side(
+fn bind_input(
     context: &Context<'_>,
     source: &mut KernelSource,
     name: &str,
@@ -77,17 +75,13 @@ fn bind_side(
     source.bind(&format!("{name}_in"), KernelSource::side_element(dtype), false, bound);
     source.params.u32(format!("{name}_in_first"), first);
     source.side_reader(&format!("{name}_in"), dtype);
-    let kind = match dtype {
-        Dtype::Bool => "bool",
-        Dtype::I32 => "i32",
-        _ => "f32",
-    };
+    let kind = element_kind(dtype);
     let text = format!("fn {name}_get(i: u32) -> {kind} {{ return {name}_in_get(i); }}\n");
     source.accessor(&text);
 }
 
 /// `NAME_at(expert, column)` of a tensor `[experts here, columns]`, or 0 where there is none.
-pub(super) fn expert_side(
+pub(super) fn expert_input(
     context: &Context<'_>,
     source: &mut KernelSource,
     name: &str,
@@ -98,7 +92,7 @@ pub(super) fn expert_side(
         Some(tensor) => {
             let stride = context.problem.tensors[tensor].layout.strides[0];
             source.params.u32(format!("{name}_stride"), stride as u32);
-            bind_side(context, source, name, tensor, context.expert_tensor(tensor, experts)?);
+            bind_input(context, source, name, tensor, context.expert_tensor(tensor, experts)?);
             format!("{name}_get(expert * params.{name}_stride + column)")
         }
         None => "0.0".to_owned(),
@@ -145,53 +139,27 @@ pub(super) fn bind_logits(
     Ok(())
 }
 
-pub(super) fn close(
-    source: KernelSource,
-    entry: &'static str,
-    workgroup_size: u32,
-    workgroup_bytes: u32,
-    grid: [u32; 3],
-) -> Step {
-    source.step(Launch { entry, workgroup_size, workgroup_bytes, checked: false, grid })
-}
-
-/// A kernel whose header says its workgroup size, and what stands for no expert, row or token.
-pub(super) fn kernel(workgroup_size: u32) -> KernelSource {
-    let mut source = KernelSource::default();
-    source.const_u32("WORKGROUP_SIZE", workgroup_size);
-    source.const_u32("NONE", u32::MAX);
-    source
-}
-
-/// An entry point that makes a call, of the workgroup's `index` and the `lane`.
-pub(super) fn entry(source: &mut KernelSource, name: &str, call: &str) {
-    source.fragment("entry", template!("moe/entry.wgsl", "NAME" = name, "CALL" = call));
-}
-
-/// Dispatches of a kernel that would keep a slow device busy for too long in one: `step` makes one of them from its
-/// first workgroup, which is a param, and its grid.
-pub(super) fn in_spans(
-    context: &Context<'_>,
-    what: &str,
-    workgroups: u64,
-    flops: f64,
-    step: impl Fn(u32, [u32; 3]) -> Result<Step, PlanError>,
-) -> Result<Vec<Step>, PlanError> {
-    fold_grid(what, workgroups, context.limits)?;
-    let most = workgroups_a_dispatch(|| flops, context.limits).min(workgroups.max(1));
-    let span = |first: u64| {
-        let grid = fold_grid(what, most.min(workgroups - first), context.limits)?;
-        step(first as u32, grid)
+/// `top_k_get(token)`: how many experts a token has, at most TOP_K where the caller keeps to it.
+pub(super) fn own_top_k(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+    let text = if context.problem.has("token_top_k") {
+        optional_input(context, source, "own_top_k", Some("token_top_k"), "")?;
+        "fn top_k_get(token: u32) -> u32 { return u32(max(own_top_k_get(token), 0)); }\n"
+    } else {
+        "fn top_k_get(token: u32) -> u32 { return TOP_K; }\n"
     };
-    (0..workgroups).step_by(most as usize).map(span).collect()
+    source.accessor(text);
+    Ok(())
 }
 
-/// Workgroups for `lanes` of work.
-pub(super) fn lanes(
-    context: &Context<'_>,
-    what: &str,
-    lanes: u64,
-    workgroup_size: u32,
-) -> Result<[u32; 3], PlanError> {
-    fold_grid(what, lanes.div_ceil(u64::from(workgroup_size)), context.limits)
+/// `x_load4(params.x_first + token * params.x_stride, d)`.
+pub(super) fn bind_x(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+    let dim = context.problem.extents.model_dim;
+    let x = &context.problem.tensors["x"];
+    let (bound, first) = context.tensor("x")?;
+    let access = Access::of(x);
+    source.bind("x", KernelSource::row_element(x.dtype, access), false, bound);
+    source.row_reader("x", x.dtype, access, dim, padded(dim));
+    source.params.u32("x_first", first);
+    source.params.u32("x_stride", x.layout.strides[0] as u32);
+    Ok(())
 }

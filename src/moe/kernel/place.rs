@@ -1,13 +1,17 @@
 //! The kernels that give every pair of token and expert its row, and the matmuls their tiles: each alone, or all as one
 //! workgroup where that is enough.
 
-use super::context::{BLOCK_PAIRS, Context, Scratch};
-use super::kernel::{WORKGROUP_SIZE, bind_routing, close, entry, kernel, lanes, optional_output};
-use super::route::{bind_given, gives, selectors, sequences};
-use super::spec::MoeOutput;
+use super::bindings::{bind_routing, optional_output};
+use super::context::Context;
+use super::given::{self, bind_given};
+use super::launch::{WORKGROUP_SIZE, close, entry, kernel, lanes};
+use super::scratch::Scratch;
+use super::sections::BLOCK_PAIRS;
+use super::select::{selectors, sequences};
 use crate::error::PlanError;
 use crate::gpu::recording::Step;
 use crate::kernel::source::{KernelSource, add_fragment};
+use crate::moe::spec::MoeOutput;
 
 /// Outputs that need every pair's row.
 const PLACED: [MoeOutput; 5] = [
@@ -18,14 +22,14 @@ const PLACED: [MoeOutput; 5] = [
     MoeOutput::TokenWeights,
 ];
 
-/// All steps of this file but the token lists, and [`super::route::given`], as one; none where the pairs are several
+/// All steps of this file but the token lists, and [`super::given::given`], as one; none where the pairs are several
 /// blocks or it would bind more than the device can.
 pub(super) fn at_once(context: &Context<'_>) -> Result<Option<Step>, PlanError> {
     if context.blocks() != 1 || context.is_empty() {
         return Ok(None);
     }
     let mut source = placing(context, BLOCK_PAIRS, true)?;
-    if gives(context) {
+    if given::is_known(context) {
         bind_given(context, &mut source)?;
     } else {
         source.accessor("fn give(pair: u32) {}\n");
