@@ -13,6 +13,7 @@ mod reference;
 mod spec;
 pub(crate) mod weights;
 // The kernel half.
+mod dense;
 mod kernel;
 mod operator;
 mod plan;

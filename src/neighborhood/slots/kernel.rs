@@ -1,6 +1,6 @@
 //! The two kernels: what each is made of and what it binds.
 
-use super::plan::{Context, WORKGROUP_SIZE};
+use super::context::{Context, WORKGROUP_SIZE};
 use crate::error::PlanError;
 use crate::gpu::recording::{Step, fold_grid};
 use crate::kernel::access::Access;

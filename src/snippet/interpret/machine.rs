@@ -1,6 +1,6 @@
 //! Walks naga's intermediate representation: statements, calls, pointers.
 
-use naga::{Block, Expression, Function, Handle, Span, Statement, SwitchValue};
+use naga::{Block, Expression, Function, Handle, Range, Span, Statement, SwitchValue};
 
 use super::Interpreter;
 use super::value::{Unsupported, Value};
@@ -97,12 +97,7 @@ impl<'a> Machine<'a> {
         span: Span,
     ) -> Result<Flow, Fail> {
         match statement {
-            Statement::Emit(range) => {
-                for handle in range.clone() {
-                    let value = self.compute(frame, handle)?;
-                    frame.values[handle.index()] = Some(value);
-                }
-            }
+            Statement::Emit(range) => self.emit(frame, range)?,
             Statement::Block(inner) => return self.run(frame, inner),
             Statement::If { condition, accept, reject } => {
                 let condition = self.condition(frame, *condition)?;
@@ -127,9 +122,7 @@ impl<'a> Machine<'a> {
                 self.store(&pointer, value).map_err(|what| at(span, what))?;
             }
             Statement::Call { function, arguments, result } => {
-                let arguments = arguments.iter().map(|&arg| self.eval(frame, arg));
-                let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
-                let value = self.call(*function, arguments)?;
+                let value = self.call_with(frame, *function, arguments)?;
                 if let Some(result) = result {
                     frame.values[result.index()] = value;
                 }
@@ -137,6 +130,26 @@ impl<'a> Machine<'a> {
             _ => return Err(at(span, Unsupported("this statement".to_owned()))),
         }
         Ok(Flow::Next)
+    }
+
+    /// Computes expressions where the statement stands.
+    fn emit(&self, frame: &mut Frame<'a>, range: &Range<Expression>) -> Result<(), Fail> {
+        for handle in range.clone() {
+            frame.values[handle.index()] = Some(self.compute(frame, handle)?);
+        }
+        Ok(())
+    }
+
+    /// Calls a function with the values of expressions.
+    fn call_with(
+        &mut self,
+        frame: &Frame<'a>,
+        function: Handle<Function>,
+        arguments: &[Handle<Expression>],
+    ) -> Result<Option<Value>, Fail> {
+        let arguments = arguments.iter().map(|&argument| self.eval(frame, argument));
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        self.call(function, arguments)
     }
 
     fn switch(
