@@ -1,4 +1,4 @@
-//! The question, checked: every extent known, every tensor's shape and type right.
+//! The problem: a spec checked against tensors, every extent known, every tensor's shape and type right.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub struct MatmulExtents {
 }
 
 impl MatmulProblem {
-    /// Checks a question against the tensors it is asked of: `x`, `w`, and `w_scales`, `bias` and `out` where the
+    /// Checks a spec against the tensors of a call: `x`, `w`, and `w_scales`, `bias` and `out` where the
     /// caller has them.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl MatmulProblem {
     }
 }
 
-/// A command line that reproduces the question.
+/// A command line that reproduces the problem.
 impl fmt::Display for MatmulProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         command_line(f, "explain", "matmul", &self.spec)

@@ -1,4 +1,4 @@
-//! The questions as a caller writes them, in Rust or as JSON.
+//! The specs as a caller writes them, in Rust or as JSON.
 
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use naga::{Block, Expression, Function, Handle, Range, Span, Statement, SwitchValue};
 
-use super::Interpreter;
+use super::program::Program;
 use super::value::{Unsupported, Value};
 
 /// More statements than this in one call are taken for an endless loop.
@@ -16,7 +16,7 @@ pub(super) struct Fail {
 
 /// One call of the caller's function.
 pub(super) struct Machine<'a> {
-    pub(super) program: &'a Interpreter,
+    pub(super) program: &'a Program,
     pos_q: &'a dyn Fn(u32, u32) -> i32,
     /// Local variables of all frames; pointers are indices into it.
     pub(super) slots: Vec<Value>,
@@ -41,7 +41,7 @@ enum Flow {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(program: &'a Interpreter, pos_q: &'a dyn Fn(u32, u32) -> i32) -> Self {
+    pub(super) fn new(program: &'a Program, pos_q: &'a dyn Fn(u32, u32) -> i32) -> Self {
         Self { program, pos_q, slots: Vec::new(), steps: 0 }
     }
 
