@@ -8,6 +8,7 @@ use crate::kernel::source::{KernelSource, Launch, add_fragment};
 use crate::snippet::{Asked, AuxRewrite, parse_with};
 use crate::tensor::{Dtype, TensorDescs};
 
+/// Lanes of a workgroup that packs.
 const PACK_SIZE: u32 = 128;
 
 /// How the kernels of a problem bind its extra inputs.
@@ -75,6 +76,7 @@ impl<'a> ExtraInputs<'a> {
         (layout.offset, layout.offset + layout.len())
     }
 
+    /// Binds elements `first..end` of one that is not packed.
     fn bind_alone(&self, source: &mut KernelSource, name: &str, (first, end): (u64, u64)) {
         let (id, desc) = (self.id(name), &self.tensors[name]);
         let alignment = self.limits.storage_alignment;
@@ -91,6 +93,7 @@ impl<'a> ExtraInputs<'a> {
         self.packed.iter().any(|known| known == name).then_some(first as u32)
     }
 
+    /// The buffer of packed ones, as a binding.
     fn buffer(&self) -> Bound {
         let lens = self.packed.iter().map(|name| self.tensors[name].layout.len());
         let size = (lens.sum::<u64>() * 4).max(4);
@@ -102,6 +105,7 @@ impl<'a> ExtraInputs<'a> {
         self.packed.iter().map(|name| self.pack_step(name)).collect()
     }
 
+    /// Copies one of them.
     fn pack_step(&self, name: &str) -> Result<Step, PlanError> {
         let len = self.tensors[name].layout.len();
         let mut source = KernelSource::default();

@@ -44,7 +44,9 @@ pub(crate) struct Launch {
 
 /// What a constant vector may hold.
 pub(crate) trait Vec3Element: std::fmt::Display {
+    /// The type in WGSL.
     const KIND: &'static str;
+    /// What follows a number.
     const SUFFIX: &'static str;
 }
 
@@ -64,19 +66,23 @@ impl KernelSource {
         let _ = writeln!(self.enables, "enable {extension};");
     }
 
+    /// Another name of a type.
     pub fn alias(&mut self, name: &str, of: &str) {
         let _ = writeln!(self.consts, "alias {name} = {of};");
     }
 
+    /// A number, which loops may be unrolled by.
     pub fn const_u32(&mut self, name: &str, value: u32) {
         let _ = writeln!(self.consts, "const {name}: u32 = {value}u;");
         self.counts.insert(name.to_owned(), value);
     }
 
+    /// A truth value.
     pub fn const_bool(&mut self, name: &str, value: bool) {
         let _ = writeln!(self.consts, "const {name}: bool = {value};");
     }
 
+    /// A real number.
     pub fn const_f32(&mut self, name: &str, value: f32) {
         // Exactly: the shortest form of the lowest number lies beyond it, which browsers refuse.
         let _ = writeln!(self.consts, "const {name}: f32 = {:?}f;", f64::from(value));

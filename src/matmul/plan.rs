@@ -40,6 +40,7 @@ pub(super) fn plan(
     Ok(Plan { steps, scratch: scratch.into() })
 }
 
+/// Ranges of `step` that make up an extent.
 fn cut(extent: u32, step: u32) -> impl Iterator<Item = Range<u32>> {
     (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
 }

@@ -100,6 +100,7 @@ impl fmt::Display for MatmulProblem {
     }
 }
 
+/// The extents that spec and tensors agree on.
 fn extents_of(spec: &MatmulSpec, tensors: &TensorDescs) -> Result<MatmulExtents, SpecError> {
     let x = check::find(tensors, "x", "matmul")?.shape();
     let &[rows, inner] = x else {

@@ -24,6 +24,7 @@ impl MoeSpec {
         Ok(tensors)
     }
 
+    /// What gives every pair of token and expert.
     fn add_router(
         &self,
         tensors: &mut TensorDescs,
@@ -49,6 +50,7 @@ impl MoeSpec {
         Ok(())
     }
 
+    /// The experts' matrices.
     fn add_weights(
         &self,
         tensors: &mut TensorDescs,
@@ -73,6 +75,7 @@ impl MoeSpec {
     }
 }
 
+/// An extent that must be there.
 fn extent(field: &str, value: Option<u32>) -> Result<u64, SpecError> {
     match value {
         Some(value) => Ok(u64::from(value)),
@@ -80,6 +83,7 @@ fn extent(field: &str, value: Option<u32>) -> Result<u64, SpecError> {
     }
 }
 
+/// A tensor without gaps.
 fn add(tensors: &mut TensorDescs, name: &str, dtype: Dtype, shape: &[u64]) {
     tensors.insert(name.to_owned(), TensorDesc::contiguous(dtype, shape));
 }

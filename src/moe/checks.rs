@@ -74,6 +74,7 @@ pub(super) fn check_router(spec: &MoeSpec, extents: &MoeExtents) -> Result<(), S
     check_asked(spec)
 }
 
+/// 1 to `most`.
 fn within(field: &str, value: u32, most: u32) -> Result<(), SpecError> {
     match (1..=most).contains(&value) {
         true => Ok(()),
@@ -81,6 +82,7 @@ fn within(field: &str, value: u32, most: u32) -> Result<(), SpecError> {
     }
 }
 
+/// `top_k` and groups fit the choices.
 fn check_token_choice(choice: &TokenChoice, top_k: u32, choices: u32) -> Result<(), SpecError> {
     within("top_k", top_k, MAX_TOP_K.min(choices))?;
     let Some(groups) = choice.groups else { return Ok(()) };
@@ -93,6 +95,7 @@ fn check_token_choice(choice: &TokenChoice, top_k: u32, choices: u32) -> Result<
     within("top_k", top_k, choices / groups.count * groups.keep)
 }
 
+/// The router leaves a capacity to the spec, and sequences are whole.
 fn check_capacity(spec: &MoeSpec, tokens: u32) -> Result<(), SpecError> {
     let Some(capacity) = spec.capacity else { return Ok(()) };
     if matches!(spec.router, Router::ExpertChoice { .. } | Router::Soft { .. }) {
@@ -130,6 +133,7 @@ fn check_asked(spec: &MoeSpec) -> Result<(), SpecError> {
     Ok(())
 }
 
+/// The router as specs name it.
 fn router_name(router: &Router) -> &'static str {
     match router {
         Router::TokenChoice(_) => "token_choice",
@@ -155,6 +159,7 @@ pub(super) fn check_unused(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), 
     Ok(())
 }
 
+/// What only some routers take.
 fn check_router_tensors(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), SpecError> {
     let router = router_name(&spec.router);
     for (name, routers) in [
@@ -172,6 +177,7 @@ fn check_router_tensors(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), Spe
     Ok(())
 }
 
+/// Gates of an activation that has none.
 fn check_gates(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), SpecError> {
     let gates = ["w_gate", "b_gate", "shared_w_gate"];
     let unused = spec.outputs.contains(&MoeOutput::Out) && !spec.activation.is_gated();
@@ -182,6 +188,7 @@ fn check_gates(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), SpecError> {
     Err(SpecError::value(name, expected, shape(&tensors[name])))
 }
 
+/// A tensor as an error shows it.
 fn shape(desc: &TensorDesc) -> String {
     format!("shape {:?}", desc.shape())
 }

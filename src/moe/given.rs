@@ -17,6 +17,7 @@ pub(super) struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
+    /// A tensor that must be there, and for what.
     pub fn find(self, name: &str, why: &str) -> Result<&'a TensorDesc, SpecError> {
         self.tensors.get(name).ok_or_else(|| SpecError::MissingTensor {
             name: name.to_owned(),

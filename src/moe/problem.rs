@@ -148,6 +148,7 @@ impl fmt::Display for MoeProblem {
     }
 }
 
+/// Names the tensor that is taken by default.
 fn name_correction_bias(spec: &mut MoeSpec, tensors: &TensorDescs) {
     if let Router::TokenChoice(TokenChoice { correction_bias: name @ None, .. }) = &mut spec.router
         && tensors.contains_key("correction_bias")
@@ -156,6 +157,7 @@ fn name_correction_bias(spec: &mut MoeSpec, tensors: &TensorDescs) {
     }
 }
 
+/// Puts the extents into the spec.
 fn fill_in(spec: &mut MoeSpec, extents: &MoeExtents) {
     spec.tokens = Some(extents.tokens);
     spec.model_dim = Some(extents.model_dim);

@@ -32,6 +32,7 @@ pub(super) fn sample(problem: &MoeProblem, seed: u64) -> BTreeMap<String, HostTe
     inputs(problem).map(fill).collect()
 }
 
+/// The tensors that are no outputs.
 fn inputs(problem: &MoeProblem) -> impl Iterator<Item = (&String, &TensorDesc)> {
     problem.tensors.iter().filter(|(name, _)| !problem.gives(name))
 }
@@ -49,6 +50,7 @@ fn ids(problem: &MoeProblem, desc: &TensorDesc, seed: u64) -> HostTensor {
     HostTensor::from_f64(Dtype::I32, desc.shape(), &values)
 }
 
+/// Numbers of experts that tokens have of their own.
 fn counts(problem: &MoeProblem, desc: &TensorDesc, seed: u64) -> HostTensor {
     let count = desc.layout.len() as usize;
     let values = Random::of(seed, "token_top_k").counts(count, 1, problem.extents.top_k.max(1));

@@ -45,11 +45,13 @@ struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
+    /// Lists an input.
     fn want(&mut self, name: &str, shape: &[u32], kind: Kind) {
         let shape = shape.iter().map(|extent| u64::from(*extent)).collect();
         self.wanted.push(Wanted { name: name.to_owned(), shape, kind });
     }
 
+    /// Whether the caller has such a tensor.
     fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }

@@ -2,7 +2,7 @@
 
 use crate::gpu::limits::GpuLimits;
 use crate::kernel::source::{KernelSource, add_fragment};
-use crate::matmul::MatmulTiles;
+use crate::matmul::tiles::MatmulTiles;
 
 /// Adds the body of the tiles' family; gives its entry point.
 pub(super) fn body(
@@ -55,6 +55,7 @@ fn stream(source: &mut KernelSource, workgroup_size: u32, limits: &GpuLimits) ->
     "matmul_stream"
 }
 
+/// The lanes of a group add up by their subgroup, or through workgroup memory.
 fn reduce(source: &mut KernelSource, sums_by_subgroup: bool) -> &'static str {
     if sums_by_subgroup {
         add_fragment!(source, "common/lanes_subgroup.wgsl");

@@ -6,7 +6,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::kernel::blocks;
 use crate::kernel::matrix::matrix_types;
 use crate::kernel::source::KernelSource;
-use crate::matmul::MatmulTiles;
+use crate::matmul::tiles::MatmulTiles;
 
 /// 32 signed bytes of a row, and what they are multiplied by.
 const BYTES: &str = "struct Bytes { low: vec4<u32>, high: vec4<u32>, scale: f32 }\n";

@@ -12,7 +12,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Grid, Step};
 use crate::kernel::reads::Reads;
 use crate::kernel::source::{KernelSource, Launch, add_fragment};
-use crate::matmul::MatmulTiles;
+use crate::matmul::tiles::MatmulTiles;
 
 /// How many row tiles there are.
 pub(crate) enum Workgroups {

@@ -83,6 +83,7 @@ impl Operand {
         }
     }
 
+    /// How its rows are stored.
     fn storage(&self) -> Storage {
         match (self.format.blocks(), &self.scales) {
             (None, _) => Storage::Numbers { dtype: self.format.dtype(), access: self.access },

@@ -4,7 +4,7 @@ use super::activations::ByteRows;
 use super::operand::Operand;
 use crate::kernel::reads::Reads;
 use crate::kernel::source::KernelSource;
-use crate::matmul::Operands;
+use crate::matmul::operands::Operands;
 use crate::tensor::WeightFormat;
 
 /// What weights are multiplied with.

@@ -6,7 +6,7 @@ use crate::kernel::readers::{raw_type, taken_type};
 use crate::kernel::reads::Reads;
 use crate::kernel::source::KernelSource;
 use crate::kernel::template::{statements, template};
-use crate::matmul::MatmulTiles;
+use crate::matmul::tiles::MatmulTiles;
 use crate::tensor::WeightFormat;
 
 /// The weights of a matmul, and what decides how they are read.
@@ -59,6 +59,7 @@ impl Weights<'_> {
         runs.min().unwrap_or(1)
     }
 
+    /// How the tiles' family reads them.
     fn reads(&self) -> Reads {
         match *self.tiles {
             MatmulTiles::Workgroup { chunk, .. } => match self.run_vectors(chunk) {

@@ -23,6 +23,7 @@ pub(super) fn combine(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     })
 }
 
+/// One dispatch of it.
 fn combine_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let mut source = kernel(WORKGROUP_SIZE);
@@ -81,6 +82,7 @@ fn routed_parts(context: &Context<'_>, source: &mut KernelSource) -> Result<u32,
 /// For kernels in which no part is the token itself.
 const NO_OWN: &str = "fn own_load4(token: u32, vec: u32) -> vec4<f32> { return vec4(0.0); }\n";
 
+/// `out_store4(offset, d, value)` and where a token's row lies.
 fn bind_out(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
     let out = &context.problem.tensors["out"];
     let (bound, first) = context.tensor("out")?;

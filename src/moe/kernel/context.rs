@@ -10,7 +10,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot};
 use crate::kernel::access::bound_range;
 use crate::matmul::MatmulTiles;
-use crate::moe::MoeProblem;
+use crate::moe::problem::MoeProblem;
 
 /// Everything that the kernels depend on.
 pub(super) struct Context<'a> {
@@ -85,6 +85,7 @@ impl Context<'_> {
         Ok((bound, origin.wrapping_add(layout.offset as u32).wrapping_sub(before)))
     }
 
+    /// A binding is no larger than the device takes.
     fn fits(&self, what: &str, needed: u64) -> Result<(), PlanError> {
         let available = self.limits.storage_binding_bytes;
         if needed <= available {

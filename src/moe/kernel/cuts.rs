@@ -8,7 +8,7 @@ use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::kernel::slices::workgroups_a_dispatch;
 use crate::matmul::MatmulTiles;
-use crate::moe::MoeProblem;
+use crate::moe::problem::MoeProblem;
 
 /// How the experts' matmuls are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -80,6 +80,7 @@ fn placing(
     Ok(source)
 }
 
+/// Pairs of every expert in every block of pairs.
 fn count(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = placing(context, BLOCK_PAIRS, false)?;
     add_fragment!(source, "moe/count.wgsl");
@@ -89,6 +90,7 @@ fn count(context: &Context<'_>) -> Result<Step, PlanError> {
     Ok(close(source, "moe_count", BLOCK_PAIRS, bytes, grid))
 }
 
+/// Pairs of an expert in the blocks before each.
 fn blocks(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = placing(context, WORKGROUP_SIZE, false)?;
     add_fragment!(source, "moe/scan.wgsl");
@@ -98,6 +100,7 @@ fn blocks(context: &Context<'_>) -> Result<Step, PlanError> {
     Ok(close(source, "moe_blocks", WORKGROUP_SIZE, 4 * WORKGROUP_SIZE, grid))
 }
 
+/// The first row and the first tile of every expert.
 fn offsets(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = placing(context, WORKGROUP_SIZE, false)?;
     bind_offsets(context, &mut source)?;
@@ -129,6 +132,7 @@ fn bind_offsets(context: &Context<'_>, source: &mut KernelSource) -> Result<(), 
     Ok(())
 }
 
+/// A row for every pair.
 fn permute(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = placing(context, BLOCK_PAIRS, false)?;
     bind_permute(context, &mut source)?;
@@ -145,6 +149,7 @@ fn bind_permute(context: &Context<'_>, source: &mut KernelSource) -> Result<(), 
     Ok(())
 }
 
+/// The list of row tiles.
 fn tile_list(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = placing(context, WORKGROUP_SIZE, false)?;
     add_fragment!(source, "moe/tiles.wgsl");

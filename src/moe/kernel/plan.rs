@@ -9,7 +9,7 @@ use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Step};
 use crate::matmul::MatmulTiles;
-use crate::moe::MoeProblem;
+use crate::moe::problem::MoeProblem;
 use crate::moe::routing::Router;
 use crate::moe::spec::MoeOutput;
 
@@ -36,6 +36,7 @@ pub(super) fn plan_cut(
     Ok(Plan { steps: steps(&context)?, scratch: scratch_buffers(scratch) })
 }
 
+/// Every launch, in order.
 fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let problem = context.problem;
     let places = problem.places();

@@ -20,6 +20,7 @@ pub(super) fn route(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     })
 }
 
+/// One dispatch of it.
 fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let workgroup_size = e.choices().next_power_of_two().clamp(32, 256);
@@ -56,6 +57,7 @@ fn bind_mask(context: &Context<'_>, source: &mut KernelSource) -> Result<(), Pla
     optional_input(context, source, "mask", mask, "true")
 }
 
+/// What a caller may ask of the choice itself.
 fn bind_outputs(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
     optional_output(context, source, "ids", MoeOutput::TopkIds, "u32")?;
     optional_output(context, source, "weights", MoeOutput::TopkWeights, "f32")?;

@@ -2,7 +2,7 @@
 
 use crate::gpu::recording;
 use crate::matmul::ByteRows;
-use crate::moe::MoeProblem;
+use crate::moe::problem::MoeProblem;
 use crate::moe::spec::MoeOutput;
 
 /// Scratch buffers of a plan, by what they hold.

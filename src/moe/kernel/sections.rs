@@ -3,8 +3,8 @@
 use super::cuts::Cuts;
 use crate::error::PlanError;
 use crate::matmul::MatmulTiles;
-use crate::moe::MoeProblem;
 use crate::moe::extents::MoeExtents;
+use crate::moe::problem::MoeProblem;
 
 /// Pairs of token and expert that a workgroup counts and places.
 pub(super) const BLOCK_PAIRS: u32 = 256;

@@ -36,7 +36,9 @@ pub(super) fn select(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     })
 }
 
+/// One dispatch of it.
 fn select_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
+    /// Lanes of a workgroup.
     const LANES: u32 = 256;
     let e = &context.problem.extents;
     let every = matches!(context.problem.spec.router, Router::ExpertChoice { .. });

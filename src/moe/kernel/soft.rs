@@ -62,6 +62,7 @@ pub(super) fn soft_inputs(context: &Context<'_>) -> Result<Vec<Step>, PlanError>
     Ok(steps)
 }
 
+/// One dispatch of the slots' inputs.
 fn slots_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
     let mut source = kernel(WORKGROUP_SIZE);

@@ -16,6 +16,7 @@ pub(super) struct Experts<'a> {
 }
 
 impl Experts<'_> {
+    /// A token's row of x.
     pub(super) fn token(&self, token: usize) -> &[f64] {
         let dim = self.problem.extents.model_dim as usize;
         &self.numbers.get("x")[token * dim..(token + 1) * dim]

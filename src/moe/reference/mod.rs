@@ -84,6 +84,7 @@ pub fn expert_rows(
     Ok(counts[e.expert_start as usize..e.expert_end as usize].to_vec())
 }
 
+/// Every output; results of matmuls are rounded to `stored`, where that is given.
 fn compute(
     problem: &MoeProblem,
     inputs: &BTreeMap<String, HostTensor>,
@@ -136,6 +137,7 @@ fn routed_output(
     }
 }
 
+/// −1 for no expert.
 fn id_number(id: Option<usize>) -> f64 {
     id.map_or(-1.0, |id| id as f64)
 }
@@ -159,6 +161,7 @@ impl Row {
     }
 }
 
+/// Rows of out where tokens go to experts.
 fn routed_rows(experts: &Experts<'_>, routing: &Routing) -> Vec<Row> {
     let e = &experts.problem.extents;
     let top_k = e.top_k as usize;
@@ -208,6 +211,7 @@ fn soft_rows(experts: &Experts<'_>, logits: &[f64]) -> Vec<Row> {
     (0..tokens).into_par_iter().map(token_row).collect()
 }
 
+/// Switch Transformer's loss: fractions of pairs times mean probabilities.
 fn load_balancing_loss(problem: &MoeProblem, logits: &[f64], routing: &Routing) -> f64 {
     let (tokens, experts) = (f64::from(problem.extents.tokens), problem.extents.choices() as usize);
     if tokens == 0.0 {
@@ -227,6 +231,7 @@ fn load_balancing_loss(problem: &MoeProblem, logits: &[f64], routing: &Routing) 
     sum * experts as f64
 }
 
+/// The mean squared logsumexp of the logits.
 fn z_loss(problem: &MoeProblem, logits: &[f64]) -> f64 {
     let tokens = f64::from(problem.extents.tokens);
     let rows = logits.chunks_exact(problem.extents.choices() as usize);

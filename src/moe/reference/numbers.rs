@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::SpecError;
 use crate::matmul::weights;
-use crate::moe::MoeProblem;
+use crate::moe::problem::MoeProblem;
 use crate::tensor::HostTensor;
 
 /// Inputs as numbers.

@@ -68,6 +68,7 @@ pub(super) fn aggregate_step(
     launch(context, source, ("neighborhood_aggregate", 0), count)
 }
 
+/// Binds rows of a tensor, with their reader.
 fn read_rows(context: &Context<'_>, source: &mut KernelSource, name: &str, dim: u32) {
     let desc = &context.slots.tensors[name];
     let access = Access::of(desc);
@@ -94,6 +95,7 @@ fn rows_and_slots(context: &Context<'_>, source: &mut KernelSource, (first, coun
     add_fragment!(source, "neighborhood/slots.wgsl");
 }
 
+/// Closes a kernel of `count` workgroups.
 fn launch(
     context: &Context<'_>,
     source: KernelSource,

@@ -50,6 +50,7 @@ fn plan(
     Ok(Plan { steps, scratch: Vec::new() })
 }
 
+/// Every tensor by name.
 fn tensors(slots: &Slots) -> Vec<(&str, TensorDesc)> {
     slots.tensors.iter().map(|(name, desc)| (name.as_str(), desc.clone())).collect()
 }

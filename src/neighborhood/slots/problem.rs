@@ -48,6 +48,7 @@ impl Slots {
         self.axes.iter().map(|axis| axis.window).product()
     }
 
+    /// Queries, and keys, of a batch.
     pub fn tokens(&self) -> u32 {
         self.axes.iter().map(|axis| axis.extent).product()
     }
@@ -58,14 +59,17 @@ impl Slots {
         2.0 * queries * f64::from(self.volume()) * f64::from(self.dim)
     }
 
+    /// The axes as three.
     pub fn axes3(&self) -> [Axis; 3] {
         axes3(&self.axes)
     }
 
+    /// Query heads that share a key head.
     pub const fn group_size(&self) -> u32 {
         self.q_heads / self.kv_heads
     }
 
+    /// Extents of the axes.
     fn spatial(&self) -> Vec<u32> {
         self.axes.iter().map(|axis| axis.extent).collect()
     }

@@ -68,6 +68,7 @@ impl NeighborhoodScoresSpec {
         [tensor("q", q_heads), tensor("k", kv_heads)].into_iter().collect()
     }
 
+    /// The fields that say what a query sees.
     pub(super) fn windows(&self) -> WindowFields<'_> {
         window_fields!(self, &[])
     }
@@ -136,6 +137,7 @@ impl NeighborhoodAggregateSpec {
             .collect()
     }
 
+    /// The fields that say what a query sees.
     pub(super) fn windows(&self) -> WindowFields<'_> {
         window_fields!(self, &[])
     }

@@ -41,10 +41,12 @@ enum Flow {
 }
 
 impl<'a> Machine<'a> {
+    /// A machine without a frame.
     pub(super) fn new(program: &'a Program, pos_q: &'a dyn Fn(u32, u32) -> i32) -> Self {
         Self { program, pos_q, slots: Vec::new(), steps: 0 }
     }
 
+    /// Runs a function; gives what it returns.
     pub(super) fn call(
         &mut self,
         function: Handle<Function>,

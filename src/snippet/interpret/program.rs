@@ -16,6 +16,7 @@ pub(super) enum AuxValues {
 }
 
 impl AuxValues {
+    /// Number of elements.
     pub(super) fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),
