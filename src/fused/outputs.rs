@@ -1,7 +1,8 @@
 //! Where results go: to the caller's out and lse, times a gate where there is one, or as parts to scratch.
 
 use super::domain::{Domain, HEAD_GATE, Part, Rows};
-use crate::kernel::source::{Access, KernelSource, add_fragment, element_at};
+use crate::kernel::numbers::element_at;
+use crate::kernel::source::{Access, KernelSource, add_fragment};
 
 /// Binds out and lse as asked for, with their writers.
 pub(super) fn outputs(domain: &impl Domain, source: &mut KernelSource, part: &Part<'_>) {

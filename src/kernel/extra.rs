@@ -1,15 +1,17 @@
-//! Side tensors: what a question names beside its rows, and the caller's functions that read it.
+//! Extra inputs: what a problem names beside its rows, and the caller's functions that read it.
 
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
-use crate::kernel::source::{KernelSource, Launch, add_fragment, bound_range};
+use crate::kernel::access::bound_range;
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
 use crate::snippet::{Asked, AuxRewrite, parse_with};
 use crate::tensor::{Dtype, Layout, TensorDescs};
 
+/// Lanes of a workgroup that packs.
 const PACK_SIZE: u32 = 128;
 
-/// How the kernels of a question bind its side tensors.
+/// How the kernels of a problem bind its extra inputs.
 pub(crate) struct ExtraInputs<'a> {
     tensors: &'a TensorDescs,
     limits: &'a GpuLimits,
@@ -31,7 +33,7 @@ impl KernelSource {
 }
 
 impl<'a> ExtraInputs<'a> {
-    /// Where a kernel would bind more tensors than the device takes, the smallest side tensors are packed into one
+    /// Where a kernel would bind more tensors than the device takes, the smallest extra inputs are packed into one
     /// buffer, no more than needed. `core` is how many other bindings a kernel has.
     pub fn new(
         tensors: &'a TensorDescs,
@@ -51,7 +53,7 @@ impl<'a> ExtraInputs<'a> {
         Self { tensors, limits, packed: names, scratch }
     }
 
-    /// The name that a side tensor has in kernels: the caller's need not be one of WGSL's.
+    /// The name that an extra input has in kernels: the caller's need not be one of WGSL's.
     pub fn id(&self, name: &str) -> String {
         extra_id(self.tensors, name)
     }
@@ -61,7 +63,7 @@ impl<'a> ExtraInputs<'a> {
         if self.packed.is_empty() { 0 } else { self.buffer().size }
     }
 
-    /// Makes a side tensor readable, once a kernel: `sideN_get(i)`, `params.sideN_len`. Elements `range` are bound where
+    /// Makes an extra input readable, once a kernel: `sideN_get(i)`, `params.sideN_len`. Elements `range` are bound where
     /// it is not packed.
     pub fn bind(&self, source: &mut KernelSource, name: &str, range: (u64, u64)) {
         let (id, desc) = (self.id(name), &self.tensors[name]);
@@ -85,6 +87,7 @@ impl<'a> ExtraInputs<'a> {
         (layout.offset(), layout.offset() + layout.len())
     }
 
+    /// Binds elements `first..end` of one that is not packed.
     fn bind_alone(&self, source: &mut KernelSource, name: &str, (first, end): (u64, u64)) {
         let (id, desc) = (self.id(name), &self.tensors[name]);
         let alignment = self.limits.storage_alignment;
@@ -94,24 +97,26 @@ impl<'a> ExtraInputs<'a> {
         source.side_reader(&id, desc.dtype);
     }
 
-    /// Where a packed side tensor starts among the packed ones, in words.
+    /// Where a packed extra input starts among the packed ones, in words.
     fn packed_first(&self, name: &str) -> Option<u32> {
         let lens = self.packed.iter().take_while(|known| *known != name);
         let first: u64 = lens.map(|known| self.tensors[known].layout.len()).sum();
         self.packed.iter().any(|known| known == name).then_some(first as u32)
     }
 
+    /// The buffer of packed ones, as a binding.
     fn buffer(&self) -> Bound {
         let lens = self.packed.iter().map(|name| self.tensors[name].layout.len());
         let size = (lens.sum::<u64>() * 4).max(4);
         Bound { slot: Slot::Scratch(self.scratch), offset: 0, size }
     }
 
-    /// Copies the packed side tensors to their places, as 32-bit words: once for all slices.
+    /// Copies the packed extra inputs to their places, as 32-bit words: once for all slices.
     pub fn pack_steps(&self) -> Result<Vec<Step>, PlanError> {
         self.packed.iter().map(|name| self.pack_step(name)).collect()
     }
 
+    /// Copies one of them.
     fn pack_step(&self, name: &str) -> Result<Step, PlanError> {
         let len = self.tensors[name].layout.len();
         let mut source = KernelSource::default();

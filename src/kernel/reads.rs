@@ -1,9 +1,26 @@
-//! How a kernel reads numbers that lie as such or in blocks.
+//! How rows are stored, and how a kernel reads them.
 
-/// How a kernel reads weights.
+use super::access::Access;
+use crate::tensor::{BlockFormat, Dtype};
+
+/// How the numbers of rows are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// As elements of a type.
+    Numbers { dtype: Dtype, access: Access },
+    /// In blocks, each with its scale in front; `wide`: the binding is whole vectors of four words.
+    Blocks { format: BlockFormat, wide: bool },
+    /// In blocks of mxfp4 whose scales are a tensor of their own, `NAME_scales`.
+    BlocksBesideScales,
+}
+
+/// How a kernel reads rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
-    /// `NAME_load4(offset, d)`: elements d to d + 3 of a row, zero from `params.inner` on.
+    /// `NAME_load4(offset, d)`: elements d to d + 3 of a row, zero from `dim` on, which is a constant of the kernel;
+    /// `asked` is how far the kernel asks, so that rows which divide evenly are read without a test.
+    Rows { dim: u32, asked: u32 },
+    /// The same, zero from `params.inner` on.
     Vectors,
     /// The same, and `NAME_half4(offset, d)` as halves.
     Halves,
@@ -15,4 +32,14 @@ pub(crate) enum Reads {
     /// `NAME_raw(offset, unit)`: so many vectors of a row as they are stored, from element `4 · vectors · unit` on;
     /// `NAME_vector(raw, v)`: what one of them holds, in blocks before offset and scale.
     Units { vectors: u32 },
+}
+
+impl Reads {
+    /// The dims of a row, as WGSL.
+    pub(super) fn dims(self) -> String {
+        match self {
+            Self::Rows { dim, .. } => format!("{dim}u"),
+            _ => "params.inner".to_owned(),
+        }
+    }
 }

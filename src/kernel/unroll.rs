@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+/// How the first line of a loop ends that is written out.
 const MARK: &str = "{ // unrolled";
 
 /// Writes out the marked loops of `text`: `for (var n = 0u; n < COUNT; n++) { // unrolled`, COUNT being a constant of

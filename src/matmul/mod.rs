@@ -6,20 +6,22 @@
 //! dequantised as they are read; sums are f32 and rounded once. Weights in blocks can be multiplied in integers, with x
 //! rounded to [`ActivationFormat`](crate::tensor::ActivationFormat): an approximation that is asked for.
 
-mod activations;
-mod kernel;
-mod operand;
-mod plan;
+// The problem half.
+mod operands;
 mod problem;
 mod reference;
 mod spec;
-mod tiles;
 pub(crate) mod weights;
+// The kernel half.
+mod dense;
+mod kernel;
+mod operator;
+mod plan;
+mod tiles;
 
-pub(crate) use activations::ByteRows;
-pub(crate) use kernel::{Matmul, Rows, Workgroups, add_column_bias, dense_rows};
-pub(crate) use operand::Operand;
+pub(crate) use kernel::{ByteRows, Matmul, Operand, Rows, Workgroups, add_column_bias, dense_rows};
+pub use operands::Operands;
 pub use problem::{MatmulExtents, MatmulProblem};
 pub use reference::{plain, reference};
 pub use spec::MatmulSpec;
-pub use tiles::{MatmulTiles, Operands};
+pub use tiles::MatmulTiles;

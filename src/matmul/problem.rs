@@ -1,9 +1,9 @@
-//! The question, checked: every extent known, every tensor's shape and type right.
+//! The problem: a spec checked against tensors, every extent known, every tensor's shape and type right.
 
 use std::fmt;
 
+use super::operands::Operands;
 use super::spec::MatmulSpec;
-use super::tiles::Operands;
 use super::weights::{check_activations, check_blocks, check_inner, scales_name, stored};
 use crate::error::{Error, SpecError};
 use crate::operator::{Spec, command_line};
@@ -41,7 +41,7 @@ impl Spec for MatmulSpec {
 }
 
 impl MatmulProblem {
-    /// Checks a question against the tensors it is asked of: `x`, `w`, and `w_scales`, `bias` and `out` where the
+    /// Checks a spec against the tensors of a call: `x`, `w`, and `w_scales`, `bias` and `out` where the
     /// caller has them.
     ///
     /// # Errors
@@ -102,13 +102,14 @@ impl MatmulProblem {
     }
 }
 
-/// A command line that reproduces the question.
+/// A command line that reproduces the problem.
 impl fmt::Display for MatmulProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         command_line(f, "explain", "matmul", &self.spec)
     }
 }
 
+/// The extents that spec and tensors agree on.
 fn extents_of(spec: &MatmulSpec, tensors: &TensorDescs) -> Result<MatmulExtents, SpecError> {
     let x = check::find(tensors, "x", "matmul")?.shape();
     let &[rows, inner] = x else {

@@ -47,8 +47,10 @@ pub fn plain(
     })
 }
 
+/// Numbers of a row.
 type Row<'a> = std::slice::Iter<'a, f64>;
 
+/// Every element of out, by `element` of rows of w and of x as `rounded` gives them.
 fn compute(
     problem: &MatmulProblem,
     inputs: &BTreeMap<String, HostTensor>,

@@ -1,4 +1,4 @@
-//! The question as a caller writes it, in Rust or as JSON.
+//! The spec of a matmul as a caller writes it, in Rust or as JSON.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,13 +1,10 @@
 //! Weights as tensors: the shapes that each format has, what is wrong with others, and their numbers on the CPU.
 
-use super::operand::Operand;
 use crate::error::SpecError;
-use crate::gpu::recording::Bound;
-use crate::kernel::source::Access;
 use crate::operator;
 use crate::tensor::{
-    ActivationFormat, BLOCK, BlockFormat, HostTensor, Random, TensorDesc, TensorDescs,
-    WeightFormat, dequantise_mxfp4_pair,
+    ActivationFormat, BLOCK, BlockFormat, HostTensor, Random, TensorDesc, WeightFormat,
+    dequantise_mxfp4_pair,
 };
 
 /// The tensor that holds the scales of `name`, where those are a tensor of their own.
@@ -96,31 +93,6 @@ pub(crate) fn check_blocks(
         return Err(SpecError::value(scales_name(name), expected, got));
     }
     Ok(())
-}
-
-/// Weights `[columns, inner]` or `[experts, columns, inner]` as a matmul takes them; `bind` finds a tensor's range
-/// and where its element 0 lies.
-pub(crate) fn operand<E>(
-    format: WeightFormat,
-    name: &str,
-    tensors: &TensorDescs,
-    bind: impl Fn(&str) -> Result<(Bound, u32), E>,
-) -> Result<Operand, E> {
-    let desc = &tensors[name];
-    let (bound, first) = bind(name)?;
-    let scales_name = scales_name(name);
-    let paired = format.blocks().is_some() && tensors.contains_key(&scales_name);
-    let scales = if paired { Some(bind(&scales_name)?) } else { None };
-    let inner_axes = if paired { 2 } else { 1 };
-    let outer = &desc.layout.strides()[..desc.layout.strides().len() - inner_axes];
-    let (row_stride, expert_stride) = match *outer {
-        [.., experts, rows] => (rows as u32, experts as u32),
-        [rows] => (rows as u32, 0),
-        [] => (0, 0),
-    };
-    let access = if format.blocks().is_some() { Access::Vec4 } else { Access::of(desc) };
-    let halves = format == WeightFormat::F16;
-    Ok(Operand { bound, first, format, halves, access, row_stride, expert_stride, scales })
 }
 
 /// Weights that hold noise of mean 0 and standard deviation `scale`; of a pair of tensors either.

@@ -1,85 +1,13 @@
-//! What a right question is: its numbers, its extents, its router.
+//! What a right problem is: its numbers, its router, no tensor that counts nothing.
 
-use super::problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, TensorDescs};
+use super::extents::{MAX_TOP_K, MoeExtents};
 use super::routing::{Router, TokenChoice};
 use super::spec::{Activation, MoeOutput, MoeSpec};
 use crate::error::SpecError;
-use crate::matmul::weights::{check_activations, check_inner, scales_name};
-use crate::tensor::{Dtype, TensorDesc, WeightFormat};
+use crate::matmul::weights::check_activations;
+use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
-/// Most elements of an extent.
-const MOST: u32 = u32::MAX >> 3;
-
-/// The caller's tensors.
-#[derive(Clone, Copy)]
-pub(super) struct Given<'a> {
-    pub tensors: &'a TensorDescs,
-}
-
-impl<'a> Given<'a> {
-    pub fn find(self, name: &str, why: &str) -> Result<&'a TensorDesc, SpecError> {
-        self.tensors.get(name).ok_or_else(|| SpecError::MissingTensor {
-            name: name.to_owned(),
-            why: format!("asked for by {why}"),
-        })
-    }
-
-    /// Extents of a tensor that must have as many axes as `axes` names.
-    fn shape<const N: usize>(
-        self,
-        name: &str,
-        why: &str,
-        axes: [&str; N],
-    ) -> Result<[u64; N], SpecError> {
-        let shape = self.find(name, why)?.shape();
-        shape.try_into().map_err(|_| {
-            let expected = format!("{N} axes ({})", axes.join(", "));
-            SpecError::value(name, expected, format!("shape {shape:?}"))
-        })
-    }
-
-    /// Experts as the router has them: what is asked for without `out` needs no expert's weights.
-    fn routed_experts(self, spec: &MoeSpec) -> Result<u64, SpecError> {
-        let has = |name: &str| self.tensors.contains_key(name);
-        if let Some(experts) = spec.experts {
-            return Ok(experts.into());
-        }
-        let columns = match spec.router {
-            Router::Soft { .. } => {
-                self.shape("phi", "the soft router", ["experts", "slots", "model_dim"])?[0]
-            }
-            Router::External => {
-                return Ok(self.weights::<2>("w_up", spec)?[0]);
-            }
-            _ if has("router_logits") && !has("router_w") => {
-                self.shape("router_logits", "the router", ["tokens", "experts"])?[1]
-            }
-            _ => self.shape("router_w", "the router", ["experts", "model_dim"])?[0],
-        };
-        let null = spec.null_experts.count();
-        columns.checked_sub(null.into()).ok_or_else(|| {
-            let expected = format!("at most the router's columns ({columns})");
-            SpecError::value("null_experts", expected, null)
-        })
-    }
-
-    /// The outer extents of weights: without the axis, or the two, that hold a row.
-    fn weights<const N: usize>(self, name: &str, spec: &MoeSpec) -> Result<[u64; N], SpecError> {
-        let shape = self.find(name, "moe")?.shape();
-        let pair = self.tensors.contains_key(&scales_name(name))
-            && spec.weight_format() == WeightFormat::Mxfp4;
-        let axes = if pair { N + 2 } else { N + 1 };
-        match shape.first_chunk::<N>() {
-            Some(outer) if shape.len() == axes => Ok(*outer),
-            _ => {
-                let what = if pair { "rows of blocks of 16 bytes" } else { "rows" };
-                let expected = format!("{axes} axes ({what})");
-                Err(SpecError::value(name, expected, format!("shape {shape:?}")))
-            }
-        }
-    }
-}
-
+/// The spec's own numbers.
 pub(super) fn check_numbers(spec: &MoeSpec) -> Result<(), SpecError> {
     let floats = |field: &str, dtype: Dtype| match dtype.is_float() {
         true => Ok(()),
@@ -116,130 +44,11 @@ pub(super) fn check_numbers(spec: &MoeSpec) -> Result<(), SpecError> {
     Ok(())
 }
 
-/// An extent that the spec may name and the tensors have.
-fn agreed(
-    field: &str,
-    asked: Option<u32>,
-    found: u64,
-    [least, most]: [u32; 2],
-) -> Result<u32, SpecError> {
-    if !(u64::from(least)..=u64::from(most)).contains(&found) {
-        return Err(SpecError::value(field, format!("{least} to {most}"), found));
-    }
-    match asked {
-        Some(asked) if u64::from(asked) != found => {
-            Err(SpecError::value(field, format!("{found} as the tensors have"), asked))
-        }
-        _ => Ok(found as u32),
-    }
-}
-
-pub(super) fn extents_of(spec: &MoeSpec, given: Given<'_>) -> Result<MoeExtents, SpecError> {
-    let [tokens, model_dim] = given.shape("x", "moe", ["tokens", "model_dim"])?;
-    let computes = spec.outputs.contains(&MoeOutput::Out);
-    let tokens = agreed("tokens", spec.tokens, tokens, [0, MOST])?;
-    let (experts, expert_dim) = experts_of(spec, given)?;
-    let choices = experts + spec.null_experts.count();
-    let mut slots = 0;
-    let top_k = match &spec.router {
-        Router::TokenChoice(_) => spec.top_k.ok_or_else(|| {
-            SpecError::value("top_k", "a number (token choice needs it)", "nothing")
-        })?,
-        Router::External => {
-            let [_, found] = given.shape("topk_ids", "the external router", ["tokens", "top_k"])?;
-            agreed("top_k", spec.top_k, found, [1, MAX_TOP_K])?
-        }
-        Router::ExpertChoice { .. } => choices,
-        Router::Soft { slots: count } => {
-            slots = *count;
-            1
-        }
-    };
-    let shared_dim = match computes && given.tensors.contains_key("shared_w_up") {
-        true => given.weights::<1>("shared_w_up", spec)?[0],
-        false => 0,
-    };
-    let [expert_start, expert_end] = spec.expert_range.unwrap_or([0, experts]);
-    if computes {
-        let [expert, shared] = [u64::from(expert_dim), shared_dim];
-        for (field, extent) in
-            [("model_dim", model_dim), ("expert_dim", expert), ("shared_dim", shared)]
-        {
-            check_inner(spec.weight_format(), field, extent)?;
-        }
-    }
-    Ok(MoeExtents {
-        tokens,
-        model_dim: agreed("model_dim", spec.model_dim, model_dim, [1, MOST])?,
-        experts,
-        null_experts: spec.null_experts,
-        expert_start,
-        expert_end,
-        expert_dim,
-        shared_dim: agreed("shared_dim", None, shared_dim, [0, MOST])?,
-        top_k,
-        slots,
-    })
-}
-
-/// The number of experts with weights, and their inner dim: 0 where `out` is not asked for, which needs no weights.
-fn experts_of(spec: &MoeSpec, given: Given<'_>) -> Result<(u32, u32), SpecError> {
-    let null = spec.null_experts.count();
-    let most = MAX_EXPERTS.saturating_sub(null);
-    if most == 0 {
-        let expected = format!("fewer than {MAX_EXPERTS} in all");
-        return Err(SpecError::value("null_experts", expected, null));
-    }
-    let weights = match spec.outputs.contains(&MoeOutput::Out) {
-        true => Some(given.weights::<2>("w_up", spec)?),
-        false => None,
-    };
-    let found = match (spec.expert_range, weights) {
-        (Some([start, end]), _) => {
-            let experts = spec.experts.ok_or_else(|| {
-                SpecError::value("experts", "a number (expert_range needs it)", "nothing")
-            })?;
-            if start >= end || end > experts {
-                let expected = format!("first < end, and end at most experts ({experts})");
-                return Err(SpecError::value(
-                    "expert_range",
-                    expected,
-                    format!("[{start}, {end}]"),
-                ));
-            }
-            u64::from(experts)
-        }
-        (None, Some([experts, _])) => experts,
-        (None, None) => given.routed_experts(spec)?,
-    };
-    let experts = agreed("experts", spec.experts, found, [1, most])?;
-    let expert_dim = match weights {
-        Some([_, expert_dim]) => agreed("expert_dim", spec.expert_dim, expert_dim, [1, MOST])?,
-        None => spec.expert_dim.unwrap_or(0),
-    };
-    Ok((experts, expert_dim))
-}
-
+/// The router's own numbers, the capacity and the outputs that the router has.
 pub(super) fn check_router(spec: &MoeSpec, extents: &MoeExtents) -> Result<(), SpecError> {
     let MoeExtents { tokens, top_k, .. } = *extents;
-    let choices = extents.choices();
-    let within = |field: &str, value: u32, most: u32| match (1..=most).contains(&value) {
-        true => Ok(()),
-        false => Err(SpecError::value(field, format!("1 to {most}"), value)),
-    };
     match &spec.router {
-        Router::TokenChoice(choice) => {
-            within("top_k", top_k, MAX_TOP_K.min(choices))?;
-            if let Some(groups) = choice.groups {
-                let field = "router.token_choice.groups";
-                if groups.count == 0 || !choices.is_multiple_of(groups.count) {
-                    let expected = format!("a divisor of experts ({choices})");
-                    return Err(SpecError::value(format!("{field}.count"), expected, groups.count));
-                }
-                within(&format!("{field}.keep"), groups.keep, groups.count)?;
-                within("top_k", top_k, choices / groups.count * groups.keep)?;
-            }
-        }
+        Router::TokenChoice(choice) => check_token_choice(choice, top_k, extents.choices())?,
         Router::ExpertChoice { capacity } => {
             let field = "router.expert_choice.capacity";
             if *capacity > tokens || (*capacity == 0 && tokens > 0) {
@@ -256,15 +65,37 @@ pub(super) fn check_router(spec: &MoeSpec, extents: &MoeExtents) -> Result<(), S
         }
         Router::External => {}
     }
-    if u64::from(extents.routed()) * u64::from(top_k) > u64::from(u32::MAX >> 2) {
+    let rows = u64::from(extents.routed()) * u64::from(top_k);
+    if rows > u64::from(u32::MAX >> 2) {
         let expected = format!("at most {} rows (tokens times top_k)", u32::MAX >> 2);
-        let got = u64::from(extents.routed()) * u64::from(top_k);
-        return Err(SpecError::value("tokens", expected, got));
+        return Err(SpecError::value("tokens", expected, rows));
     }
     check_capacity(spec, tokens)?;
     check_asked(spec)
 }
 
+/// 1 to `most`.
+fn within(field: &str, value: u32, most: u32) -> Result<(), SpecError> {
+    match (1..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(SpecError::value(field, format!("1 to {most}"), value)),
+    }
+}
+
+/// `top_k` and groups fit the choices.
+fn check_token_choice(choice: &TokenChoice, top_k: u32, choices: u32) -> Result<(), SpecError> {
+    within("top_k", top_k, MAX_TOP_K.min(choices))?;
+    let Some(groups) = choice.groups else { return Ok(()) };
+    let field = "router.token_choice.groups";
+    if groups.count == 0 || !choices.is_multiple_of(groups.count) {
+        let expected = format!("a divisor of experts ({choices})");
+        return Err(SpecError::value(format!("{field}.count"), expected, groups.count));
+    }
+    within(&format!("{field}.keep"), groups.keep, groups.count)?;
+    within("top_k", top_k, choices / groups.count * groups.keep)
+}
+
+/// The router leaves a capacity to the spec, and sequences are whole.
 fn check_capacity(spec: &MoeSpec, tokens: u32) -> Result<(), SpecError> {
     let Some(capacity) = spec.capacity else { return Ok(()) };
     if matches!(spec.router, Router::ExpertChoice { .. } | Router::Soft { .. }) {
@@ -302,6 +133,7 @@ fn check_asked(spec: &MoeSpec) -> Result<(), SpecError> {
     Ok(())
 }
 
+/// The router as specs name it.
 fn router_name(router: &Router) -> &'static str {
     match router {
         Router::TokenChoice(_) => "token_choice",
@@ -311,33 +143,10 @@ fn router_name(router: &Router) -> &'static str {
     }
 }
 
-/// Tensors of features that the router does not have, which would otherwise count nothing.
+/// Tensors of features that the problem does not have, which would otherwise count nothing.
 pub(super) fn check_unused(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), SpecError> {
-    let router = router_name(&spec.router);
-    for (name, routers) in [
-        ("logit_mask", &["token_choice", "expert_choice", "soft"][..]),
-        ("token_top_k", &["token_choice", "external"]),
-        ("correction_bias", &["token_choice"]),
-    ] {
-        if tensors.contains_key(name) && !routers.contains(&router) {
-            let article =
-                if router == "external" || router == "expert_choice" { "an" } else { "a" };
-            let expected = format!("no such tensor with {article} {router} router");
-            let got = format!("shape {:?}", tensors[name].shape());
-            return Err(SpecError::value(name, expected, got));
-        }
-    }
-    let gates = ["w_gate", "b_gate", "shared_w_gate"];
-    if spec.outputs.contains(&MoeOutput::Out)
-        && !spec.activation.is_gated()
-        && let Some(name) = gates.into_iter().find(|name| tensors.contains_key(*name))
-    {
-        let activation = serde_json::to_string(&spec.activation).unwrap_or_default();
-        let expected =
-            format!("no such tensor with the activation {activation}, which has no gate");
-        let got = format!("shape {:?}", tensors[name].shape());
-        return Err(SpecError::value(name, expected, got));
-    }
+    check_router_tensors(spec, tensors)?;
+    check_gates(spec, tensors)?;
     let shared = ["shared_w_gate", "shared_w_down", "shared_gate_w"];
     if !tensors.contains_key("shared_w_up")
         && let Some(name) = shared.into_iter().find(|name| tensors.contains_key(*name))
@@ -348,4 +157,38 @@ pub(super) fn check_unused(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), 
         });
     }
     Ok(())
+}
+
+/// What only some routers take.
+fn check_router_tensors(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), SpecError> {
+    let router = router_name(&spec.router);
+    for (name, routers) in [
+        ("logit_mask", &["token_choice", "expert_choice", "soft"][..]),
+        ("token_top_k", &["token_choice", "external"]),
+        ("correction_bias", &["token_choice"]),
+    ] {
+        if tensors.contains_key(name) && !routers.contains(&router) {
+            let article =
+                if router == "external" || router == "expert_choice" { "an" } else { "a" };
+            let expected = format!("no such tensor with {article} {router} router");
+            return Err(SpecError::value(name, expected, shape(&tensors[name])));
+        }
+    }
+    Ok(())
+}
+
+/// Gates of an activation that has none.
+fn check_gates(spec: &MoeSpec, tensors: &TensorDescs) -> Result<(), SpecError> {
+    let gates = ["w_gate", "b_gate", "shared_w_gate"];
+    let unused = spec.outputs.contains(&MoeOutput::Out) && !spec.activation.is_gated();
+    let found = gates.into_iter().find(|name| unused && tensors.contains_key(*name));
+    let Some(name) = found else { return Ok(()) };
+    let activation = serde_json::to_string(&spec.activation).unwrap_or_default();
+    let expected = format!("no such tensor with the activation {activation}, which has no gate");
+    Err(SpecError::value(name, expected, shape(&tensors[name])))
+}
+
+/// A tensor as an error shows it.
+fn shape(desc: &TensorDesc) -> String {
+    format!("shape {:?}", desc.shape())
 }

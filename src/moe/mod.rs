@@ -25,27 +25,26 @@
 //!   transport carries the rows; the device that gets them computes them with an external router of `top_k` 1, the
 //!   expert's number in `topk_ids`, weight 1; and the sender adds up `topk_weights · rows[pair_rows]`.
 
+// The problem half.
+mod assumed;
 mod checks;
-mod combine;
-mod context;
-mod cuts;
-mod experts;
-mod inputs;
-mod kernel;
+mod extents;
+mod given;
 mod loads;
-mod loss;
-mod place;
-mod plan;
 mod problem;
 mod reference;
-mod route;
 mod routing;
 mod sample;
 mod spec;
 mod tensors;
+mod work;
+// The kernel half.
+mod kernel;
+mod operator;
 
+pub use extents::{MAX_EXPERTS, MAX_TOP_K, MoeExtents};
 pub use loads::Loads;
-pub use problem::{MAX_EXPERTS, MAX_TOP_K, MoeExtents, MoeProblem};
+pub use problem::MoeProblem;
 pub use reference::{MoeReference, expert_rows, plain, reference, reference_tensors};
 pub use routing::{
     Capacity, GroupScore, Groups, NullExperts, Priority, Router, Score, TokenChoice, Weight,

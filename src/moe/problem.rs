@@ -1,10 +1,11 @@
-//! The question, checked: every extent known, every tensor's shape and type right.
+//! The problem: a spec checked against tensors, every extent known, every tensor's shape and type right.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use super::checks::{Given, check_numbers, check_router, check_unused, extents_of};
-use super::routing::{NullExperts, Router, TokenChoice};
+use super::checks::{check_numbers, check_router, check_unused};
+use super::extents::MoeExtents;
+use super::given::{Given, extents_of};
+use super::routing::{Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use super::tensors::{Kind, Wanted, check_tensor, output_desc, wanted};
 use crate::error::{Error, SpecError};
@@ -12,16 +13,7 @@ use crate::matmul::Operands;
 use crate::matmul::weights::{check_blocks, scales_name};
 use crate::operator::{Spec, command_line};
 use crate::tensor::check;
-use crate::tensor::{Dtype, TensorDesc, WeightFormat};
-
-/// Most experts that the kernels take.
-pub const MAX_EXPERTS: u32 = 1024;
-
-/// Most experts that a token chooses.
-pub const MAX_TOP_K: u32 = 32;
-
-/// Tensors by name: inputs and, where the caller has them, outputs.
-pub(super) type TensorDescs = BTreeMap<String, TensorDesc>;
+use crate::tensor::{Dtype, TensorDesc, TensorDescs, WeightFormat};
 
 /// A mixture of experts with every extent, stride and type known and checked; made by [`MoeProblem::new`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,58 +26,6 @@ pub struct MoeProblem {
     pub tensors: TensorDescs,
 }
 
-/// The extents of a mixture of experts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MoeExtents {
-    /// Number of tokens.
-    pub tokens: u32,
-    /// Elements of a token.
-    pub model_dim: u32,
-    /// Number of experts that have weights, here or elsewhere.
-    pub experts: u32,
-    /// Experts without weights, behind them.
-    pub null_experts: NullExperts,
-    /// The first expert whose weights are here.
-    pub expert_start: u32,
-    /// The end of the experts whose weights are here.
-    pub expert_end: u32,
-    /// Elements between an expert's two matmuls; without `out` they may be unknown, 0.
-    pub expert_dim: u32,
-    /// Elements between the shared expert's two matmuls; 0 without one.
-    pub shared_dim: u32,
-    /// Experts that a token may go to: `top_k`; all columns of the router with expert choice; 1 for a slot of a soft router.
-    pub top_k: u32,
-    /// Slots an expert has in a soft router; 0 in the others.
-    pub slots: u32,
-}
-
-impl MoeExtents {
-    /// What is routed: tokens, or the slots of a soft router.
-    pub const fn routed(&self) -> u32 {
-        if self.slots > 0 { self.experts * self.slots } else { self.tokens }
-    }
-
-    /// What a token chooses from: experts with weights and without.
-    pub const fn choices(&self) -> u32 {
-        self.experts + self.null_experts.count()
-    }
-
-    /// Columns of the router's logits.
-    pub const fn router_columns(&self) -> u32 {
-        if self.slots > 0 { self.experts * self.slots } else { self.choices() }
-    }
-
-    /// Experts whose weights are here.
-    pub const fn local_experts(&self) -> u32 {
-        self.expert_end - self.expert_start
-    }
-
-    /// The end of the choices that are computed here: the null experts come with the last expert.
-    pub const fn local_end(&self) -> u32 {
-        if self.expert_end == self.experts { self.choices() } else { self.expert_end }
-    }
-}
-
 impl Spec for MoeSpec {
     type Problem = MoeProblem;
 
@@ -95,7 +35,7 @@ impl Spec for MoeSpec {
 }
 
 impl MoeProblem {
-    /// Checks a question against the tensors it is asked of. `tensors` holds the inputs by their contract names and,
+    /// Checks a spec against the tensors of a call. `tensors` holds the inputs by their contract names and,
     /// where the caller has buffers for them, the outputs; those that are absent are laid out without gaps.
     ///
     /// # Errors
@@ -121,22 +61,7 @@ impl MoeProblem {
             check_blocks(spec.weight_format(), name, desc, scales, matrices)?;
         }
         for output in &spec.outputs {
-            if checked.contains_key(output.name()) {
-                let expected = format!("{} to be no input of the same call", output.name());
-                return Err(SpecError::value("outputs", expected, "both"));
-            }
-            let expected = output_desc(*output, &spec, &extents);
-            let desc = tensors.get(output.name()).unwrap_or(&expected);
-            check_tensor(output.name(), desc, expected.shape(), Kind::Exactly(expected.dtype))?;
-            if *output != MoeOutput::Out && !desc.layout.is_contiguous() {
-                let got = format!("strides {:?}", desc.layout.strides());
-                return Err(SpecError::value(output.name(), "a tensor without gaps", got));
-            }
-            if desc.layout.overlaps_itself() {
-                let got = format!("strides {:?}", desc.layout.strides());
-                return Err(SpecError::value(output.name(), "elements of their own", got));
-            }
-            checked.insert(output.name().to_owned(), desc.clone());
+            add_output(&mut checked, *output, output_desc(*output, &spec, &extents), tensors)?;
         }
         fill_in(&mut spec, &extents);
         Ok(Self { spec, extents, tensors: checked })
@@ -145,6 +70,11 @@ impl MoeProblem {
     /// Whether an output was asked for.
     pub fn wants(&self, output: MoeOutput) -> bool {
         self.spec.outputs.contains(&output)
+    }
+
+    /// Whether a tensor of this name is an output.
+    pub(super) fn gives(&self, name: &str) -> bool {
+        self.spec.outputs.iter().any(|output| output.name() == name)
     }
 
     /// Whether there is a tensor of this name.
@@ -191,18 +121,44 @@ impl MoeProblem {
     }
 }
 
+/// Checks the caller's tensor for an output, or takes `expected` where there is none.
+fn add_output(
+    checked: &mut TensorDescs,
+    output: MoeOutput,
+    expected: TensorDesc,
+    tensors: &TensorDescs,
+) -> Result<(), SpecError> {
+    let name = output.name();
+    if checked.contains_key(name) {
+        let expected = format!("{name} to be no input of the same call");
+        return Err(SpecError::value("outputs", expected, "both"));
+    }
+    let desc = tensors.get(name).unwrap_or(&expected);
+    check_tensor(name, desc, expected.shape(), Kind::Exactly(expected.dtype))?;
+    let got = || format!("strides {:?}", desc.layout.strides());
+    if output != MoeOutput::Out && !desc.layout.is_contiguous() {
+        return Err(SpecError::value(name, "a tensor without gaps", got()));
+    }
+    if desc.layout.overlaps_itself() {
+        return Err(SpecError::value(name, "elements of their own", got()));
+    }
+    checked.insert(name.to_owned(), desc.clone());
+    Ok(())
+}
+
 /// Whether these are weights that the spec's format is that of.
 pub(super) fn is_expert_weights(name: &str) -> bool {
     matches!(name.strip_prefix("shared_").unwrap_or(name), "w_gate" | "w_up" | "w_down")
 }
 
-/// A command line that reproduces the question.
+/// A command line that reproduces the problem.
 impl fmt::Display for MoeProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         command_line(f, "explain", "moe", &self.spec)
     }
 }
 
+/// Names the tensor that is taken by default.
 fn name_correction_bias(spec: &mut MoeSpec, tensors: &TensorDescs) {
     if let Router::TokenChoice(TokenChoice { correction_bias: name @ None, .. }) = &mut spec.router
         && tensors.contains_key("correction_bias")
@@ -211,6 +167,7 @@ fn name_correction_bias(spec: &mut MoeSpec, tensors: &TensorDescs) {
     }
 }
 
+/// Puts the extents into the spec.
 fn fill_in(spec: &mut MoeSpec, extents: &MoeExtents) {
     spec.tokens = Some(extents.tokens);
     spec.model_dim = Some(extents.model_dim);

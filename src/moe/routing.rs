@@ -165,6 +165,7 @@ impl NullExperts {
         self.zero.saturating_add(self.identity)
     }
 
+    /// Whether there are none.
     pub(super) const fn is_none(&self) -> bool {
         self.count() == 0
     }

@@ -1,18 +1,18 @@
-//! Which tensors a question takes and gives, and in which shapes.
+//! Which tensors a problem takes and gives, and in which shapes.
 
-use super::problem::{MoeExtents, TensorDescs};
+use super::extents::MoeExtents;
 use super::routing::{Router, TokenChoice};
 use super::spec::{MoeOutput, MoeSpec};
 use crate::error::SpecError;
 use crate::matmul::weights::{scales_name, stored};
-use crate::tensor::{Dtype, TensorDesc, check};
+use crate::tensor::{Dtype, TensorDesc, TensorDescs, check};
 
 /// Which element types a tensor may have.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Exactly(Dtype),
     /// f32, or the spec's dtype.
-    Side(Dtype),
+    Float(Dtype),
 }
 
 /// An input, as it should be.
@@ -22,88 +22,130 @@ pub(super) struct Wanted {
     pub kind: Kind,
 }
 
-/// Every input that the question takes, in the contract's shapes.
+/// Every input that the problem takes, in the contract's shapes.
 pub(super) fn wanted(spec: &MoeSpec, extents: &MoeExtents, tensors: &TensorDescs) -> Vec<Wanted> {
-    let MoeExtents {
-        tokens,
-        model_dim,
-        experts,
-        null_experts: _,
-        expert_start: _,
-        expert_end: _,
-        expert_dim,
-        shared_dim,
-        top_k,
-        slots,
-    } = *extents;
-    let [tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots] =
-        [tokens, model_dim, experts, expert_dim, shared_dim, top_k, slots].map(u64::from);
-    let [choices, local] = [extents.choices(), extents.local_experts()].map(u64::from);
-    let format = spec.weight_format();
-    let side = Kind::Side(spec.dtype);
-    let mut all = Vec::new();
-    let mut want = |name: &str, shape: &[u64], kind: Kind| {
-        all.push(Wanted { name: name.to_owned(), shape: shape.to_vec(), kind });
-    };
-    let has = |name: &str| tensors.contains_key(name);
-    want("x", &[tokens, model_dim], Kind::Exactly(spec.dtype));
-    let logits_given = has("router_logits") && !has("router_w");
-    match &spec.router {
-        Router::External => {
-            want("topk_ids", &[tokens, top_k], Kind::Exactly(Dtype::I32));
-            want("topk_weights", &[tokens, top_k], side);
-        }
-        Router::Soft { .. } => want("phi", &[experts, slots, model_dim], side),
-        _ if logits_given => want("router_logits", &[tokens, choices], side),
-        _ => want("router_w", &[choices, model_dim], side),
+    let mut inputs = Inputs { spec, extents, tensors, wanted: Vec::new() };
+    let x = [extents.tokens, extents.model_dim];
+    inputs.want("x", &x, Kind::Exactly(spec.dtype));
+    inputs.router();
+    inputs.choice();
+    if spec.outputs.contains(&MoeOutput::Out) {
+        inputs.weights();
+        inputs.biases();
     }
-    let computes_logits =
-        matches!(spec.router, Router::TokenChoice(_) | Router::ExpertChoice { .. })
-            && !logits_given;
-    if computes_logits && has("router_b") {
-        want("router_b", &[choices], side);
-    }
-    if spec.router != Router::External && has("logit_mask") {
-        want("logit_mask", &[tokens, choices], Kind::Exactly(Dtype::Bool));
-    }
-    if let Router::TokenChoice(TokenChoice { correction_bias: Some(name), .. }) = &spec.router {
-        want(name, &[choices], side);
-    }
-    if matches!(spec.router, Router::TokenChoice(_) | Router::External) && has("token_top_k") {
-        want("token_top_k", &[tokens], Kind::Exactly(Dtype::I32));
-    }
-    if !spec.outputs.contains(&MoeOutput::Out) {
-        return all;
-    }
-    let gated = spec.activation.is_gated();
-    let mut matrices = vec![("w_up", vec![local, expert_dim, model_dim])];
-    matrices.push(("w_down", vec![local, model_dim, expert_dim]));
-    if gated {
-        matrices.push(("w_gate", vec![local, expert_dim, model_dim]));
-    }
-    if shared_dim > 0 {
-        matrices.push(("shared_w_up", vec![shared_dim, model_dim]));
-        matrices.push(("shared_w_down", vec![model_dim, shared_dim]));
-        if gated {
-            matrices.push(("shared_w_gate", vec![shared_dim, model_dim]));
-        }
-    }
-    for (name, shape) in matrices {
-        for (name, shape) in stored(format, name, &shape, has(&scales_name(name))) {
-            want(&name, &shape, Kind::Exactly(format.dtype()));
-        }
-    }
-    for (name, extent) in [("b_gate", expert_dim), ("b_up", expert_dim), ("b_down", model_dim)] {
-        if has(name) && (gated || name != "b_gate") {
-            want(name, &[local, extent], side);
-        }
-    }
-    if shared_dim > 0 && has("shared_gate_w") {
-        want("shared_gate_w", &[1, model_dim], side);
-    }
-    all
+    inputs.wanted
 }
 
+/// The inputs of a problem as they are listed.
+struct Inputs<'a> {
+    spec: &'a MoeSpec,
+    extents: &'a MoeExtents,
+    tensors: &'a TensorDescs,
+    wanted: Vec<Wanted>,
+}
+
+impl Inputs<'_> {
+    /// Lists an input.
+    fn want(&mut self, name: &str, shape: &[u32], kind: Kind) {
+        let shape = shape.iter().map(|extent| u64::from(*extent)).collect();
+        self.wanted.push(Wanted { name: name.to_owned(), shape, kind });
+    }
+
+    /// Whether the caller has such a tensor.
+    fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// f32, or the spec's type.
+    fn float(&self) -> Kind {
+        Kind::Float(self.spec.dtype)
+    }
+
+    /// What gives every pair of token and expert, or its logits.
+    fn router(&mut self) {
+        let MoeExtents { tokens, model_dim, experts, top_k, slots, .. } = *self.extents;
+        let (choices, float) = (self.extents.choices(), self.float());
+        let logits_given = self.has("router_logits") && !self.has("router_w");
+        match &self.spec.router {
+            Router::External => {
+                self.want("topk_ids", &[tokens, top_k], Kind::Exactly(Dtype::I32));
+                self.want("topk_weights", &[tokens, top_k], float);
+            }
+            Router::Soft { .. } => self.want("phi", &[experts, slots, model_dim], float),
+            _ if logits_given => self.want("router_logits", &[tokens, choices], float),
+            Router::TokenChoice(_) | Router::ExpertChoice { .. } => {
+                self.want("router_w", &[choices, model_dim], float);
+                if self.has("router_b") {
+                    self.want("router_b", &[choices], float);
+                }
+            }
+        }
+    }
+
+    /// What a choice depends on beside the logits.
+    fn choice(&mut self) {
+        let (tokens, choices) = (self.extents.tokens, self.extents.choices());
+        let router = &self.spec.router;
+        if *router != Router::External && self.has("logit_mask") {
+            self.want("logit_mask", &[tokens, choices], Kind::Exactly(Dtype::Bool));
+        }
+        if let Router::TokenChoice(TokenChoice { correction_bias: Some(name), .. }) = router {
+            self.want(name, &[choices], self.float());
+        }
+        if matches!(router, Router::TokenChoice(_) | Router::External) && self.has("token_top_k") {
+            self.want("token_top_k", &[tokens], Kind::Exactly(Dtype::I32));
+        }
+    }
+
+    /// The matrices of the experts, and of a shared one.
+    fn weights(&mut self) {
+        let MoeExtents { model_dim, expert_dim, shared_dim, .. } = *self.extents;
+        let local = self.extents.local_experts();
+        let gated = self.spec.activation.is_gated();
+        let mut matrices = vec![
+            ("w_up", vec![local, expert_dim, model_dim]),
+            ("w_down", vec![local, model_dim, expert_dim]),
+        ];
+        if gated {
+            matrices.push(("w_gate", vec![local, expert_dim, model_dim]));
+        }
+        if shared_dim > 0 {
+            matrices.push(("shared_w_up", vec![shared_dim, model_dim]));
+            matrices.push(("shared_w_down", vec![model_dim, shared_dim]));
+        }
+        if shared_dim > 0 && gated {
+            matrices.push(("shared_w_gate", vec![shared_dim, model_dim]));
+        }
+        let format = self.spec.weight_format();
+        for (name, shape) in matrices {
+            let shape: Vec<u64> = shape.into_iter().map(u64::from).collect();
+            let kind = Kind::Exactly(format.dtype());
+            let stored = stored(format, name, &shape, self.has(&scales_name(name)));
+            self.wanted.extend(stored.into_iter().map(|(name, shape)| Wanted {
+                name,
+                shape,
+                kind,
+            }));
+        }
+    }
+
+    /// What is added to sums, and the shared expert's gate.
+    fn biases(&mut self) {
+        let MoeExtents { model_dim, expert_dim, shared_dim, .. } = *self.extents;
+        let (local, float) = (self.extents.local_experts(), self.float());
+        for (name, extent) in [("b_gate", expert_dim), ("b_up", expert_dim), ("b_down", model_dim)]
+        {
+            if self.has(name) && (self.spec.activation.is_gated() || name != "b_gate") {
+                self.want(name, &[local, extent], float);
+            }
+        }
+        if shared_dim > 0 && self.has("shared_gate_w") {
+            self.want("shared_gate_w", &[1, model_dim], float);
+        }
+    }
+}
+
+/// Shape, type and layout are as they should be.
 pub(super) fn check_tensor(
     name: &str,
     desc: &TensorDesc,
@@ -116,8 +158,8 @@ pub(super) fn check_tensor(
     }
     let (accepted, fits) = match kind {
         Kind::Exactly(dtype) => (dtype.to_string(), desc.dtype == dtype),
-        Kind::Side(Dtype::F32) => ("f32".to_owned(), desc.dtype == Dtype::F32),
-        Kind::Side(dtype) => {
+        Kind::Float(Dtype::F32) => ("f32".to_owned(), desc.dtype == Dtype::F32),
+        Kind::Float(dtype) => {
             (format!("f32 or {dtype}"), desc.dtype == dtype || desc.dtype == Dtype::F32)
         }
     };
@@ -137,6 +179,7 @@ pub(super) fn check_tensor(
     check::within_u64(name, desc)
 }
 
+/// An output without gaps.
 pub(super) fn output_desc(output: MoeOutput, spec: &MoeSpec, extents: &MoeExtents) -> TensorDesc {
     let tokens = u64::from(extents.tokens);
     let experts = u64::from(extents.experts);
@@ -169,59 +212,4 @@ pub(super) fn output_desc(output: MoeOutput, spec: &MoeSpec, extents: &MoeExtent
         MoeOutput::LoadBalancingLoss | MoeOutput::ZLoss => (Dtype::F32, vec![1]),
     };
     TensorDesc::contiguous(dtype, &shape)
-}
-
-impl MoeSpec {
-    /// The tensors that a spec with all its extents has at least, laid out without gaps: for plans without tensors.
-    ///
-    /// # Errors
-    /// [`SpecError`] names an extent that is missing.
-    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
-        let extent = |field: &str, value: Option<u32>| match value {
-            Some(value) => Ok(u64::from(value)),
-            None => Err(SpecError::value(field, "a number, where no tensors are given", "nothing")),
-        };
-        let tokens = extent("tokens", self.tokens)?;
-        let model_dim = extent("model_dim", self.model_dim)?;
-        let experts = extent("experts", self.experts)?;
-        let choices = experts + u64::from(self.null_experts.count());
-        let [start, end] = self.expert_range.map_or([0, experts], |range| range.map(u64::from));
-        let local = end.saturating_sub(start);
-        let format = self.weight_format();
-        let weights = |name: &str, shape: [u64; 3]| {
-            let stored = stored(format, name, &shape, false).into_iter().next();
-            stored.map_or(shape.to_vec(), |(_, shape)| shape)
-        };
-        let mut tensors = TensorDescs::new();
-        let mut add = |name: &str, dtype: Dtype, shape: &[u64]| {
-            tensors.insert(name.to_owned(), TensorDesc::contiguous(dtype, shape));
-        };
-        add("x", self.dtype, &[tokens, model_dim]);
-        match &self.router {
-            Router::External => {
-                let top_k = extent("top_k", self.top_k)?;
-                add("topk_ids", Dtype::I32, &[tokens, top_k]);
-                add("topk_weights", Dtype::F32, &[tokens, top_k]);
-            }
-            Router::Soft { slots } => {
-                add("phi", self.dtype, &[experts, u64::from(*slots), model_dim]);
-            }
-            Router::TokenChoice(_) | Router::ExpertChoice { .. } => {
-                add("router_w", self.dtype, &[choices, model_dim]);
-            }
-        }
-        if let Router::TokenChoice(TokenChoice { correction_bias: Some(name), .. }) = &self.router {
-            add(name, Dtype::F32, &[choices]);
-        }
-        if self.outputs.contains(&MoeOutput::Out) {
-            let expert_dim = extent("expert_dim", self.expert_dim)?;
-            let up = weights("w_up", [local, expert_dim, model_dim]);
-            add("w_up", format.dtype(), &up);
-            add("w_down", format.dtype(), &weights("w_down", [local, model_dim, expert_dim]));
-            if self.activation.is_gated() {
-                add("w_gate", format.dtype(), &up);
-            }
-        }
-        Ok(tensors)
-    }
 }

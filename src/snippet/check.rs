@@ -2,7 +2,7 @@
 
 use naga::{Expression, Function, Handle, Module, Scalar, ScalarKind, Span, Statement, TypeInner};
 
-use super::{Argument, Signature};
+use super::signature::{Argument, Signature};
 
 /// Something wrong, and where.
 pub(super) struct Finding {

@@ -1,6 +1,7 @@
 use naga::ScalarKind;
 
-use super::{Argument, AuxRewrite, ParsedSnippet, Signature, Snippet, parse};
+use super::parse::{ParsedSnippet, parse};
+use super::{Argument, AuxRewrite, Signature, Snippet};
 use crate::error::SpecError;
 
 const POS_Q: &[(&str, &str)] = &[("pos_q", "fn pos_q(b: u32, q: u32) -> i32 { return 0; }")];

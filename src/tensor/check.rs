@@ -169,7 +169,7 @@ pub(crate) struct Output<'a> {
     pub by_rows: bool,
 }
 
-/// Holds an output that the caller brings against the question; lays out one that it does not; drops one that was not
+/// Holds an output that the caller brings against the problem; lays out one that it does not; drops one that was not
 /// asked for.
 pub(crate) fn output(tensors: &mut TensorDescs, output: &Output<'_>) -> Result<(), SpecError> {
     let Output { name, wanted, dtype, shape: expected, by_rows } = *output;

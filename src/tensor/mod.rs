@@ -21,7 +21,7 @@ pub use view::TensorView;
 
 use std::collections::BTreeMap;
 
-/// Tensors by name: inputs, side tensors and, where the caller has them, outputs.
+/// Tensors by name: inputs, extra inputs and, where the caller has them, outputs.
 pub type TensorDescs = BTreeMap<String, TensorDesc>;
 
 /// What is known of tensors in host memory without their elements.

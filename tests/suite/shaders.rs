@@ -201,6 +201,24 @@ fn shader_files() -> Vec<String> {
     files
 }
 
+/// Fragments and templates alike are read by macros that name their file.
+#[test]
+fn every_shader_file_is_named_in_the_source() {
+    let mut folders = vec![repository("src")];
+    let mut source = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            match entry.unwrap().path() {
+                path if path.is_dir() => folders.push(path),
+                path => source += &std::fs::read_to_string(path).unwrap(),
+            }
+        }
+    }
+    for file in shader_files() {
+        assert!(source.contains(&format!("\"{file}\"")), "no source names shaders/{file}");
+    }
+}
+
 #[test]
 fn shader_files_are_short_and_end_in_their_entry_point() {
     for file in shader_files() {

@@ -81,55 +81,62 @@ impl MatmulTiles {
 
     /// Every tile set worth trying where matrices have about `rows` rows, the best guess first.
     pub fn candidates(rows: u64, operands: Operands, limits: &GpuLimits) -> Vec<Self> {
-        let workgroup_size = limits.subgroup.map_or(32, |sizes| sizes.most.clamp(8, 64));
-        let tiles = WORKGROUP_SETS.map(|[tile_rows, tile_columns, rows, columns, chunk]| {
-            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk }
-        });
-        let streams =
-            STREAM_SETS.map(|[rows, columns]| Self::Stream { rows, columns, workgroup_size });
-        // A whole subgroup adds up, and a workgroup of several hides more of the memory's latency.
-        let lanes = limits.subgroup.map_or(32, |sizes| sizes.least.clamp(4, 32));
-        let group = if limits.is_cpu { lanes } else { 128 };
-        let reduces = REDUCE_SETS.map(|[rows, columns]| Self::Reduce {
-            rows,
-            columns,
-            lanes,
-            workgroup_size: group,
-        });
-        let bytes = BYTES_SETS.map(|[tile_rows, tile_columns, rows, columns, chunk]| Self::Bytes {
+        let mut all = Self::matrices(limits);
+        all.extend(BYTES_SETS.map(|[tile_rows, tile_columns, rows, columns, chunk]| Self::Bytes {
             tile_rows,
             tile_columns,
             rows,
             columns,
             chunk,
-        });
-        let mut all = Self::matrices(limits);
-        all.extend(bytes);
-        all.extend(tiles.into_iter().chain(streams).chain(reduces));
+        }));
+        all.extend(WORKGROUP_SETS.map(|[tile_rows, tile_columns, rows, columns, chunk]| {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk }
+        }));
+        all.extend(Self::from_memory(limits));
         all.retain(|tiles| tiles.check(operands, limits).is_ok());
-        all.sort_by_key(|tiles| {
-            let suits = match tiles {
-                Self::Reduce { .. } => rows <= FEW_ROWS,
-                Self::Stream { .. } => limits.is_cpu && rows > FEW_ROWS,
-                Self::Bytes { .. } if !limits.packed_dot => false,
-                Self::Matrix { .. } | Self::Bytes { .. } | Self::Workgroup { .. } => {
-                    !limits.is_cpu && rows > FEW_ROWS
-                }
-            };
-            // The rows of experts seldom end where a large tile does.
-            let full = match tiles {
-                Self::Stream { rows: 32.., .. } => 2 * tiles.tile_rows(),
-                _ => tiles.tile_rows(),
-            };
-            let idle = u64::from(full).saturating_sub(rows.next_power_of_two());
-            // Few columns a lane make many workgroups; a processor would rather read x for more of them at once.
-            let narrow = match *tiles {
-                Self::Reduce { columns, .. } if limits.is_cpu => Reverse(columns),
-                _ => Reverse(0),
-            };
-            (!suits, matches!(tiles, Self::Stream { .. }) != limits.is_cpu, idle, narrow)
-        });
+        all.sort_by_key(|tiles| tiles.rank(rows, limits));
         all
+    }
+
+    /// Sets that read operands straight from memory.
+    fn from_memory(limits: &GpuLimits) -> impl Iterator<Item = Self> {
+        let workgroup_size = limits.subgroup.map_or(32, |sizes| sizes.most.clamp(8, 64));
+        let streams =
+            STREAM_SETS.map(|[rows, columns]| Self::Stream { rows, columns, workgroup_size });
+        // A whole subgroup adds up, and a workgroup of several hides more of the memory's latency.
+        let lanes = limits.subgroup.map_or(32, |sizes| sizes.least.clamp(4, 32));
+        let workgroup_size = if limits.is_cpu { lanes } else { 128 };
+        let reduces = REDUCE_SETS.map(|[rows, columns]| Self::Reduce {
+            rows,
+            columns,
+            lanes,
+            workgroup_size,
+        });
+        streams.into_iter().chain(reduces)
+    }
+
+    /// How late a set stands in the list: whether its family suits, idle rows of a tile, then columns.
+    fn rank(&self, rows: u64, limits: &GpuLimits) -> (bool, bool, u64, Reverse<u32>) {
+        let suits = match self {
+            Self::Reduce { .. } => rows <= FEW_ROWS,
+            Self::Stream { .. } => limits.is_cpu && rows > FEW_ROWS,
+            Self::Bytes { .. } if !limits.packed_dot => false,
+            Self::Matrix { .. } | Self::Bytes { .. } | Self::Workgroup { .. } => {
+                !limits.is_cpu && rows > FEW_ROWS
+            }
+        };
+        // The rows of experts seldom end where a large tile does.
+        let full = match self {
+            Self::Stream { rows: 32.., .. } => 2 * self.tile_rows(),
+            _ => self.tile_rows(),
+        };
+        let idle = u64::from(full).saturating_sub(rows.next_power_of_two());
+        // Few columns a lane make many workgroups; a processor would rather read x for more of them at once.
+        let narrow = match *self {
+            Self::Reduce { columns, .. } if limits.is_cpu => Reverse(columns),
+            _ => Reverse(0),
+        };
+        (!suits, matches!(self, Self::Stream { .. }) != limits.is_cpu, idle, narrow)
     }
 
     /// Sets of cooperative matrices, best first.

@@ -70,53 +70,12 @@ impl MatmulTiles {
         })
     }
 
+    /// What keeps any family's kernel from running with these numbers, if anything.
     fn fault(&self, limits: &GpuLimits) -> Option<String> {
-        let results = match *self {
-            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk }
-            | Self::Bytes { tile_rows, tile_columns, rows, columns, chunk } => {
-                let whole = [
-                    ("tile_rows by rows", tile_rows, rows),
-                    ("tile_columns by columns", tile_columns, columns),
-                    ("columns by 2", columns, 2),
-                    ("chunk by 4", chunk, 4),
-                ];
-                for (what, whole, part) in whole {
-                    if part == 0 || whole == 0 || !whole.is_multiple_of(part) || whole > 1024 {
-                        return Some(format!(
-                            "{what}: {whole} is no multiple of {part} up to 1024"
-                        ));
-                    }
-                }
-                rows * columns
-            }
-            // Matrices are spread over a subgroup's lanes.
-            Self::Matrix { size, row_matrices, column_matrices, .. } => {
-                let lanes = limits.subgroup.map_or(1, |sizes| sizes.least.max(1));
-                (row_matrices * column_matrices * size * size / lanes).div_ceil(2)
-            }
-            Self::Stream { rows, columns, workgroup_size } => {
-                if rows == 0 || columns == 0 || !columns.is_multiple_of(2) || workgroup_size == 0 {
-                    return Some(format!(
-                        "rows {rows}, columns {columns}, workgroup_size {workgroup_size}: expected at least 1, columns even"
-                    ));
-                }
-                rows.saturating_mul(columns)
-            }
-            Self::Reduce { rows, columns, lanes, workgroup_size } => {
-                let groups = lanes.is_power_of_two() && workgroup_size.is_multiple_of(lanes);
-                if rows == 0
-                    || columns == 0
-                    || !columns.is_multiple_of(2)
-                    || !groups
-                    || workgroup_size == 0
-                {
-                    return Some(format!(
-                        "rows {rows}, columns {columns}, lanes {lanes}, workgroup_size {workgroup_size}: expected at least 1, columns even, lanes a power of two that divides workgroup_size"
-                    ));
-                }
-                rows.saturating_mul(columns)
-            }
-        };
+        if let Some(fault) = self.shape_fault() {
+            return Some(fault);
+        }
+        let results = self.lane_results(limits);
         if results > MOST_RESULTS {
             return Some(format!("{results} results a lane, at most {MOST_RESULTS}"));
         }
@@ -130,6 +89,66 @@ impl MatmulTiles {
         }
         None
     }
+
+    /// Numbers that are 0 or do not divide, on any device.
+    fn shape_fault(&self) -> Option<String> {
+        match *self {
+            Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk }
+            | Self::Bytes { tile_rows, tile_columns, rows, columns, chunk } => {
+                let whole = [
+                    ("tile_rows by rows", tile_rows, rows),
+                    ("tile_columns by columns", tile_columns, columns),
+                    ("columns by 2", columns, 2),
+                    ("chunk by 4", chunk, 4),
+                ];
+                let divides = |whole: u32, part: u32| {
+                    part > 0 && (1..=1024).contains(&whole) && whole.is_multiple_of(part)
+                };
+                let wrong = whole.into_iter().find(|(_, whole, part)| !divides(*whole, *part));
+                wrong.map(|(what, whole, part)| {
+                    format!("{what}: {whole} is no multiple of {part} up to 1024")
+                })
+            }
+            Self::Matrix { .. } => None, // has a check of its own
+            Self::Stream { rows, columns, workgroup_size } => {
+                let right = rows > 0 && is_even(columns) && workgroup_size > 0;
+                (!right).then(|| {
+                    format!(
+                        "rows {rows}, columns {columns}, workgroup_size {workgroup_size}: expected at least 1, columns even"
+                    )
+                })
+            }
+            Self::Reduce { rows, columns, lanes, workgroup_size } => {
+                let groups = lanes.is_power_of_two() && workgroup_size.is_multiple_of(lanes);
+                let right = rows > 0 && is_even(columns) && groups && workgroup_size > 0;
+                (!right).then(|| {
+                    format!(
+                        "rows {rows}, columns {columns}, lanes {lanes}, workgroup_size {workgroup_size}: expected at least 1, columns even, lanes a power of two that divides workgroup_size"
+                    )
+                })
+            }
+        }
+    }
+
+    /// Results that a lane holds, in registers.
+    fn lane_results(&self, limits: &GpuLimits) -> u32 {
+        match *self {
+            // Matrices are spread over a subgroup's lanes.
+            Self::Matrix { size, row_matrices, column_matrices, .. } => {
+                let lanes = limits.subgroup.map_or(1, |sizes| sizes.least.max(1));
+                (row_matrices * column_matrices * size * size / lanes).div_ceil(2)
+            }
+            Self::Workgroup { rows, columns, .. }
+            | Self::Bytes { rows, columns, .. }
+            | Self::Stream { rows, columns, .. }
+            | Self::Reduce { rows, columns, .. } => rows.saturating_mul(columns),
+        }
+    }
+}
+
+/// At least 1, and even.
+const fn is_even(columns: u32) -> bool {
+    columns > 0 && columns.is_multiple_of(2)
 }
 
 #[cfg(test)]

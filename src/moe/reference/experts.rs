@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::Numbers;
+use super::numbers::Numbers;
 use crate::moe::problem::MoeProblem;
 use crate::moe::spec::{Activation, WeightOn};
 use crate::tensor::Dtype;
@@ -16,6 +16,7 @@ pub(super) struct Experts<'a> {
 }
 
 impl Experts<'_> {
+    /// A token's row of x.
     pub(super) fn token(&self, token: usize) -> &[f64] {
         let dim = self.problem.extents.model_dim as usize;
         &self.numbers.get("x")[token * dim..(token + 1) * dim]

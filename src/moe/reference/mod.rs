@@ -2,6 +2,7 @@
 //! in the storage type would compute it, whose error is the measure for the kernels'.
 
 mod experts;
+mod numbers;
 mod routing;
 
 use std::collections::BTreeMap;
@@ -9,13 +10,12 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use self::experts::Experts;
+use self::numbers::Numbers;
 use self::routing::{Routing, masked, route, router_logits, softmax};
 use super::problem::{MoeProblem, is_expert_weights};
 use super::routing::Router;
 use super::spec::MoeOutput;
 use crate::error::SpecError;
-use crate::matmul::weights;
-use crate::operator::Operator;
 use crate::tensor::{Dtype, HostTensor};
 
 /// What a mixture of experts gives, on the CPU.
@@ -79,51 +79,12 @@ pub fn expert_rows(
     }
     let mut routed = problem.clone();
     routed.spec.outputs = vec![MoeOutput::Counts];
-    let outputs = problem.outputs();
-    routed.tensors.retain(|name, _| !is_expert_weights(name) && !outputs.contains(&name.as_str()));
+    routed.tensors.retain(|name, _| !is_expert_weights(name) && !problem.gives(name));
     let counts = compute(&routed, inputs, None)?.outputs.remove("counts").unwrap_or_default();
     Ok(counts[e.expert_start as usize..e.expert_end as usize].to_vec())
 }
 
-/// Inputs as numbers.
-struct Numbers(BTreeMap<String, Vec<f64>>);
-
-impl Numbers {
-    fn new(problem: &MoeProblem, inputs: &BTreeMap<String, HostTensor>) -> Result<Self, SpecError> {
-        let mut numbers = BTreeMap::new();
-        for (name, desc) in &problem.tensors {
-            if problem.spec.outputs.iter().any(|output| output.name() == name) {
-                continue;
-            }
-            let missing = || SpecError::MissingTensor {
-                name: name.clone(),
-                why: "an input of this call".to_owned(),
-            };
-            let input = inputs.get(name).ok_or_else(missing)?;
-            if input.shape != desc.shape() || input.dtype != desc.dtype {
-                let expected = format!("{} {:?}", desc.dtype, desc.shape());
-                let got = format!("{} {:?}", input.dtype, input.shape);
-                return Err(SpecError::value(name, expected, got));
-            }
-            let scales = weights::scales_name(name);
-            let scales = inputs.get(&scales).filter(|_| problem.has(&scales));
-            let values = weights::numbers(problem.format_of(name), input, scales)?;
-            numbers.insert(name.clone(), values);
-        }
-        Ok(Self(numbers))
-    }
-
-    /// A tensor that the problem has.
-    fn get(&self, name: &str) -> &[f64] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    /// A row of a tensor, `None` where there is no such tensor.
-    fn row(&self, name: &str, row: usize, length: usize) -> Option<&[f64]> {
-        self.0.get(name).map(|values| &values[row * length..(row + 1) * length])
-    }
-}
-
+/// Every output; results of matmuls are rounded to `stored`, where that is given.
 fn compute(
     problem: &MoeProblem,
     inputs: &BTreeMap<String, HostTensor>,
@@ -142,34 +103,41 @@ fn compute(
     let row_scale = rows.iter().map(|row| row.scale).collect();
     let out: Vec<f64> =
         rows.into_iter().flat_map(|row| row.sum).map(|v| experts::store(v, out_dtype)).collect();
-    let mut outputs = BTreeMap::new();
-    for output in &problem.spec.outputs {
-        let values = match output {
-            MoeOutput::Out => out.clone(),
-            MoeOutput::RouterLogits => logits.clone(),
-            MoeOutput::TopkIds => routing.ids.iter().map(|id| id_number(*id)).collect(),
-            MoeOutput::TopkWeights => routing.weights.clone(),
-            MoeOutput::Gates => routing.gates(&problem.extents),
-            MoeOutput::Counts => routing.counts(problem),
-            MoeOutput::ExpertOffsets => routing.offsets(problem),
-            MoeOutput::RowTokens => routing.row_tokens(problem),
-            MoeOutput::PairRows => routing.pair_rows(problem),
-            MoeOutput::Dropped => vec![routing.dropped(problem)],
-            MoeOutput::TokenIds => routing
-                .token_lists(problem, -1.0, |pair| (pair / problem.extents.top_k as usize) as f64),
-            MoeOutput::TokenWeights => {
-                routing.token_lists(problem, 0.0, |pair| routing.weights[pair])
-            }
-            MoeOutput::LoadBalancingLoss => {
-                vec![load_balancing_loss(problem, &logits, &routing)]
-            }
-            MoeOutput::ZLoss => vec![z_loss(problem, &logits)],
-        };
-        outputs.insert(output.name(), values);
-    }
-    Ok(MoeReference { outputs, row_scale })
+    let values = |output: &MoeOutput| match output {
+        MoeOutput::Out => out.clone(),
+        MoeOutput::RouterLogits => logits.clone(),
+        routed => routed_output(problem, *routed, &logits, &routing),
+    };
+    let outputs = problem.spec.outputs.iter().map(|output| (output.name(), values(output)));
+    Ok(MoeReference { outputs: outputs.collect(), row_scale })
 }
 
+/// An output that the routing alone decides.
+fn routed_output(
+    problem: &MoeProblem,
+    output: MoeOutput,
+    logits: &[f64],
+    routing: &Routing,
+) -> Vec<f64> {
+    let token = |pair| (pair / problem.extents.top_k as usize) as f64;
+    match output {
+        MoeOutput::Out | MoeOutput::RouterLogits => Vec::new(),
+        MoeOutput::TopkIds => routing.ids.iter().map(|id| id_number(*id)).collect(),
+        MoeOutput::TopkWeights => routing.weights.clone(),
+        MoeOutput::Gates => routing.gates(&problem.extents),
+        MoeOutput::Counts => routing.counts(problem),
+        MoeOutput::ExpertOffsets => routing.offsets(problem),
+        MoeOutput::RowTokens => routing.row_tokens(problem),
+        MoeOutput::PairRows => routing.pair_rows(problem),
+        MoeOutput::Dropped => vec![routing.dropped(problem)],
+        MoeOutput::TokenIds => routing.token_lists(problem, -1.0, token),
+        MoeOutput::TokenWeights => routing.token_lists(problem, 0.0, |pair| routing.weights[pair]),
+        MoeOutput::LoadBalancingLoss => vec![load_balancing_loss(problem, logits, routing)],
+        MoeOutput::ZLoss => vec![z_loss(problem, logits)],
+    }
+}
+
+/// −1 for no expert.
 fn id_number(id: Option<usize>) -> f64 {
     id.map_or(-1.0, |id| id as f64)
 }
@@ -193,6 +161,7 @@ impl Row {
     }
 }
 
+/// Rows of out where tokens go to experts.
 fn routed_rows(experts: &Experts<'_>, routing: &Routing) -> Vec<Row> {
     let e = &experts.problem.extents;
     let top_k = e.top_k as usize;
@@ -242,6 +211,7 @@ fn soft_rows(experts: &Experts<'_>, logits: &[f64]) -> Vec<Row> {
     (0..tokens).into_par_iter().map(token_row).collect()
 }
 
+/// Switch Transformer's loss: fractions of pairs times mean probabilities.
 fn load_balancing_loss(problem: &MoeProblem, logits: &[f64], routing: &Routing) -> f64 {
     let (tokens, experts) = (f64::from(problem.extents.tokens), problem.extents.choices() as usize);
     if tokens == 0.0 {
@@ -261,6 +231,7 @@ fn load_balancing_loss(problem: &MoeProblem, logits: &[f64], routing: &Routing) 
     sum * experts as f64
 }
 
+/// The mean squared logsumexp of the logits.
 fn z_loss(problem: &MoeProblem, logits: &[f64]) -> f64 {
     let tokens = f64::from(problem.extents.tokens);
     let rows = logits.chunks_exact(problem.extents.choices() as usize);

@@ -1,7 +1,8 @@
 //! Who goes where, in f64.
 
-use super::Numbers;
-use crate::moe::problem::{MoeExtents, MoeProblem};
+use super::numbers::Numbers;
+use crate::moe::extents::MoeExtents;
+use crate::moe::problem::MoeProblem;
 use crate::moe::routing::{
     Capacity, GroupScore, Groups, Priority, Router, Score, TokenChoice, Weight,
 };
@@ -23,6 +24,7 @@ impl Routing {
         self.ids[pair].filter(|id| self.kept[pair] && local.contains(id))
     }
 
+    /// Rows of every choice that is computed here; of a null expert its pairs.
     pub(super) fn counts(&self, problem: &MoeProblem) -> Vec<f64> {
         let mut counts = vec![0.0; problem.extents.choices() as usize];
         for id in (0..self.ids.len()).filter_map(|pair| self.computed(problem, pair)) {
@@ -53,12 +55,14 @@ impl Routing {
         rows
     }
 
+    /// The first row of every expert, and their number.
     pub(super) fn offsets(&self, problem: &MoeProblem) -> Vec<f64> {
         let counts = self.counts(problem);
         let first = |expert: usize| counts[..expert].iter().sum();
         (0..=problem.extents.experts as usize).map(first).collect()
     }
 
+    /// The token of every row, −1 behind the last.
     pub(super) fn row_tokens(&self, problem: &MoeProblem) -> Vec<f64> {
         let top_k = problem.extents.top_k as usize;
         let rows = self.rows(problem);
@@ -67,6 +71,7 @@ impl Routing {
         tokens
     }
 
+    /// The row of every pair, −1 where there is none.
     pub(super) fn pair_rows(&self, problem: &MoeProblem) -> Vec<f64> {
         let mut rows = vec![-1.0; self.ids.len()];
         for (row, pair) in self.rows(problem).into_iter().enumerate() {
@@ -75,6 +80,7 @@ impl Routing {
         rows
     }
 
+    /// Pairs that no capacity was left for.
     pub(super) fn dropped(&self, problem: &MoeProblem) -> f64 {
         let e = &problem.extents;
         let local = e.expert_start as usize..e.local_end() as usize;
@@ -136,6 +142,7 @@ fn sigmoid(value: f64) -> f64 {
     1.0 / (1.0 + (-value).exp())
 }
 
+/// The experts of every pair, their weights, and what the capacity leaves.
 pub(super) fn route(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> Routing {
     let experts = problem.extents.choices() as usize;
     let mut routing = match &problem.spec.router {

@@ -1,9 +1,11 @@
 //! The two kernels: what each is made of and what it binds.
 
-use super::plan::{Context, WORKGROUP_SIZE};
+use super::context::{Context, WORKGROUP_SIZE};
 use crate::error::PlanError;
 use crate::gpu::recording::{Step, fold_grid};
-use crate::kernel::source::{Access, KernelSource, Launch, add_fragment, element_at};
+use crate::kernel::access::Access;
+use crate::kernel::numbers::element_at;
+use crate::kernel::source::{KernelSource, Launch, add_fragment};
 use crate::neighborhood::kernel::{extents, rule};
 
 /// Lanes that share a dot product: together they read 64 bytes of f32.
@@ -36,8 +38,7 @@ pub(super) fn scores_step(
     }
     rows_and_slots(context, &mut source, (first, count));
     context.rows().bind(&mut source, ("scores", "scores"), ("scores", "u32", true));
-    // As bits: WGSL has no constant for minus infinity.
-    source.accessor("fn scores_store(at: u32, value: f32, empty: bool) { scores[at] = select(bitcast<u32>(value), 0xff800000u, empty); }\n");
+    source.log_writer("scores_store", "scores");
     add_fragment!(source, "neighborhood/scores.wgsl");
     let bytes = WORKGROUP_SIZE * ((LANES + 1) * 4 + 8);
     launch(context, source, ("neighborhood_scores", bytes), count)
@@ -67,6 +68,7 @@ pub(super) fn aggregate_step(
     launch(context, source, ("neighborhood_aggregate", 0), count)
 }
 
+/// Binds rows of a tensor, with their reader.
 fn read_rows(context: &Context<'_>, source: &mut KernelSource, name: &str, dim: u32) {
     let desc = &context.slots.tensors[name];
     let access = Access::of(desc);
@@ -93,6 +95,7 @@ fn rows_and_slots(context: &Context<'_>, source: &mut KernelSource, (first, coun
     add_fragment!(source, "neighborhood/slots.wgsl");
 }
 
+/// Closes a kernel of `count` workgroups.
 fn launch(
     context: &Context<'_>,
     source: KernelSource,

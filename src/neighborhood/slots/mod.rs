@@ -6,6 +6,7 @@
 //!
 //! Paper: Neighborhood Attention Transformer (Hassani et al., 2022), whose first implementations are these two.
 
+mod context;
 mod kernel;
 mod plan;
 mod problem;

@@ -1,21 +1,19 @@
-//! From question and limits to dispatches: slices of batches and key heads, so that every binding fits, in dispatches of
+//! From problem and limits to dispatches: slices of batches and key heads, so that every binding fits, in dispatches of
 //! bounded work.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::context::{Context, WORKGROUP_SIZE, rows};
 use super::kernel::{aggregate_step, aggregate_work, scores_step, scores_work};
 use super::problem::{NeighborhoodAggregateProblem, NeighborhoodScoresProblem, Slots};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Step};
 use crate::kernel::slices::{Slice, slices, workgroups_a_dispatch};
-use crate::neighborhood::bind::Rows;
 use crate::operator::{Operator, Tiles};
 use crate::tensor::TensorDesc;
-
-pub(super) const WORKGROUP_SIZE: u32 = 64;
 
 /// The unfused operators have one shape of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,41 +25,6 @@ impl Tiles for SlotTiles {}
 impl fmt::Display for SlotTiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{}")
-    }
-}
-
-/// Everything that a slice's kernel depends on.
-pub(super) struct Context<'a> {
-    pub slots: &'a Slots,
-    pub limits: &'a GpuLimits,
-    pub slice: Slice,
-    /// Lanes of work that a row has.
-    pub lanes_a_row: u32,
-}
-
-impl Context<'_> {
-    pub fn rows(&self) -> Rows<'_> {
-        rows(self.slots, self.limits, &self.slice)
-    }
-
-    pub fn q_heads(&self) -> u32 {
-        self.slice.kv_heads.len() as u32 * self.slots.group_size()
-    }
-
-    /// Lanes of work. They are no more than elements that one binding has, or four.
-    pub fn items(&self) -> u64 {
-        let rows = self.slice.batch.len() as u64 * u64::from(self.slots.tokens());
-        rows * u64::from(self.q_heads()) * u64::from(self.lanes_a_row)
-    }
-}
-
-fn rows<'a>(slots: &'a Slots, limits: &GpuLimits, slice: &'a Slice) -> Rows<'a> {
-    Rows {
-        tensors: &slots.tensors,
-        rank: slots.axes.len(),
-        group_size: slots.group_size(),
-        slice,
-        alignment: limits.storage_alignment,
     }
 }
 
@@ -87,6 +50,7 @@ fn plan(
     Ok(Plan { steps, scratch: Vec::new() })
 }
 
+/// Every tensor by name.
 fn tensors(slots: &Slots) -> Vec<(&str, TensorDesc)> {
     slots.tensors.iter().map(|(name, desc)| (name.as_str(), desc.clone())).collect()
 }

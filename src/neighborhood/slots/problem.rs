@@ -1,4 +1,4 @@
-//! The questions, checked: every extent known, every tensor's shape and type right.
+//! The problems: specs checked against tensors, every extent known, every tensor's shape and type right.
 
 use std::fmt;
 
@@ -48,6 +48,7 @@ impl Slots {
         self.axes.iter().map(|axis| axis.window).product()
     }
 
+    /// Queries, and keys, of a batch.
     pub fn tokens(&self) -> u32 {
         self.axes.iter().map(|axis| axis.extent).product()
     }
@@ -58,14 +59,17 @@ impl Slots {
         2.0 * queries * f64::from(self.volume()) * f64::from(self.dim)
     }
 
+    /// The axes as three.
     pub fn axes3(&self) -> [Axis; 3] {
         axes3(&self.axes)
     }
 
+    /// Query heads that share a key head.
     pub const fn group_size(&self) -> u32 {
         self.q_heads / self.kv_heads
     }
 
+    /// Extents of the axes.
     fn spatial(&self) -> Vec<u32> {
         self.axes.iter().map(|axis| axis.extent).collect()
     }
@@ -80,7 +84,7 @@ impl Spec for NeighborhoodScoresSpec {
 }
 
 impl NeighborhoodScoresProblem {
-    /// Checks a question against the tensors it is asked of: `q k [batch, X…, heads, head_dim]` and, where the caller
+    /// Checks a spec against the tensors of a call: `q k [batch, X…, heads, head_dim]` and, where the caller
     /// has a buffer for it, `scores`.
     ///
     /// # Errors
@@ -99,11 +103,8 @@ impl NeighborhoodScoresProblem {
         let (q, k) = (outer(&known["q"], rank), outer(&known["k"], rank));
         check::equal("batch", ("k", k[0]), ("q", q[0]))?;
         check::equal("head_dim", ("k", k[2]), ("q", q[2]))?;
-        let batch = check::extent("batch", spec.batch, q[0], 0..=MAX_TOKENS)?;
-        let q_heads = check::extent("q_heads", spec.q_heads, q[1], 1..=MAX_TOKENS)?;
-        let kv_heads = check::extent("kv_heads", spec.kv_heads, k[1], 1..=MAX_TOKENS)?;
-        let dim = check::extent("head_dim", spec.head_dim, q[2], 1..=MAX_HEAD_DIM)?;
-        check::heads_divide(q_heads, kv_heads)?;
+        let asked = [spec.batch, spec.q_heads, spec.kv_heads, spec.head_dim];
+        let [batch, q_heads, kv_heads, dim] = extents("head_dim", asked, [q[0], q[1], k[1], q[2]])?;
         let volume = volume(&axes)?;
         let scores = Output {
             name: "scores",
@@ -114,17 +115,21 @@ impl NeighborhoodScoresProblem {
         };
         check::output(&mut known, &scores)?;
         let slots = Slots { axes, batch, q_heads, kv_heads, dim, tensors: known };
-        let scale = OrderedFloat(1.0 / (dim as f32).sqrt());
-        let spec = NeighborhoodScoresSpec {
+        Ok(Self { spec: Self::resolved(spec, &slots), slots })
+    }
+
+    /// The spec with its defaults and extents filled in.
+    fn resolved(spec: &NeighborhoodScoresSpec, slots: &Slots) -> NeighborhoodScoresSpec {
+        let scale = OrderedFloat(1.0 / (slots.dim as f32).sqrt());
+        NeighborhoodScoresSpec {
             softmax_scale: Some(spec.softmax_scale.unwrap_or(scale)),
-            batch: Some(batch),
+            batch: Some(slots.batch),
             spatial: Some(slots.spatial()),
-            q_heads: Some(q_heads),
-            kv_heads: Some(kv_heads),
-            head_dim: Some(dim),
+            q_heads: Some(slots.q_heads),
+            kv_heads: Some(slots.kv_heads),
+            head_dim: Some(slots.dim),
             ..spec.clone()
-        };
-        Ok(Self { spec, slots })
+        }
     }
 
     /// Every tensor, inputs and outputs.
@@ -152,7 +157,7 @@ impl Spec for NeighborhoodAggregateSpec {
 }
 
 impl NeighborhoodAggregateProblem {
-    /// Checks a question against the tensors it is asked of: `weights [batch, X…, q_heads, slots]`, `v [batch, X…,
+    /// Checks a spec against the tensors of a call: `weights [batch, X…, q_heads, slots]`, `v [batch, X…,
     /// kv_heads, value_dim]` and, where the caller has a buffer for it, `out`.
     ///
     /// # Errors
@@ -174,11 +179,9 @@ impl NeighborhoodAggregateProblem {
             let expected = format!("{volume} slots, as many as the window has keys");
             return Err(SpecError::value("weights", expected, w[2]));
         }
-        let batch = check::extent("batch", spec.batch, v[0], 0..=MAX_TOKENS)?;
-        let q_heads = check::extent("q_heads", spec.q_heads, w[1], 1..=MAX_TOKENS)?;
-        let kv_heads = check::extent("kv_heads", spec.kv_heads, v[1], 1..=MAX_TOKENS)?;
-        let dim = check::extent("value_dim", spec.value_dim, v[2], 1..=MAX_HEAD_DIM)?;
-        check::heads_divide(q_heads, kv_heads)?;
+        let asked = [spec.batch, spec.q_heads, spec.kv_heads, spec.value_dim];
+        let [batch, q_heads, kv_heads, dim] =
+            extents("value_dim", asked, [v[0], w[1], v[1], v[2]])?;
         let out_dtype = spec.out_dtype.unwrap_or(spec.dtype);
         let out = Output {
             name: "out",
@@ -212,7 +215,7 @@ impl NeighborhoodAggregateProblem {
     }
 }
 
-/// The tensors that a question reads, which must be there, and those that it writes.
+/// The tensors that a problem reads, which must be there, and those that it writes.
 fn known(
     tensors: &TensorDescs,
     op: &str,
@@ -225,6 +228,16 @@ fn known(
     let mut known = tensors.clone();
     known.retain(|name, _| inputs.contains(&name.as_str()) || outputs.contains(&name.as_str()));
     Ok(known)
+}
+
+/// Batch, query heads, key heads and the dim of that name, as spec and tensors agree on them.
+fn extents(dim: &str, asked: [Option<u32>; 4], found: [u64; 4]) -> Result<[u32; 4], SpecError> {
+    let batch = check::extent("batch", asked[0], found[0], 0..=MAX_TOKENS)?;
+    let q_heads = check::extent("q_heads", asked[1], found[1], 1..=MAX_TOKENS)?;
+    let kv_heads = check::extent("kv_heads", asked[2], found[2], 1..=MAX_TOKENS)?;
+    let dim = check::extent(dim, asked[3], found[3], 1..=MAX_HEAD_DIM)?;
+    check::heads_divide(q_heads, kv_heads)?;
+    Ok([batch, q_heads, kv_heads, dim])
 }
 
 /// Extents of batch, heads and the last axis.
@@ -241,14 +254,14 @@ fn volume(axes: &[Axis]) -> Result<u32, SpecError> {
     })
 }
 
-/// A command line that reproduces the question.
+/// A command line that reproduces the problem.
 impl fmt::Display for NeighborhoodScoresProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         command_line(f, "explain", "neighborhood_scores", &self.spec)
     }
 }
 
-/// A command line that reproduces the question.
+/// A command line that reproduces the problem.
 impl fmt::Display for NeighborhoodAggregateProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         command_line(f, "explain", "neighborhood_aggregate", &self.spec)

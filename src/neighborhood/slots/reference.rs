@@ -86,7 +86,7 @@ pub fn aggregate_reference(
     let weights = read_rows(&of.tensors, inputs, "weights")?;
     let v = read_rows(&of.tensors, inputs, "v")?;
     let a = arithmetic(plain, problem.spec.out_dtype.unwrap_or(problem.spec.dtype));
-    let mut answer = AggregateReference { out: Vec::new(), magnitude: Vec::new() };
+    let mut output = AggregateReference { out: Vec::new(), magnitude: Vec::new() };
     for Row { batch, token, head } in of.rows() {
         let kv_head = head / of.group_size() as usize;
         let mut out = vec![(0.0, 0.0_f64); of.dim as usize];
@@ -98,10 +98,10 @@ pub fn aggregate_reference(
                 *magnitude += (weight * value).abs();
             }
         }
-        answer.magnitude.push(out.iter().map(|(_, magnitude)| *magnitude).fold(0.0, f64::max));
-        answer.out.extend(out.into_iter().map(|(sum, _)| a.store_out(sum)));
+        output.magnitude.push(out.iter().map(|(_, magnitude)| *magnitude).fold(0.0, f64::max));
+        output.out.extend(out.into_iter().map(|(sum, _)| a.store_out(sum)));
     }
-    Ok(answer)
+    Ok(output)
 }
 
 fn arithmetic(plain: bool, out_dtype: Dtype) -> Arithmetic {

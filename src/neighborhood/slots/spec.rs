@@ -1,4 +1,4 @@
-//! The questions as a caller writes them, in Rust or as JSON.
+//! The specs as a caller writes them, in Rust or as JSON.
 
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,7 @@ impl NeighborhoodScoresSpec {
         [tensor("q", q_heads), tensor("k", kv_heads)].into_iter().collect()
     }
 
+    /// The fields that say what a query sees.
     pub(super) fn windows(&self) -> WindowFields<'_> {
         window_fields!(self, &[])
     }
@@ -136,6 +137,7 @@ impl NeighborhoodAggregateSpec {
             .collect()
     }
 
+    /// The fields that say what a query sees.
     pub(super) fn windows(&self) -> WindowFields<'_> {
         window_fields!(self, &[])
     }

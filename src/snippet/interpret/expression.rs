@@ -25,6 +25,7 @@ pub(super) fn constant(module: &Module, handle: Handle<Expression>) -> Result<Va
 }
 
 impl<'a> Machine<'a> {
+    /// The value of an expression.
     pub(super) fn expression(
         &self,
         frame: &Frame<'a>,
@@ -131,6 +132,7 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Writes what a pointer stands for.
     pub(super) fn store(&mut self, pointer: &Value, value: Value) -> Result<(), Unsupported> {
         let Value::Pointer(Place { root: Root::Slot(slot), path }) = pointer else {
             return Err(Unsupported("a store to anything but a local variable".to_owned()));

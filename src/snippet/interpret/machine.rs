@@ -1,8 +1,8 @@
 //! Walks naga's intermediate representation: statements, calls, pointers.
 
-use naga::{Block, Expression, Function, Handle, Span, Statement, SwitchValue};
+use naga::{Block, Expression, Function, Handle, Range, Span, Statement, SwitchValue};
 
-use super::Interpreter;
+use super::program::Program;
 use super::value::{Unsupported, Value};
 
 /// More statements than this in one call are taken for an endless loop.
@@ -16,7 +16,7 @@ pub(super) struct Fail {
 
 /// One call of the caller's function.
 pub(super) struct Machine<'a> {
-    pub(super) program: &'a Interpreter,
+    pub(super) program: &'a Program,
     pos_q: &'a dyn Fn(u32, u32) -> i32,
     /// Local variables of all frames; pointers are indices into it.
     pub(super) slots: Vec<Value>,
@@ -41,10 +41,12 @@ enum Flow {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(program: &'a Interpreter, pos_q: &'a dyn Fn(u32, u32) -> i32) -> Self {
+    /// A machine without a frame.
+    pub(super) fn new(program: &'a Program, pos_q: &'a dyn Fn(u32, u32) -> i32) -> Self {
         Self { program, pos_q, slots: Vec::new(), steps: 0 }
     }
 
+    /// Runs a function; gives what it returns.
     pub(super) fn call(
         &mut self,
         function: Handle<Function>,
@@ -97,12 +99,7 @@ impl<'a> Machine<'a> {
         span: Span,
     ) -> Result<Flow, Fail> {
         match statement {
-            Statement::Emit(range) => {
-                for handle in range.clone() {
-                    let value = self.compute(frame, handle)?;
-                    frame.values[handle.index()] = Some(value);
-                }
-            }
+            Statement::Emit(range) => self.emit(frame, range)?,
             Statement::Block(inner) => return self.run(frame, inner),
             Statement::If { condition, accept, reject } => {
                 let condition = self.condition(frame, *condition)?;
@@ -127,9 +124,7 @@ impl<'a> Machine<'a> {
                 self.store(&pointer, value).map_err(|what| at(span, what))?;
             }
             Statement::Call { function, arguments, result } => {
-                let arguments = arguments.iter().map(|&arg| self.eval(frame, arg));
-                let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
-                let value = self.call(*function, arguments)?;
+                let value = self.call_with(frame, *function, arguments)?;
                 if let Some(result) = result {
                     frame.values[result.index()] = value;
                 }
@@ -137,6 +132,26 @@ impl<'a> Machine<'a> {
             _ => return Err(at(span, Unsupported("this statement".to_owned()))),
         }
         Ok(Flow::Next)
+    }
+
+    /// Computes expressions where the statement stands.
+    fn emit(&self, frame: &mut Frame<'a>, range: &Range<Expression>) -> Result<(), Fail> {
+        for handle in range.clone() {
+            frame.values[handle.index()] = Some(self.compute(frame, handle)?);
+        }
+        Ok(())
+    }
+
+    /// Calls a function with the values of expressions.
+    fn call_with(
+        &mut self,
+        frame: &Frame<'a>,
+        function: Handle<Function>,
+        arguments: &[Handle<Expression>],
+    ) -> Result<Option<Value>, Fail> {
+        let arguments = arguments.iter().map(|&argument| self.eval(frame, argument));
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        self.call(function, arguments)
     }
 
     fn switch(

@@ -14,6 +14,7 @@ pub(crate) enum Precision {
 }
 
 impl Precision {
+    /// A number as this precision holds it.
     pub(super) fn round(self, value: f64) -> Value {
         Value::F32(match self {
             Self::F64 => value,
@@ -42,6 +43,7 @@ pub(super) fn by_component(
     (0..length).map(component).collect::<Result<_, _>>().map(Value::Composite)
 }
 
+/// An operator of one operand.
 pub(super) fn unary(op: UnaryOperator, operand: Value) -> Result<Value, Unsupported> {
     by_component(&[operand], &|operands| match (op, &operands[0]) {
         (UnaryOperator::Negate, Value::F32(x)) => Ok(Value::F32(-x)),
@@ -55,6 +57,7 @@ pub(super) fn unary(op: UnaryOperator, operand: Value) -> Result<Value, Unsuppor
     })
 }
 
+/// An operator of two operands.
 pub(super) fn binary(
     op: BinaryOperator,
     left: Value,

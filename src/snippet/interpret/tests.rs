@@ -1,7 +1,9 @@
-use super::{AuxValues, Interpreter, Precision, Value};
+use super::program::AuxValues;
+use super::{Interpreter, Precision, Value};
 use crate::error::SpecError;
+use crate::snippet::parse::parse;
 use crate::snippet::tests::{MASK, SCORE};
-use crate::snippet::{Signature, Snippet, parse};
+use crate::snippet::{Signature, Snippet};
 
 fn interpreter(text: &str, kind: &'static Signature, precision: Precision) -> Interpreter {
     let aux = vec![

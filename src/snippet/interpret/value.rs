@@ -33,6 +33,7 @@ pub(crate) enum Root {
 pub(super) struct Unsupported(pub(super) String);
 
 impl Value {
+    /// A literal's value.
     pub(super) fn of_literal(literal: Literal) -> Result<Self, Unsupported> {
         match literal {
             Literal::F32(value) => Ok(Self::F32(f64::from(value))),
@@ -77,6 +78,7 @@ impl Value {
         Self::Composite(spread.collect())
     }
 
+    /// The truth value, where it is one.
     pub(super) fn as_bool(&self) -> Result<bool, Unsupported> {
         match self {
             Self::Bool(value) => Ok(*value),

@@ -1,0 +1,40 @@
+//! The losses' kernels.
+
+use super::bindings::{bind_logits, bind_routing, optional_output};
+use super::context::Context;
+use super::launch::{WORKGROUP_SIZE, close, kernel};
+use super::scratch::Scratch;
+use super::soft::soft_stats;
+use crate::error::PlanError;
+use crate::gpu::recording::Step;
+use crate::kernel::source::add_fragment;
+use crate::moe::spec::MoeOutput;
+
+/// What the losses sum, token by token and expert by expert.
+pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+    let e = &context.problem.extents;
+    let stride = context.logits_stride();
+    let tokens = soft_stats(context, [e.tokens, stride, e.choices(), 1], 0)?;
+    let mut source = kernel(WORKGROUP_SIZE);
+    bind_routing(context, &mut source, false)?;
+    bind_logits(context, &mut source)?;
+    source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
+    source.params.u32("tokens", e.tokens);
+    add_fragment!(source, "moe/loss_terms.wgsl");
+    let grid = [e.choices(), 1, 1];
+    let experts = close(source, "moe_loss_terms", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, grid);
+    Ok(vec![tokens, experts])
+}
+
+/// The losses, where they were asked for; without tokens they are 0.
+pub(super) fn losses(context: &Context<'_>) -> Result<Step, PlanError> {
+    let e = &context.problem.extents;
+    let mut source = kernel(WORKGROUP_SIZE);
+    source.bind("stats", "f32", false, context.scratch(Scratch::Stats)?);
+    source.const_u32("CHOICES", e.choices());
+    source.params.u32("tokens", e.tokens);
+    optional_output(context, &mut source, "balance", MoeOutput::LoadBalancingLoss, "f32")?;
+    optional_output(context, &mut source, "z", MoeOutput::ZLoss, "f32")?;
+    add_fragment!(source, "moe/losses.wgsl");
+    Ok(close(source, "moe_losses", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, [1, 1, 1]))
+}

@@ -1,0 +1,24 @@
+//! The kernel half of mixtures of experts: from a problem to launches, and what each is made of.
+
+mod activation;
+mod bindings;
+mod combine;
+mod context;
+mod cuts;
+mod experts;
+mod given;
+mod launch;
+mod loss;
+mod operands;
+mod place;
+mod plan;
+mod route;
+mod scratch;
+mod sections;
+mod select;
+mod soft;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub(super) use plan::plan;

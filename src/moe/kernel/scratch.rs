@@ -1,0 +1,133 @@
+//! The scratch buffers of a plan.
+
+use crate::gpu::recording;
+use crate::matmul::ByteRows;
+use crate::moe::problem::MoeProblem;
+use crate::moe::spec::MoeOutput;
+
+/// Scratch buffers of a plan, by what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Scratch {
+    /// Words in [`Sections`].
+    Routing,
+    /// f32 `[pairs]`.
+    Weights,
+    /// f32 `[tokens, router columns]`.
+    Logits,
+    /// f32 `[rows, expert_dim or shared_dim]`.
+    Hidden,
+    /// f32 `[rows, model_dim]`.
+    Given,
+    /// f32 `[tokens, model_dim]`: what the shared expert gave.
+    Shared,
+    /// f32 `[tokens]`: the shared expert's gate before its sigmoid.
+    SharedGate,
+    /// f32 `[experts · slots, model_dim]`: inputs of a soft router's slots.
+    Slots,
+    /// Tokens or slots as bytes, where they are rounded.
+    Rounded,
+    /// Hidden rows as bytes.
+    RoundedHidden,
+    /// f32 pairs: maximum and inverse sum of slots, then of tokens; for losses of tokens, then a term an expert.
+    Stats,
+}
+
+impl Scratch {
+    /// Every buffer, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::Routing,
+        Self::Weights,
+        Self::Logits,
+        Self::Hidden,
+        Self::Given,
+        Self::Shared,
+        Self::SharedGate,
+        Self::Slots,
+        Self::Rounded,
+        Self::RoundedHidden,
+        Self::Stats,
+    ];
+
+    /// A name for people.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Routing => "routing",
+            Self::Weights => "weights",
+            Self::Logits => "router logits",
+            Self::Hidden => "hidden rows",
+            Self::Given => "given rows",
+            Self::Shared => "shared expert",
+            Self::SharedGate => "shared gate",
+            Self::Slots => "slots",
+            Self::Rounded => "rounded tokens",
+            Self::RoundedHidden => "rounded hidden rows",
+            Self::Stats => "statistics",
+        }
+    }
+
+    /// Bytes that a problem needs, whose routing has so many words.
+    fn bytes(self, problem: &MoeProblem, routing_words: u64) -> u64 {
+        let e = &problem.extents;
+        let [tokens, columns] = [e.tokens, e.router_columns()].map(u64::from);
+        let rows = problem.most_rows();
+        let (computes, shared, soft) =
+            (problem.wants(MoeOutput::Out), e.shared_dim > 0, e.slots > 0);
+        let model = u64::from(padded(e.model_dim));
+        let floats = |has: bool, elements: u64| if has { 4 * elements } else { 0 };
+        match self {
+            Self::Routing => 4 * routing_words,
+            Self::Weights => 4 * u64::from(e.routed()) * u64::from(e.top_k),
+            Self::Logits => floats(!problem.has("router_logits"), tokens * columns),
+            Self::Hidden => {
+                let experts = rows * u64::from(padded(e.expert_dim));
+                floats(computes, experts.max(tokens * u64::from(padded(e.shared_dim))))
+            }
+            Self::Given => floats(computes, rows * model),
+            Self::Shared => floats(computes && shared, tokens * model),
+            Self::SharedGate => floats(problem.has("shared_gate_w"), tokens),
+            Self::Slots => floats(computes && soft, rows * model),
+            Self::Rounded => {
+                // The shared expert takes the tokens too.
+                let slots = rounded_bytes(problem, rows, e.model_dim);
+                let inputs = rounded_bytes(problem, tokens, e.model_dim);
+                match (soft, shared) {
+                    (true, true) => slots.max(inputs),
+                    (true, false) => slots,
+                    (false, _) => inputs,
+                }
+            }
+            // The shared expert is done with its hidden rows before the others begin.
+            Self::RoundedHidden => rounded_bytes(problem, rows, e.expert_dim).max(rounded_bytes(
+                problem,
+                tokens,
+                e.shared_dim,
+            )),
+            Self::Stats => floats(soft || problem.wants_losses(), 2 * (columns + tokens)),
+        }
+    }
+}
+
+/// Bytes that rows take once they are rounded, where that is asked for.
+fn rounded_bytes(problem: &MoeProblem, rows: u64, dim: u32) -> u64 {
+    match problem.spec.quantise_activations {
+        Some(_) if problem.wants(MoeOutput::Out) => ByteRows::size(rows, dim),
+        _ => 0,
+    }
+}
+
+/// Bytes of every buffer.
+pub(super) fn scratch_bytes(problem: &MoeProblem, routing_words: u64) -> [u64; Scratch::ALL.len()] {
+    Scratch::ALL.map(|scratch| scratch.bytes(problem, routing_words))
+}
+
+/// The buffers of these sizes with names for people.
+pub(super) fn scratch_buffers(bytes: [u64; Scratch::ALL.len()]) -> Vec<recording::Scratch> {
+    let named = Scratch::ALL.into_iter().zip(bytes);
+    named.map(|(scratch, bytes)| recording::Scratch { name: scratch.name(), bytes }).collect()
+}
+
+/// Row lengths of scratch matrices: whole vectors of four.
+pub(super) const fn padded(dim: u32) -> u32 {
+    dim.next_multiple_of(4)
+}
