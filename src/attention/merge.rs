@@ -106,6 +106,8 @@ impl fmt::Display for MergeProblem {
     }
 }
 
+impl crate::operator::sealed::Sealed for MergeProblem {}
+
 impl Operator for MergeProblem {
     type Tiles = MergeTiles;
 

@@ -83,6 +83,8 @@ impl AttentionProblem {
     }
 }
 
+impl crate::operator::sealed::Sealed for AttentionProblem {}
+
 impl Operator for AttentionProblem {
     type Tiles = FusedTiles;
 

@@ -20,7 +20,7 @@ pub(crate) async fn compile(
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-    let module = create_module(device, shader, checked || shader.checked);
+    let module = create_module(device, shader, checked || shader.is_checked());
     let pipeline = create_pipeline(device, shader, &module, cache);
     // Scopes are popped at once, in reverse, before any of them is waited for.
     let (internal, memory, scope) = (internal.pop(), memory.pop(), scope.pop());
@@ -87,7 +87,7 @@ fn create_module(device: &wgpu::Device, shader: &Shader, checked: bool) -> wgpu:
     // binding (plan.rs and bind.rs or kernel.rs of each operator); ids that callers bring are checked where they are
     // read (moe/given.wgsl); every local index is bounded by constants, and every loop by constants or params. A
     // caller's WGSL gets here only if it has no loop and indexes nothing but its aux tensors, through accessors that
-    // clamp (attention/snippet.rs); else `shader.checked` is set. The tests run all kernels on NaN-poisoned
+    // clamp (attention/snippet.rs); else the kernel carries no `Proven`. The tests run all kernels on NaN-poisoned
     // surroundings, and once with the checks on.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())

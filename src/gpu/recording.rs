@@ -7,13 +7,21 @@ use super::limits::GpuLimits;
 use super::shader::Shader;
 use crate::error::PlanError;
 
-/// The launches of one call, a pure function of the question, the limits and the tiles.
+/// The launches of one call, a pure function of the question, the limits and the tiles. Only this crate makes or
+/// changes one:
+///
+/// ```compile_fail,E0451
+/// let plan = tilewise::gpu::recording::Plan { steps: Vec::new(), scratch: Vec::new() };
+/// ```
+/// ```compile_fail,E0616
+/// fn cut_short(mut plan: tilewise::gpu::recording::Plan) {
+///     plan.steps.pop();
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Dispatches, in order.
-    pub steps: Vec<Step>,
-    /// Scratch buffers.
-    pub scratch: Vec<Scratch>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) scratch: Vec<Scratch>,
 }
 
 /// A scratch buffer: what a call's steps tell each other. It comes from the engine's pool.
@@ -25,17 +33,41 @@ pub struct Scratch {
     pub bytes: u64,
 }
 
-/// One dispatch.
+/// One dispatch. Only this crate makes or changes one:
+///
+/// ```compile_fail,E0616
+/// fn widened(mut step: tilewise::gpu::recording::Step) {
+///     step.bindings[0].size *= 2;
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
+    pub(crate) shader: Arc<Shader>,
+    pub(crate) params: Vec<u8>,
+    pub(crate) bindings: Vec<Bound>,
+    pub(crate) grid: Grid,
+}
+
+impl Step {
     /// The kernel.
-    pub shader: Arc<Shader>,
+    pub fn shader(&self) -> &Shader {
+        &self.shader
+    }
+
     /// Its params.
-    pub params: Vec<u8>,
-    /// What its storage bindings are bound to, in the order of `shader.bindings`.
-    pub bindings: Vec<Bound>,
+    pub fn params(&self) -> &[u8] {
+        &self.params
+    }
+
+    /// What its storage bindings are bound to, in the order of [`Shader::bindings`].
+    pub fn bindings(&self) -> &[Bound] {
+        &self.bindings
+    }
+
     /// Workgroups along x, y, z.
-    pub grid: Grid,
+    pub const fn grid(&self) -> &Grid {
+        &self.grid
+    }
 }
 
 /// How many workgroups a dispatch has.
@@ -88,6 +120,16 @@ pub enum Slot {
 }
 
 impl Plan {
+    /// Dispatches, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Scratch buffers.
+    pub fn scratch(&self) -> &[Scratch] {
+        &self.scratch
+    }
+
     /// Bytes of the buffer that holds the params of all steps, each at a multiple of the device's alignment.
     pub fn params_bytes(&self, limits: &GpuLimits) -> u64 {
         self.params_offsets(limits).last().copied().unwrap_or(0).max(16)

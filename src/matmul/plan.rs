@@ -24,6 +24,8 @@ const ROUND_LANES: u32 = 64;
 const MOST_SPLITS: u32 = 8;
 const LEAST_PART: u32 = 512;
 
+impl crate::operator::sealed::Sealed for MatmulProblem {}
+
 impl Operator for MatmulProblem {
     type Tiles = MatmulTiles;
 
@@ -310,3 +312,6 @@ impl Dense<'_> {
 fn row_range(desc: &TensorDesc, rows: &Range<u32>) -> Range<u64> {
     desc.layout.range_of(rows.clone())
 }
+
+#[cfg(test)]
+mod tests;

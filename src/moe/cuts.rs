@@ -141,6 +141,8 @@ mod tests {
         }
     }
 
+    impl crate::operator::sealed::Sealed for Finely {}
+
     impl Operator for Finely {
         type Tiles = MatmulTiles;
 

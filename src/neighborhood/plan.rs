@@ -48,6 +48,8 @@ impl NeighborhoodProblem {
     }
 }
 
+impl crate::operator::sealed::Sealed for NeighborhoodProblem {}
+
 impl Operator for NeighborhoodProblem {
     type Tiles = NeighborhoodTiles;
 

@@ -91,6 +91,8 @@ fn tensors(slots: &Slots) -> Vec<(&str, TensorDesc)> {
     slots.tensors.iter().map(|(name, desc)| (name.as_str(), desc.clone())).collect()
 }
 
+impl crate::operator::sealed::Sealed for NeighborhoodScoresProblem {}
+
 impl Operator for NeighborhoodScoresProblem {
     type Tiles = SlotTiles;
 
@@ -113,6 +115,8 @@ impl Operator for NeighborhoodScoresProblem {
         vec!["scores"]
     }
 }
+
+impl crate::operator::sealed::Sealed for NeighborhoodAggregateProblem {}
 
 impl Operator for NeighborhoodAggregateProblem {
     type Tiles = SlotTiles;
