@@ -62,7 +62,7 @@ fn problem(spec: &MatmulSpec, inputs: &Tensors) -> MatmulProblem {
 fn check(engine: &Engine, problem: &MatmulProblem, inputs: &Tensors, tiles: Option<MatmulTiles>) {
     let got = engine.run(problem, tiles, inputs).unwrap_or_else(|e| panic!("{problem}: {e}"));
     let (exact, plain) = (reference(problem, inputs).unwrap(), plain(problem, inputs).unwrap());
-    let rows = exact.chunks(problem.extents.columns as usize);
+    let rows = exact.chunks(problem.extents().columns as usize);
     let row_scale: Vec<f64> =
         rows.map(|row| row.iter().fold(0.0_f64, |most, out| most.max(out.abs()))).collect();
     let budget = Budget { dtype: problem.out_dtype(), plain: &plain, row_scale: &row_scale };
@@ -259,7 +259,7 @@ fn strided_rows_are_read_and_written_where_they_lie() {
     for dtype in [Dtype::F32, Dtype::F16] {
         let spec = MatmulSpec { dtype, ..MatmulSpec::default() };
         let dense = inputs(&spec, [3, 10, 12]);
-        let mut descs = problem(&spec, &dense).tensors;
+        let mut descs = problem(&spec, &dense).descs().clone();
         let out = Layout::new(&[3, 10], &[13, 1], 1).unwrap();
         descs.get_mut("out").unwrap().layout = out.clone();
         let strided = MatmulProblem::new(&spec, &descs).unwrap();

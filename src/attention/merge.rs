@@ -33,12 +33,18 @@ impl Default for MergeSpec {
 }
 
 /// A merge, checked; made by [`MergeProblem::new`].
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::attention::MergeProblem) {
+///     problem.tensors.clear();
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MergeProblem {
-    /// The caller's spec.
-    pub spec: MergeSpec,
-    /// outs, lses, out and lse, all without gaps.
-    pub tensors: TensorDescs,
+    pub(crate) spec: MergeSpec,
+    pub(crate) tensors: TensorDescs,
 }
 
 /// The merge has one shape of work: a lane for four dims of a row.
@@ -89,6 +95,16 @@ impl MergeProblem {
             checked.insert(name.to_owned(), given.clone());
         }
         Ok(Self { spec: spec.clone(), tensors: checked })
+    }
+
+    /// The caller's spec.
+    pub const fn spec(&self) -> &MergeSpec {
+        &self.spec
+    }
+
+    /// outs, lses, out and lse, all without gaps.
+    pub const fn descs(&self) -> &TensorDescs {
+        &self.tensors
     }
 }
 

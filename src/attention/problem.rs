@@ -25,17 +25,20 @@ pub use crate::tensor::TensorDescs;
 pub const MAX_SEQ_LEN: u32 = 1 << 29;
 
 /// An attention question with every extent, stride and type known and checked; made by [`AttentionProblem::new`].
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::attention::AttentionProblem) {
+///     problem.extents.seq_len_kv *= 2;
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AttentionProblem {
-    /// The caller's spec with its defaults filled in: scale, extents, and the modifiers that tensors imply.
-    pub spec: AttentionSpec,
-    /// Where queries and keys lie.
-    pub storage: Storage,
-    /// The extents.
-    pub extents: AttentionExtents,
-    /// Every tensor, inputs and outputs; q, k, v and out with axes in the order batch, head, seq, dim. Packed tensors
-    /// have one batch, pages are batches of keys.
-    pub tensors: TensorDescs,
+    pub(crate) spec: AttentionSpec,
+    pub(crate) storage: Storage,
+    pub(crate) extents: AttentionExtents,
+    pub(crate) tensors: TensorDescs,
 }
 
 /// The extents of an attention.
@@ -113,6 +116,27 @@ impl AttentionProblem {
         check_outputs(&spec, &extents, storage, &mut tensors)?;
         tensors.retain(|name, _| known.contains(name.as_str()));
         Ok(Self { spec, storage, extents, tensors })
+    }
+
+    /// The caller's spec with its defaults filled in: scale, extents, and the modifiers that tensors imply.
+    pub const fn spec(&self) -> &AttentionSpec {
+        &self.spec
+    }
+
+    /// Where queries and keys lie.
+    pub const fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// The extents.
+    pub const fn extents(&self) -> &AttentionExtents {
+        &self.extents
+    }
+
+    /// Every tensor, inputs and outputs; q, k, v and out with axes in the order batch, head, seq, dim. Packed tensors
+    /// have one batch, pages are batches of keys.
+    pub const fn descs(&self) -> &TensorDescs {
+        &self.tensors
     }
 
     /// The tensors beside q, k, v, the prefix, the gate and the outputs, in the order in which the spec names them.

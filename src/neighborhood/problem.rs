@@ -24,16 +24,20 @@ const MAX_HEAD_WINDOWS: usize = 4096;
 const CORE: [&str; 3] = ["q", "k", "v"];
 
 /// A neighborhood question with every extent, stride and type known and checked; made by [`NeighborhoodProblem::new`].
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::neighborhood::NeighborhoodProblem) {
+///     problem.axes[0].window += 1;
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NeighborhoodProblem {
-    /// The caller's spec with its defaults filled in.
-    pub spec: NeighborhoodSpec,
-    /// The extents.
-    pub extents: NeighborhoodExtents,
-    /// The axes, first to last; where windows differ by head, with the largest along each.
-    pub axes: Vec<Axis>,
-    /// Every tensor, inputs and outputs.
-    pub tensors: TensorDescs,
+    pub(crate) spec: NeighborhoodSpec,
+    pub(crate) extents: NeighborhoodExtents,
+    pub(crate) axes: Vec<Axis>,
+    pub(crate) tensors: TensorDescs,
 }
 
 /// The extents beside the axes'.
@@ -92,6 +96,26 @@ impl NeighborhoodProblem {
         }
         check_outputs(&spec, &extents, &axes, &mut tensors)?;
         Ok(Self { spec, extents, axes, tensors })
+    }
+
+    /// The caller's spec with its defaults filled in.
+    pub const fn spec(&self) -> &NeighborhoodSpec {
+        &self.spec
+    }
+
+    /// The extents.
+    pub const fn extents(&self) -> &NeighborhoodExtents {
+        &self.extents
+    }
+
+    /// The axes, first to last; where windows differ by head, with the largest along each.
+    pub fn axes(&self) -> &[Axis] {
+        &self.axes
+    }
+
+    /// Every tensor, inputs and outputs.
+    pub const fn descs(&self) -> &TensorDescs {
+        &self.tensors
     }
 
     /// Whether an output was asked for.

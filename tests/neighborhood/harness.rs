@@ -106,7 +106,7 @@ pub fn hold(
     truth: &NeighborhoodReference,
     plain: &NeighborhoodReference,
 ) {
-    let out_dtype = problem.spec.out_dtype.unwrap_or(Dtype::F32);
+    let out_dtype = problem.spec().out_dtype.unwrap_or(Dtype::F32);
     let lse_rows = lse_scale(&truth.lse);
     let sides = [
         ("out", out_dtype, &truth.out, &plain.out, &truth.value_max),

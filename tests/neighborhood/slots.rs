@@ -73,7 +73,7 @@ fn check_aggregate(engine: &Engine, case: &Case, inputs: &Inputs) -> Vec<f64> {
     let truth = aggregate_reference(&problem, inputs, false).unwrap();
     let plain = aggregate_reference(&problem, inputs, true).unwrap();
     let got = engine.run(&problem, None, inputs).unwrap()["out"].to_f64();
-    let dtype = problem.spec.out_dtype.unwrap();
+    let dtype = problem.spec().out_dtype.unwrap();
     let budget = Budget { dtype, plain: &plain.out, row_scale: &truth.magnitude };
     if let Err(wrong) = judge("out", &got, &truth.out, budget) {
         panic!("{problem}\n{wrong}");

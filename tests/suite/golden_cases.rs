@@ -88,7 +88,7 @@ fn the_cpu_reference_agrees_with_other_software() {
             (spec, true) => {
                 let problem = merge_problem(spec, &inputs);
                 let shape: Vec<usize> =
-                    problem.tensors["outs"].shape().iter().map(|extent| *extent as usize).collect();
+                    problem.descs()["outs"].shape().iter().map(|extent| *extent as usize).collect();
                 let rows = shape[1] * shape[2] * shape[3];
                 let (outs, lses) = (inputs["outs"].to_f64(), inputs["lses"].to_f64());
                 merge_reference(&outs, &lses, shape[0], rows, shape[4]).unwrap()
@@ -96,8 +96,8 @@ fn the_cpu_reference_agrees_with_other_software() {
             (spec, false) => {
                 let problem = problem(&spec, &inputs);
                 let mut result = reference(&problem, &inputs).unwrap();
-                if problem.storage == Storage::Packed {
-                    let e = &problem.extents;
+                if problem.storage() == Storage::Packed {
+                    let e = problem.extents();
                     let [heads, tokens, dim] =
                         [e.q_heads, e.seq_len_q, e.value_dim].map(|extent| extent as usize);
                     let row = |row: usize| (row % heads * tokens + row / heads) * dim;

@@ -272,7 +272,7 @@ fn gapped(dtype: Dtype, shape: [u64; 4], offset: u64, gaps: [u64; 3]) -> TensorD
 /// Holds every corner of a tensor's rows, as a kernel would find them from its params, against its binding.
 fn rows_lie_in_their_binding(problem: &AttentionProblem, step: &Step, name: &str) {
     let params = params(step);
-    let group = u64::from(problem.extents.group_size());
+    let group = u64::from(problem.extents().group_size());
     let groups = u64::from(params["head_groups"]);
     let per_batch = u64::from(params["q_tiles"]) * groups * u64::from(params["kv_splits"]);
     let batches = u64::from(params["workgroups"]) / per_batch;
@@ -283,7 +283,7 @@ fn rows_lie_in_their_binding(problem: &AttentionProblem, step: &Step, name: &str
         "k" | "v" => (kv_first, kv_heads, u64::from(params["seq_len_kv"])),
         _ => (kv_first * group, kv_heads * group, u64::from(params["seq_len_q"])),
     };
-    let (desc, bound) = (&problem.tensors[name], bound(step, name));
+    let (desc, bound) = (&problem.descs()[name], bound(step, name));
     assert_eq!(bound.slot, Slot::Tensor(name.to_owned()));
     let (layout, size) = (&desc.layout, desc.dtype.bytes());
     for batch in [first_batch, first_batch + batches - 1] {

@@ -40,8 +40,8 @@ fn attention_is_tuned_and_its_bucket_stands_for_similar_lengths() {
     };
     assert_eq!(of(70, 3).bucket(), of(128, 4).bucket());
     assert_ne!(of(70, 3).bucket(), of(129, 3).bucket());
-    assert_eq!(of(70, 3).bucket().tensors["bias"].shape(), [1, 4, 4, 128]);
-    assert_eq!(of(70, 3).bucket().tensors["kv_lens"].shape(), [4]);
+    assert_eq!(of(70, 3).bucket().descs()["bias"].shape(), [1, 4, 4, 128]);
+    assert_eq!(of(70, 3).bucket().descs()["kv_lens"].shape(), [4]);
     let engine = in_memory();
     let tuned = engine.tune(&of(70, 3), Duration::from_secs(10)).unwrap();
     let wrong = |verdict: &Verdict| !matches!(verdict, Verdict::Timed { .. } | Verdict::Untried);
