@@ -193,7 +193,7 @@ impl Operator for MergeProblem {
             lses_first,
         };
         steps.push(merge_step(source, parts, limits)?);
-        Ok(Plan { steps, scratch: Vec::new() })
+        Plan::fitting(steps, Vec::new(), limits)
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {

@@ -14,10 +14,10 @@ use super::problem::AttentionProblem;
 use super::storage::Storage;
 use crate::error::PlanError;
 use crate::fused::sides::Sides;
-use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
+use crate::fused::slices::{Slice, dispatches, slices, workgroups_a_dispatch};
 use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Plan, Scratch, Step};
+use crate::gpu::recording::{Plan, Scratch, Step, check_step_count};
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, TensorDesc};
 
@@ -132,8 +132,9 @@ impl Operator for AttentionProblem {
             let (slice_steps, slice_scratch) = plan_slice(&of_slice(&slice), &passes)?;
             steps.extend(slice_steps);
             scratch = scratch.max(slice_scratch);
+            check_step_count("attention", steps.len() as u64)?;
         }
-        Ok(Plan { steps, scratch: scratch.buffers() })
+        Plan::fitting(steps, scratch.buffers(), limits)
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
@@ -203,9 +204,9 @@ fn plan_slice(
             steps.push(classify_step(context, pass)?);
         }
         let workgroups = context.workgroups(pass);
-        for first in (0..workgroups).step_by(context.workgroups_a_dispatch(pass) as usize) {
-            let count = (workgroups - first).min(context.workgroups_a_dispatch(pass));
-            steps.push(forward_step(context, pass, first as u32, count as u32)?);
+        let most = context.workgroups_a_dispatch(pass);
+        for (first, count) in dispatches("attention", workgroups, most)? {
+            steps.push(forward_step(context, pass, first, count)?);
         }
     }
     if context.parts > 1 {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::check_step_count;
 
 /// Work of one dispatch, in floating-point operations: about a second on a slow GPU, whose watchdog would end more.
 const DISPATCH_FLOPS: f64 = 1e11;
@@ -40,13 +41,40 @@ pub(crate) fn slices(
             _ => head_step = head_step.div_ceil(2),
         }
     }
+    let count = [(batches, batch_step), (kv_heads, head_step)];
+    let count = count.map(|(extent, step)| u64::from(extent.div_ceil(step)));
+    check_step_count("slices whose bindings fit", count[0] * count[1])?;
     let cut = |extent: u32, step: u32| {
-        (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
+        (0..extent)
+            .step_by(step as usize)
+            .map(move |first| first..first.saturating_add(step).min(extent))
     };
     let heads = |batch: Range<u32>| {
         cut(kv_heads, head_step).map(move |kv_heads| Slice { batch: batch.clone(), kv_heads })
     };
     Ok(cut(batches, batch_step).flat_map(heads).collect())
+}
+
+/// First workgroup and number of workgroups of each dispatch, of `most` at most.
+///
+/// # Errors
+/// [`PlanError::Limit`] where they are more than kernels count, or dispatches more than a call may have.
+pub(crate) fn dispatches(
+    what: &str,
+    workgroups: u64,
+    most: u64,
+) -> Result<impl Iterator<Item = (u32, u32)>, PlanError> {
+    if workgroups > u64::from(u32::MAX) {
+        return Err(PlanError::Limit {
+            what: what.to_owned(),
+            limit: "workgroups that kernels count",
+            needed: workgroups,
+            available: u32::MAX.into(),
+        });
+    }
+    check_step_count(what, workgroups.div_ceil(most))?;
+    let share = move |first: u64| (first as u32, (workgroups - first).min(most) as u32);
+    Ok((0..workgroups).step_by(most as usize).map(share))
 }
 
 /// Workgroups that one dispatch may have when each does `flops` operations, which are counted only where they matter.

@@ -49,6 +49,35 @@ pub struct Step {
 }
 
 impl Step {
+    fn check(&self, limits: &GpuLimits) -> Result<(), PlanError> {
+        let Shader { entry, workgroup_size, workgroup_bytes, .. } = *self.shader;
+        let bindings = self.bindings.len() as u64;
+        let groups = match self.grid {
+            Grid::Direct(groups) => groups.into_iter().max().unwrap_or(0),
+            Grid::Indirect { .. } => 0, // the kernel that counts them folds them
+        };
+        let params = self.params.len() as u64;
+        for (limit, needed, available) in [
+            ("invocations a workgroup", workgroup_size.into(), limits.workgroup_invocations.into()),
+            ("bytes of workgroup memory", workgroup_bytes.into(), limits.workgroup_bytes.into()),
+            (
+                "storage buffers (max_storage_buffers_per_shader_stage)",
+                bindings,
+                limits.storage_buffers.into(),
+            ),
+            ("bytes of a uniform binding", params, limits.uniform_binding_bytes),
+            ("workgroups a dimension", groups.into(), limits.workgroups_per_dimension.into()),
+        ] {
+            within(entry, (limit, needed, available))?;
+        }
+        for (declared, bound) in self.shader.bindings.iter().zip(&self.bindings) {
+            let limit = "bytes of one binding (max_storage_buffer_binding_size)";
+            let what = &declared.name;
+            within(what, (limit, bound.size, limits.storage_binding_bytes))?;
+        }
+        Ok(())
+    }
+
     /// The kernel.
     pub fn shader(&self) -> &Shader {
         &self.shader
@@ -119,7 +148,50 @@ pub enum Slot {
     Scratch(usize),
 }
 
+/// Most dispatches of a plan: more of them, of a second each, is more than one call should ask for.
+const MOST_STEPS: u64 = 1 << 14;
+
+/// Refuses a plan of so many dispatches before it is built.
+///
+/// # Errors
+/// [`PlanError::Limit`] with both numbers.
+pub(crate) fn check_step_count(what: &str, needed: u64) -> Result<(), PlanError> {
+    within(what, ("dispatches of one call", needed, MOST_STEPS))
+}
+
+fn within(
+    what: &str,
+    (limit, needed, available): (&'static str, u64, u64),
+) -> Result<(), PlanError> {
+    if needed <= available {
+        return Ok(());
+    }
+    Err(PlanError::Limit { what: what.to_owned(), limit, needed, available })
+}
+
 impl Plan {
+    /// A plan that the device takes.
+    ///
+    /// # Errors
+    /// [`PlanError::Limit`] naming the first kernel, binding or buffer that is too large.
+    pub(crate) fn fitting(
+        steps: Vec<Step>,
+        scratch: Vec<Scratch>,
+        limits: &GpuLimits,
+    ) -> Result<Self, PlanError> {
+        check_step_count("the plan", steps.len() as u64)?;
+        for step in &steps {
+            step.check(limits)?;
+        }
+        let plan = Self { steps, scratch };
+        let buffer = "bytes of one buffer (max_buffer_size)";
+        for Scratch { name, bytes } in &plan.scratch {
+            within(&format!("scratch for {name}"), (buffer, *bytes, limits.buffer_bytes))?;
+        }
+        within("params", (buffer, plan.params_bytes(limits), limits.buffer_bytes))?;
+        Ok(plan)
+    }
+
     /// Dispatches, in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps
@@ -140,7 +212,7 @@ impl Plan {
         let mut offsets = Vec::with_capacity(self.steps.len() + 1);
         let mut end = 0_u64;
         for step in &self.steps {
-            let start = end.next_multiple_of(u64::from(limits.uniform_alignment));
+            let start = end.next_multiple_of(u64::from(limits.uniform_alignment.max(1)));
             offsets.push(start);
             end = start + step.params.len() as u64;
         }
@@ -150,7 +222,7 @@ impl Plan {
 
     /// Bytes of all scratch buffers.
     pub fn scratch_bytes(&self) -> u64 {
-        self.scratch.iter().map(|scratch| scratch.bytes).sum()
+        self.scratch.iter().fold(0, |sum, scratch| scratch.bytes.saturating_add(sum))
     }
 }
 

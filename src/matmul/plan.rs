@@ -13,7 +13,7 @@ use crate::error::PlanError;
 use crate::fused::slices::workgroups_a_dispatch;
 use crate::fused::source::{Access, KernelSource, Launch, add_fragment, bound_range};
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, fold_grid};
+use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, check_step_count, fold_grid};
 use crate::operator::{self, Operator};
 use crate::tensor::{BLOCK, Dtype, HostTensor, TensorDesc, WeightFormat};
 
@@ -40,6 +40,10 @@ impl Operator for MatmulProblem {
         let MatmulExtents { rows, columns, .. } = self.extents;
         let column_step = dense.column_step()?;
         let row_step = dense.row_step(column_step)?;
+        let parts = [(columns, column_step), (rows, row_step)];
+        let [column_parts, row_parts] =
+            parts.map(|(extent, step)| u64::from(extent.div_ceil(step)));
+        check_step_count("parts of a matmul", column_parts * row_parts)?;
         let mut steps = Vec::new();
         for columns in cut(columns, column_step) {
             for rows in cut(rows, row_step) {
@@ -51,7 +55,7 @@ impl Operator for MatmulProblem {
             Scratch { name: "sums", bytes: dense.sum_bytes(rows, columns) },
             Scratch { name: "rounded x", bytes: dense.rounded_bytes(rows) },
         ];
-        Ok(Plan { steps, scratch: scratch.into() })
+        Plan::fitting(steps, scratch.into(), limits)
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
@@ -77,7 +81,9 @@ impl Operator for MatmulProblem {
 }
 
 fn cut(extent: u32, step: u32) -> impl Iterator<Item = Range<u32>> {
-    (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
+    (0..extent)
+        .step_by(step as usize)
+        .map(move |first| first..first.saturating_add(step).min(extent))
 }
 
 /// Parts of the inner dims that different workgroups sum: several where a GPU would have too few.

@@ -58,7 +58,7 @@ pub(super) fn plan_cut(
     let sections = Sections::of(problem, cuts, tiles)?;
     let scratch = scratch_bytes(problem, &sections);
     let context = Context { problem, limits, tiles, sections, cuts, scratch };
-    Ok(Plan { steps: steps(&context)?, scratch: scratch_buffers(scratch) })
+    Plan::fitting(steps(&context)?, scratch_buffers(scratch), limits)
 }
 
 fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {

@@ -14,9 +14,9 @@ use super::window::Axis;
 use crate::error::{PlanError, SpecError};
 use crate::fused::FusedShape;
 use crate::fused::sides::Sides;
-use crate::fused::slices::{Slice, slices, workgroups_a_dispatch};
+use crate::fused::slices::{Slice, dispatches, slices, workgroups_a_dispatch};
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Bound, Plan, Scratch, Slot};
+use crate::gpu::recording::{Bound, Plan, Scratch, Slot, check_step_count};
 use crate::operator::{Operator, rounded};
 use crate::snippet::mask_reads;
 use crate::tensor::TensorDesc;
@@ -99,15 +99,15 @@ impl Operator for NeighborhoodProblem {
             }
             let workgroups = context.workgroups();
             let most = context.workgroups_a_dispatch();
-            for first in (0..workgroups).step_by(most as usize) {
-                let count = (workgroups - first).min(most);
-                steps.push(forward_step(&context, first as u32, count as u32)?);
+            for (first, count) in dispatches("neighborhood attention", workgroups, most)? {
+                steps.push(forward_step(&context, first, count)?);
             }
+            check_step_count("neighborhood attention", steps.len() as u64)?;
         }
         let packed_bytes = sides(self, limits).scratch_bytes();
         let scratch = [("packed aux tensors", packed_bytes), ("map of tiles", map_bytes)];
         let scratch = scratch.map(|(name, bytes)| Scratch { name, bytes }).to_vec();
-        Ok(Plan { steps, scratch })
+        Plan::fitting(steps, scratch, limits)
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
