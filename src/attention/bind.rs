@@ -156,7 +156,8 @@ impl Context<'_> {
     }
 
     pub fn tile_map(&self, pass: &Pass) -> Bound {
-        scratch(ScratchBytes::TILE_MAP, self.map_row_tiles(pass) * self.map_words() * 8)
+        let words = self.map_row_tiles(pass).saturating_mul(self.map_words());
+        scratch(ScratchBytes::TILE_MAP, words.saturating_mul(8))
     }
 }
 

@@ -15,7 +15,7 @@ use super::storage::Storage;
 use crate::error::PlanError;
 use crate::fused::sides::Sides;
 use crate::fused::slices::{Slice, dispatches, slices, workgroups_a_dispatch};
-use crate::fused::{FusedShape, FusedTiles};
+use crate::fused::{FusedShape, FusedTiles, MOST_SPLITS};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Scratch, Step, check_step_count};
 use crate::operator::Operator;
@@ -175,7 +175,7 @@ impl AttentionProblem {
     /// Splits that leave each part enough key tiles.
     fn most_splits(&self, tiles: FusedTiles) -> u64 {
         let least = LEAST_KEYS_A_SPLIT.next_multiple_of(u64::from(tiles.tile_kv()));
-        (self.typical_lens()[1] / least).max(1)
+        (self.typical_lens()[1] / least).clamp(1, MOST_SPLITS.into())
     }
 
     /// The same tiles without splits, and with fewer and more of them: how many workgroups a device holds is a guess that
@@ -295,7 +295,7 @@ impl Context<'_> {
     }
 
     pub fn workgroups(&self, pass: &Pass) -> u64 {
-        self.row_tiles(pass) * u64::from(self.tiles.kv_splits())
+        self.row_tiles(pass).saturating_mul(self.tiles.kv_splits().into())
     }
 
     /// Nothing is masked and no tile is cut off.
@@ -329,15 +329,16 @@ impl Context<'_> {
 fn scratch_bytes(context: &Context<'_>, passes: &[Pass]) -> ScratchBytes {
     let e = &context.problem.extents;
     let maps = passes.iter().filter(|pass| pass.by_map);
-    let tile_map = maps.map(|pass| context.map_row_tiles(pass) * context.map_words() * 8).sum();
+    let tile_map = maps.map(|pass| context.tile_map(pass).size).sum();
     let sides = context.sides.scratch_bytes();
     if context.parts == 1 {
         return ScratchBytes { tile_map, part_outs: 0, part_lses: 0, sides };
     }
     let rows = u64::from(context.batches()) * u64::from(context.q_heads()) * u64::from(e.seq_len_q);
-    let rows = rows * u64::from(context.parts);
-    let value_vecs = u64::from(e.value_dim.div_ceil(4));
-    ScratchBytes { tile_map, part_outs: rows * value_vecs * 16, part_lses: rows * 4, sides }
+    let rows = rows.saturating_mul(context.parts.into());
+    let row_bytes = 16 * u64::from(e.value_dim.div_ceil(4));
+    let part_outs = rows.saturating_mul(row_bytes);
+    ScratchBytes { tile_map, part_outs, part_lses: rows.saturating_mul(4), sides }
 }
 
 /// The largest binding of a slice, with its name.

@@ -138,6 +138,9 @@ pub(super) fn sequences(
                 let expected = format!("page_size 1 to {most}");
                 return Err(SpecError::value("k_pages", expected, keys[2]));
             }
+            if keys[0] > most {
+                return Err(SpecError::value("k_pages", format!("at most {most} pages"), keys[0]));
+            }
             // Without pages there are no keys, whatever the table says.
             Ok((batch, if keys[0] == 0 { 0 } else { pages.saturating_mul(keys[2]) }))
         }

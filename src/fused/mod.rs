@@ -11,6 +11,7 @@ pub(crate) mod source;
 mod tiles;
 mod unroll;
 
+pub(crate) use tiles::MOST_SPLITS;
 pub use tiles::{FusedShape, FusedTiles};
 
 /// Largest head_dim and value_dim that the kernels take.

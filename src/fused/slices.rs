@@ -84,3 +84,31 @@ pub(crate) fn workgroups_a_dispatch(flops: impl FnOnce() -> f64, limits: &GpuLim
     }
     ((DISPATCH_FLOPS / flops()) as u64).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dispatches_follow_each_other_and_end_with_the_work() {
+        let shares: Vec<(u32, u32)> = dispatches("k", 10, 4).unwrap().collect();
+        assert_eq!(shares, [(0, 4), (4, 4), (8, 2)]);
+        assert_eq!(dispatches("k", 0, 4).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn more_work_than_a_call_has_is_refused_before_it_is_planned() {
+        let refused = |workgroups, most| match dispatches("k", workgroups, most) {
+            Ok(_) => panic!("{workgroups} workgroups are planned"),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(
+            refused(1 << 20, 1),
+            "k: needs 1048576 dispatches of one call, the device has 16384"
+        );
+        assert!(refused(1 << 33, 1 << 32).contains("8589934592 workgroups that kernels count"));
+        let small = |slice: &Slice| ("q".to_owned(), u64::from(slice.batch.end) << 24);
+        let error = slices(1 << 20, 1, &GpuLimits::floor(), small).unwrap_err().to_string();
+        assert!(error.contains("slices whose bindings fit: needs 131072"), "{error}");
+    }
+}

@@ -251,6 +251,50 @@ pub fn fold_grid(what: &str, workgroups: u64, limits: &GpuLimits) -> Result<[u32
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::shader::Declared;
+
+    fn step(workgroup_size: u32, workgroup_bytes: u32, sizes: &[u64]) -> Step {
+        let declared = |_| Declared { name: "x".to_owned(), writes: false };
+        let bound = |size: &u64| Bound { slot: Slot::Scratch(0), offset: 0, size: *size };
+        let shader = Shader {
+            entry: "k",
+            parts: Vec::new(),
+            bindings: sizes.iter().map(declared).collect(),
+            workgroup_size,
+            workgroup_bytes,
+            proven: None,
+        };
+        let bindings = sizes.iter().map(bound).collect();
+        Step { shader: Arc::new(shader), params: vec![0; 16], bindings, grid: [1, 1, 1].into() }
+    }
+
+    #[test]
+    fn what_a_device_lacks_is_refused_by_name_and_with_both_numbers() {
+        let floor = GpuLimits::floor();
+        let plan = |steps, bytes, limits: &GpuLimits| {
+            Plan::fitting(steps, vec![Scratch { name: "sums", bytes }], limits)
+        };
+        let refused =
+            |step, limits: &GpuLimits| plan(vec![step], 0, limits).unwrap_err().to_string();
+        let right = || step(64, 1024, &[16, 16]);
+        assert!(plan(vec![right()], 1 << 20, &floor).is_ok());
+        assert_eq!(
+            refused(step(512, 0, &[]), &floor),
+            "k: needs 512 invocations a workgroup, the device has 256"
+        );
+        assert!(refused(step(1, 20_000, &[]), &floor).contains("20000 bytes of workgroup memory"));
+        assert!(refused(step(1, 0, &[16; 9]), &floor).contains("9 storage buffers"));
+        assert!(refused(step(1, 0, &[1 << 30]), &floor).starts_with("x: needs 1073741824 bytes"));
+        let few = GpuLimits { workgroups_per_dimension: 0, ..floor.clone() };
+        assert!(refused(right(), &few).contains("1 workgroups a dimension"));
+        let few = GpuLimits { uniform_binding_bytes: 8, ..floor.clone() };
+        assert!(refused(right(), &few).contains("16 bytes of a uniform binding"));
+        let error = plan(vec![right()], 1 << 40, &floor).unwrap_err().to_string();
+        assert!(error.starts_with("scratch for sums: needs 1099511627776 bytes"), "{error}");
+        let many = vec![right(); 16_385];
+        let error = plan(many, 0, &floor).unwrap_err().to_string();
+        assert_eq!(error, "the plan: needs 16385 dispatches of one call, the device has 16384");
+    }
 
     #[test]
     fn a_folded_grid_covers_and_fits() {

@@ -44,6 +44,9 @@ pub(super) enum Scratch {
 
 const SCRATCH_COUNT: usize = 11;
 
+/// Bytes of scratch that a kernel binds at least: what stands in for an empty tensor may not be both read and written.
+const LEAST_BOUND: u64 = 16;
+
 /// The buffers of these sizes with names for people.
 pub(super) fn scratch_buffers(bytes: [u64; SCRATCH_COUNT]) -> Vec<recording::Scratch> {
     let names = [
@@ -60,7 +63,8 @@ pub(super) fn scratch_buffers(bytes: [u64; SCRATCH_COUNT]) -> Vec<recording::Scr
         "statistics",
     ];
     let named = names.into_iter().zip(bytes);
-    named.map(|(name, bytes)| recording::Scratch { name, bytes }).collect()
+    let sized = |bytes: u64| if bytes == 0 { 0 } else { bytes.max(LEAST_BOUND) };
+    named.map(|(name, bytes)| recording::Scratch { name, bytes: sized(bytes) }).collect()
 }
 
 /// Where the parts of the routing buffer begin, in words.
@@ -220,8 +224,7 @@ impl Context<'_> {
 
     /// A scratch buffer as a binding.
     pub fn scratch(&self, which: Scratch) -> Result<Bound, PlanError> {
-        // Never empty: what stands in for an empty tensor may not be both read and written.
-        let size = self.scratch[which as usize].max(16);
+        let size = self.scratch[which as usize].max(LEAST_BOUND);
         self.fits(&format!("scratch for {which:?}"), size)?;
         Ok(Bound { slot: Slot::Scratch(which as usize), offset: 0, size })
     }

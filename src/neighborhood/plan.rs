@@ -209,7 +209,7 @@ impl Context<'_> {
     }
 
     pub fn tile_map(&self) -> Bound {
-        let size = self.map_boxes() * self.map_words() * 8;
+        let size = self.map_boxes().saturating_mul(self.map_words()).saturating_mul(8);
         Bound { slot: Slot::Scratch(TILE_MAP), offset: 0, size }
     }
 

@@ -135,7 +135,7 @@ impl Layout {
             len = len.checked_mul(extent)?;
             last = last.checked_add((extent - 1).checked_mul(stride)?)?;
         }
-        (len <= MOST_ELEMENTS && last < MOST_ELEMENTS).then_some(last + 1)
+        (len <= MOST_ELEMENTS && last < MOST_ELEMENTS).then(|| last + 1)
     }
 
     /// First element and end of what lies at some indices of the first axis.
