@@ -49,6 +49,16 @@ pub struct Step {
 }
 
 impl Step {
+    /// Scratch is bound as far as it goes, no further.
+    fn check_scratch(&self, scratch: &[Scratch]) -> Result<(), PlanError> {
+        self.bindings.iter().try_for_each(|Bound { slot, offset, size }| {
+            let Slot::Scratch(index) = slot else { return Ok(()) };
+            let available = scratch.get(*index).map_or(0, |scratch| scratch.bytes);
+            let end = offset.saturating_add(*size);
+            within(self.shader.entry, ("bytes of the plan's scratch", end, available))
+        })
+    }
+
     fn check(&self, limits: &GpuLimits) -> Result<(), PlanError> {
         let Shader { entry, workgroup_size, workgroup_bytes, .. } = *self.shader;
         let bindings = self.bindings.len() as u64;
@@ -182,6 +192,7 @@ impl Plan {
         check_step_count("the plan", steps.len() as u64)?;
         for step in &steps {
             step.check(limits)?;
+            step.check_scratch(&scratch)?;
         }
         let plan = Self { steps, scratch };
         let buffer = "bytes of one buffer (max_buffer_size)";
@@ -275,7 +286,7 @@ mod tests {
             Plan::fitting(steps, vec![Scratch { name: "sums", bytes }], limits)
         };
         let refused =
-            |step, limits: &GpuLimits| plan(vec![step], 0, limits).unwrap_err().to_string();
+            |step, limits: &GpuLimits| plan(vec![step], 1 << 20, limits).unwrap_err().to_string();
         let right = || step(64, 1024, &[16, 16]);
         assert!(plan(vec![right()], 1 << 20, &floor).is_ok());
         assert_eq!(
@@ -291,6 +302,8 @@ mod tests {
         assert!(refused(right(), &few).contains("16 bytes of a uniform binding"));
         let error = plan(vec![right()], 1 << 40, &floor).unwrap_err().to_string();
         assert!(error.starts_with("scratch for sums: needs 1099511627776 bytes"), "{error}");
+        let error = plan(vec![right()], 8, &floor).unwrap_err().to_string();
+        assert_eq!(error, "k: needs 16 bytes of the plan's scratch, the device has 8");
         let many = vec![right(); 16_385];
         let error = plan(many, 0, &floor).unwrap_err().to_string();
         assert_eq!(error, "the plan: needs 16385 dispatches of one call, the device has 16384");

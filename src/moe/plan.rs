@@ -115,6 +115,8 @@ fn routing_steps(context: &Context<'_>, given: bool) -> Result<Vec<Step>, PlanEr
             steps.extend(route::route(context)?)
         }
         Router::External => {}
+        // What is mixed is the experts' input alone.
+        Router::Soft { .. } if !problem.wants(MoeOutput::Out) => {}
         Router::Soft { .. } => steps.extend(combine::soft_inputs(context)?),
     }
     if matches!(problem.spec.router, Router::External | Router::Soft { .. }) && !given {

@@ -119,6 +119,9 @@ impl MatmulTiles {
         if results > MOST_RESULTS {
             return Some(format!("{results} results a lane, at most {MOST_RESULTS}"));
         }
+        if self.workgroup_size() == 0 {
+            return Some("a workgroup has no lanes".to_owned());
+        }
         if self.workgroup_size() > limits.workgroup_invocations {
             let most = limits.workgroup_invocations;
             return Some(format!("{} invocations, the device has {most}", self.workgroup_size()));
