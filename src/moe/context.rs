@@ -163,7 +163,7 @@ pub(super) fn scratch_bytes(problem: &MoeProblem, sections: &Sections) -> [u64; 
     let columns = u64::from(e.router_columns());
     let model = u64::from(padded(e.model_dim));
     let rows = problem.most_rows();
-    let has = |has: bool, elements: u64| if has { elements * 4 } else { 0 };
+    let has = |has: bool, elements: u64| if has { (elements * 4).max(LEAST_BOUND) } else { 0 };
     let shared = e.shared_dim > 0;
     let soft = e.slots > 0;
     let computes = problem.wants(MoeOutput::Out);
@@ -183,7 +183,7 @@ pub(super) fn scratch_bytes(problem: &MoeProblem, sections: &Sections) -> [u64; 
     bytes[Scratch::SharedGate as usize] = has(problem.has("shared_gate_w"), tokens);
     bytes[Scratch::Slots as usize] = has(soft && computes, rows * model);
     let rounded = |rows: u64, dim| match problem.spec.quantise_activations {
-        Some(_) if computes => ByteRows::size(rows, dim),
+        Some(_) if computes => ByteRows::size(rows, dim).max(LEAST_BOUND),
         _ => 0,
     };
     // The shared expert takes the tokens too, and is done with its hidden rows before the others begin.
