@@ -1,24 +1,20 @@
 //! Mixtures of experts: their matmuls against our own dense ones of the same size, what routing takes of a layer, and
-//! one token's weights against a copy of as many bytes. Runs are interleaved and medians compared: of CPU time where the
-//! adapter is a processor, whose times say nothing about GPUs, else of the clock. `--tiles` compares every tile set.
+//! one token's weights against a copy of as many bytes. Runs are interleaved and medians compared: of single dispatches by
+//! the device's clock; of whole calls by CPU time where the adapter is a processor, whose times say nothing about GPUs, else
+//! by the clock. `--tiles` compares every tile set.
 
 mod timing;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 
 use self::timing::{median, seconds};
-use serde::{Deserialize, Serialize};
-use tilewise::gpu::limits::GpuLimits;
-use tilewise::gpu::recording::{Bound, Grid, Plan, Slot, Step};
-use tilewise::gpu::shader::{Declared, Part, Shader};
-use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles};
+use tilewise::gpu::recording::{Bound, Slot};
+use tilewise::matmul::{MatmulProblem, MatmulSpec};
 use tilewise::moe::{Activation, MoeProblem, MoeSpec, Router};
 use tilewise::operator::{Operator, Tiles};
 use tilewise::problems::Resident;
-use tilewise::tensor::{Dtype, HostTensor, TensorDesc, WeightFormat, descs};
-use tilewise::{Engine, EngineOptions, Error, PlanError};
+use tilewise::tensor::{Dtype, HostTensor, WeightFormat, descs};
+use tilewise::{Engine, EngineOptions, Error};
 
 const RUNS: usize = 9;
 
@@ -112,123 +108,75 @@ fn stored(format: WeightFormat, shape: &[u64], seed: u64) -> HostTensor {
     HostTensor { dtype: Dtype::U8, shape, bytes }
 }
 
-/// A layer's dispatches that read weights of these names, or the others; what they read the whole layer has left.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Only {
-    layer: MoeProblem,
-    weights: &'static str,
-    read: bool,
-}
-
-impl fmt::Display for Only {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "part of {}", self.layer)
-    }
-}
-
-impl Operator for Only {
-    type Tiles = MatmulTiles;
-
-    fn candidates(&self, limits: &GpuLimits) -> Result<Vec<MatmulTiles>, PlanError> {
-        self.layer.candidates(limits)
-    }
-
-    fn plan(&self, limits: &GpuLimits, tiles: &MatmulTiles) -> Result<Plan, PlanError> {
-        let mut plan = self.layer.plan(limits, tiles)?;
-        let weights = |bound: &Bound| matches!(&bound.slot, Slot::Tensor(name) if name.starts_with(self.weights));
-        plan.steps.retain(|step| step.bindings.iter().any(weights) == self.read);
-        Ok(plan)
-    }
-
-    fn tensors(&self) -> Vec<(&str, TensorDesc)> {
-        self.layer.tensors()
-    }
-
-    fn outputs(&self) -> Vec<&'static str> {
-        self.layer.outputs()
-    }
-}
-
-/// One kernel that copies, as `tilewise info --measure` has it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// One kernel that copies, with buffers of its own.
 struct Copy {
-    vectors: u32,
+    engine: Engine,
+    pipeline: wgpu::ComputePipeline,
+    bound: wgpu::BindGroup,
+    grid: [u32; 2],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct NoTiles;
-
-impl Tiles for NoTiles {}
-
-impl fmt::Display for NoTiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("null")
-    }
-}
-
-impl fmt::Display for Copy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a copy of {} vectors", self.vectors)
-    }
-}
-
-impl Operator for Copy {
-    type Tiles = NoTiles;
-
-    fn candidates(&self, _: &GpuLimits) -> Result<Vec<NoTiles>, PlanError> {
-        Ok(vec![NoTiles])
-    }
-
-    fn plan(&self, _: &GpuLimits, _: &NoTiles) -> Result<Plan, PlanError> {
-        let header = "const WORKGROUP_SIZE: u32 = 128u;\nstruct Params { vectors: u32, a: u32, b: u32, c: u32 }\n\
-            @group(0) @binding(0) var<uniform> params: Params;\n\
-            @group(0) @binding(1) var<storage, read> source: array<vec4<f32>>;\n\
-            @group(0) @binding(2) var<storage, read_write> copied: array<vec4<f32>>;\n";
-        let text = include_str!("../shaders/common/measure_copy.wgsl");
-        let part = |file: &str, text: &str| Part { file: file.to_owned(), text: text.to_owned() };
-        let declared = |name: &str, writes| Declared { name: name.to_owned(), writes };
-        let bound = |name: &str| Bound {
-            slot: Slot::Tensor(name.to_owned()),
-            offset: 0,
-            size: 16 * u64::from(self.vectors),
+impl Copy {
+    fn new(engine: &Engine, vectors: u32) -> Result<Self, Error> {
+        let device = engine.device();
+        let text = format!(
+            "const WORKGROUP_SIZE: u32 = 128u;\nstruct Params {{ vectors: u32 }}\nconst params = Params({vectors}u);\n\
+             @group(0) @binding(1) var<storage, read> source: array<vec4<f32>>;\n\
+             @group(0) @binding(2) var<storage, read_write> copied: array<vec4<f32>>;\n{}",
+            include_str!("../shaders/common/measure_copy.wgsl")
+        );
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some("copy"),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some("copy"),
+            layout: None,
+            module: &module,
+            entry_point: Some("measure_copy"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let zeros = HostTensor {
+            dtype: Dtype::F32,
+            shape: Vec::new(),
+            bytes: vec![0; vectors as usize * 16],
         };
-        let shader = Shader {
-            entry: "measure_copy",
-            parts: vec![part("header", header), part("common/measure_copy.wgsl", text)],
-            bindings: vec![declared("source", false), declared("copied", true)],
-            workgroup_size: 128,
-            workgroup_bytes: 0,
-            checked: false,
+        let (source, copied) = (engine.upload("source", &zeros)?, engine.upload("copied", &zeros)?);
+        let entry = |(binding, buffer)| {
+            let buffer: &wgpu::Buffer = buffer;
+            wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() }
         };
-        let groups = self.vectors.div_ceil(128);
-        let step = Step {
-            shader: Arc::new(shader),
-            params: [self.vectors, 0, 0, 0].map(u32::to_le_bytes).concat(),
-            bindings: vec![bound("source"), bound("copied")],
-            grid: Grid::Direct([1024, groups.div_ceil(1024), 1]),
-        };
-        Ok(Plan { steps: vec![step], scratch: Vec::new() })
+        let bound = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &[(1, &source), (2, &copied)].map(entry),
+        });
+        let grid = [1024, vectors.div_ceil(128).div_ceil(1024)];
+        Ok(Self { engine: engine.clone(), pipeline, bound, grid })
     }
 
-    fn tensors(&self) -> Vec<(&str, TensorDesc)> {
-        let desc = TensorDesc::contiguous(Dtype::F32, &[4 * u64::from(self.vectors)]);
-        vec![("source", desc.clone()), ("copied", desc)]
-    }
-
-    fn outputs(&self) -> Vec<&'static str> {
-        vec!["copied"]
+    fn run(&self) -> Result<(), Error> {
+        let mut encoder = self.engine.device().create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bound, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+        drop(pass);
+        self.engine.queue().submit([encoder.finish()]);
+        Ok(self.engine.wait()?)
     }
 }
 
 /// Something to time.
-type Run<'a> = Box<dyn Fn() -> Result<(), Error> + 'a>;
+type Run<'a> = Box<dyn Fn() -> Result<f64, Error> + 'a>;
 
 /// Median seconds of each, run in turn.
-fn medians(engine: &Engine, runs: &[Run<'_>]) -> Result<Vec<f64>, Error> {
+fn medians(runs: &[Run<'_>]) -> Result<Vec<f64>, Error> {
     let mut times = vec![Vec::new(); runs.len()];
     for round in 0..=RUNS {
         for (run, times) in runs.iter().zip(&mut times) {
-            let time = seconds(engine, run)?;
+            let time = run()?;
             if round > 0 {
                 times.push(time); // the first warms up
             }
@@ -237,8 +185,21 @@ fn medians(engine: &Engine, runs: &[Run<'_>]) -> Result<Vec<f64>, Error> {
     Ok(times.iter_mut().map(|times| median(times)).collect())
 }
 
-fn run<O: Operator>(call: &Resident<O>) -> Run<'_> {
-    Box::new(|| call.run(1))
+fn run<'a, O: Operator>(engine: &'a Engine, call: &'a Resident<O>) -> Run<'a> {
+    Box::new(move || seconds(engine, || call.run(1)))
+}
+
+/// Seconds of a call's dispatches that read tensors whose names begin like this, and of the others, by the device's own
+/// clock; NaN where it writes no timestamps.
+fn seconds_of<O: Operator>(call: &Resident<O>, tensors: &str) -> Result<[f64; 2], Error> {
+    let Some(times) = call.run_steps()? else { return Ok([f64::NAN; 2]) };
+    let reads =
+        |bound: &Bound| matches!(&bound.slot, Slot::Tensor(name) if name.starts_with(tensors));
+    let mut sums = [0.0; 2];
+    for (step, milliseconds) in call.prepared.plan().steps().iter().zip(times) {
+        sums[usize::from(!step.bindings().iter().any(reads))] += milliseconds / 1e3;
+    }
+    Ok(sums)
 }
 
 fn every_tile_set() -> bool {
@@ -249,18 +210,6 @@ fn every_tile_set() -> bool {
 fn tile_sets<O: Operator>(engine: &Engine, operator: &O) -> Result<Vec<O::Tiles>, Error> {
     let candidates = operator.candidates(engine.limits())?;
     Ok(candidates.into_iter().take(if every_tile_set() { usize::MAX } else { 1 }).collect())
-}
-
-/// The matmuls by weights of these names alone, after a whole run has left what they read.
-fn matmuls_of(
-    engine: &Engine,
-    layer: &MoeProblem,
-    weights: &'static str,
-    tiles: MatmulTiles,
-    inputs: &Tensors,
-) -> Result<Resident<Only>, Error> {
-    let only = Only { layer: layer.clone(), weights, read: true };
-    Resident::new(engine, &only, Some(tiles), inputs)
 }
 
 fn against_dense(engine: &Engine) -> Result<(), Error> {
@@ -282,18 +231,17 @@ fn against_dense(engine: &Engine) -> Result<(), Error> {
         let dense_up = Resident::new(engine, &up.0, Some(tiles), &up.1)?;
         let dense_down = Resident::new(engine, &down.0, Some(tiles), &down.1)?;
         let dense: Run<'_> = Box::new(|| {
-            dense_up.run(2)?; // gate and up
-            dense_down.run(1)
+            // gate and up
+            Ok(2.0 * seconds_of(&dense_up, "")?[0] + seconds_of(&dense_down, "")?[0])
         });
         let mut seconds = Vec::new();
         let mut gflop = 0.0;
         for inputs in [&balanced, &drawn] {
             let problem = layer.problem(layer.spec(Router::External), inputs, f32);
             gflop = problem.expert_flops() / 1e9;
-            Resident::new(engine, &problem, Some(tiles), inputs)?.run(1)?;
-            let matmuls = matmuls_of(engine, &problem, "w_", tiles, inputs)?;
-            let runs: [Run<'_>; 2] = [Box::new(&dense), run(&matmuls)];
-            let medians = medians(engine, &runs)?;
+            let call = Resident::new(engine, &problem, Some(tiles), inputs)?;
+            let matmuls: Run<'_> = Box::new(|| Ok(seconds_of(&call, "w_")?[0]));
+            let medians = medians(&[Box::new(&dense), matmuls])?;
             seconds.push([medians[0], medians[1]]);
         }
         let [balanced, drawn] = [seconds[0], seconds[1]].map(|[dense, experts]| {
@@ -310,10 +258,10 @@ fn routing(engine: &Engine) -> Result<(), Error> {
     let inputs = layer.tensors(WeightFormat::F32, |pair| pair % 16);
     let problem = layer.problem(layer.spec(Router::mixtral()), &inputs, WeightFormat::F32);
     let whole = Resident::new(engine, &problem, None, &inputs)?;
-    let other = Only { layer: problem.clone(), weights: "w_", read: false };
-    let other = Resident::new(engine, &other, None, &inputs)?;
-    whole.run(1)?;
-    let times = medians(engine, &[run(&whole), run(&other)])?;
+    let times = medians(&[
+        Box::new(|| Ok(seconds_of(&whole, "w_")?.iter().sum())),
+        Box::new(|| Ok(seconds_of(&whole, "w_")?[1])),
+    ])?;
     let [whole, other] = [times[0] * 1e3, times[1] * 1e3];
     println!(
         "\nthe layer {whole:.2} ms; route, dispatch and combine {other:.2} ms ({:.1} %)",
@@ -328,10 +276,7 @@ fn decode(engine: &Engine) -> Result<(), Error> {
     let experts = if every_tile_set() { 8 } else { 64 };
     let layer = Layer { tokens: 1, model_dim: 1024, experts, expert_dim: 1024, top_k: 8 };
     println!("\none token, 1024 -> 1024, 8 of {experts} experts, the whole layer after its router");
-    let copy = Copy { vectors: 4 << 20 };
-    let source = HostTensor { dtype: Dtype::F32, shape: vec![16 << 20], bytes: vec![0; 64 << 20] };
-    let copied: Tensors = [("source".to_owned(), source)].into();
-    let copy = Resident::new(engine, &copy, None, &copied)?;
+    let copy = Copy::new(engine, 4 << 20)?;
     let formats = [
         WeightFormat::F16,
         WeightFormat::Q8_0,
@@ -357,9 +302,9 @@ fn decode(engine: &Engine) -> Result<(), Error> {
             calls.push((format, tiles, bytes * 8 / experts as usize, call));
         }
     }
-    let mut runs: Vec<Run<'_>> = vec![run(&copy)];
-    runs.extend(calls.iter().map(|(.., call)| run(call)));
-    let times = medians(engine, &runs)?;
+    let mut runs: Vec<Run<'_>> = vec![Box::new(|| seconds(engine, || copy.run()))];
+    runs.extend(calls.iter().map(|(.., call)| run(engine, call)));
+    let times = medians(&runs)?;
     let copy_rate = 128.0 * 1.048_576e6 / times[0] / 1e9;
     println!("  copy, read + written: {copy_rate:.2} GB/s");
     for ((format, tiles, bytes, _), time) in calls.iter().zip(&times[1..]) {
@@ -385,9 +330,8 @@ fn many_experts(engine: &Engine) -> Result<(), Error> {
     let problem = layer.problem(spec, &inputs, WeightFormat::F32);
     let gflop = problem.expert_flops() / 2e9;
     for tiles in tile_sets(engine, &problem)? {
-        Resident::new(engine, &problem, Some(tiles), &inputs)?.run(1)?;
-        let matmul = matmuls_of(engine, &problem, "w_up", tiles, &inputs)?;
-        let seconds = medians(engine, &[run(&matmul)])?[0];
+        let call = Resident::new(engine, &problem, Some(tiles), &inputs)?;
+        let seconds = medians(&[Box::new(|| Ok(seconds_of(&call, "w_up")?[0]))])?[0];
         let rate = gflop / seconds;
         println!("  {}: {:.1} ms, {rate:.1} GFLOP/s", tiles.label(), seconds * 1e3);
     }

@@ -158,7 +158,7 @@ fn against_dense(engine: &Engine, question: Problem) -> Result<(), Error> {
             naive_ms.push(milliseconds(engine, 1, || naive.run(1))?);
         }
     }
-    let simulation = simulate(&problem, &fused.prepared.tiles);
+    let simulation = simulate(&problem, &fused.prepared.tiles());
     let fused_ms = median(&mut fused_ms);
     let (dense_ms, bound) = (median(&mut dense_ms), simulation.speedup_bound);
     let speedup = dense_ms / fused_ms;

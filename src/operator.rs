@@ -47,8 +47,44 @@ pub trait Spec: Clone + Eq + Hash + Send + Sync + 'static {
     fn ask(&self, tensors: &TensorDescs) -> Result<Self::Problem, Error>;
 }
 
-/// A checked question. Displayed, it is a command line that reproduces it.
-pub trait Operator: Clone + Debug + Display + Eq + Hash + Send + Sync + 'static {
+/// What only this crate implements, since kernels run without bounds checks on what an operator says.
+pub(crate) mod sealed {
+    /// The operators of this crate.
+    pub trait Sealed {}
+}
+
+/// A checked question. Displayed, it is a command line that reproduces it. It is sealed: what it plans is proven here.
+///
+/// ```compile_fail,E0277
+/// use tilewise::gpu::{limits::GpuLimits, recording::Plan};
+/// use tilewise::{PlanError, attention::MergeTiles, operator::Operator, tensor::TensorDesc};
+///
+/// #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// struct Own;
+/// impl std::fmt::Display for Own {
+///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+///         f.write_str("own")
+///     }
+/// }
+/// impl Operator for Own {
+///     type Tiles = MergeTiles;
+///     fn candidates(&self, _: &GpuLimits) -> Result<Vec<MergeTiles>, PlanError> {
+///         Ok(Vec::new())
+///     }
+///     fn plan(&self, _: &GpuLimits, _: &MergeTiles) -> Result<Plan, PlanError> {
+///         unimplemented!()
+///     }
+///     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
+///         Vec::new()
+///     }
+///     fn outputs(&self) -> Vec<&'static str> {
+///         Vec::new()
+///     }
+/// }
+/// ```
+pub trait Operator:
+    sealed::Sealed + Clone + Debug + Display + Eq + Hash + Send + Sync + 'static
+{
     /// How its kernels cut the work.
     type Tiles: Tiles;
 

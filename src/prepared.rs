@@ -11,16 +11,21 @@ use crate::operator::{Operator, TilesFrom};
 use crate::tensor::TensorDesc;
 
 /// A question made ready for one device: plan, pipelines, params. Recording it again costs microseconds.
+///
+/// It records what was proven of its question, and is not changed:
+///
+/// ```compile_fail,E0616
+/// use tilewise::attention::AttentionProblem;
+/// fn other(prepared: &mut tilewise::Prepared<AttentionProblem>, problem: AttentionProblem) {
+///     prepared.operator = problem;
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Prepared<O: Operator> {
-    /// The question.
-    pub operator: O,
-    /// The tiles it runs with.
-    pub tiles: O::Tiles,
-    /// Where the tiles come from.
-    pub tiles_from: TilesFrom,
-    /// Its launches.
-    pub plan: Plan,
+    pub(crate) operator: O,
+    pub(crate) tiles: O::Tiles,
+    pub(crate) tiles_from: TilesFrom,
+    pub(crate) plan: Plan,
     gpu: Arc<Gpu>,
     pipelines: Vec<Arc<Pipeline>>,
     params: wgpu::Buffer,
@@ -55,6 +60,26 @@ impl<O: Operator> Prepared<O> {
             param_offsets,
             needed: Needed::of(operator),
         })
+    }
+
+    /// The question.
+    pub const fn operator(&self) -> &O {
+        &self.operator
+    }
+
+    /// The tiles it runs with.
+    pub const fn tiles(&self) -> O::Tiles {
+        self.tiles
+    }
+
+    /// Where the tiles come from.
+    pub const fn tiles_from(&self) -> TilesFrom {
+        self.tiles_from
+    }
+
+    /// Its launches.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Records the call into an encoder: no submit, no wait. `buffers` are those of the views that the question was

@@ -34,12 +34,18 @@ impl Default for MergeSpec {
 }
 
 /// A merge, checked; made by [`MergeProblem::new`].
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::attention::MergeProblem) {
+///     problem.tensors.clear();
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MergeProblem {
-    /// The caller's spec.
-    pub spec: MergeSpec,
-    /// outs, lses, out and lse, all without gaps.
-    pub tensors: TensorDescs,
+    pub(crate) spec: MergeSpec,
+    pub(crate) tensors: TensorDescs,
 }
 
 /// The merge has one shape of work: a lane for four dims of a row.
@@ -99,6 +105,16 @@ impl MergeProblem {
         }
         Ok(Self { spec: spec.clone(), tensors: checked })
     }
+
+    /// The caller's spec.
+    pub const fn spec(&self) -> &MergeSpec {
+        &self.spec
+    }
+
+    /// outs, lses, out and lse, all without gaps.
+    pub const fn descs(&self) -> &TensorDescs {
+        &self.tensors
+    }
 }
 
 fn check_tensor(name: &str, given: &TensorDesc, expected: &TensorDesc) -> Result<(), SpecError> {
@@ -114,6 +130,8 @@ impl fmt::Display for MergeProblem {
         write!(f, "attention_merge of {} outs {shape:?}", self.spec.dtype)
     }
 }
+
+impl crate::operator::sealed::Sealed for MergeProblem {}
 
 impl Operator for MergeProblem {
     type Tiles = MergeTiles;
@@ -186,7 +204,7 @@ impl Operator for MergeProblem {
             lses_first,
         };
         steps.push(merge_step(source, parts, limits)?);
-        Ok(Plan { steps, scratch: Vec::new() })
+        Plan::fitting(steps, Vec::new(), limits)
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {

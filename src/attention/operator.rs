@@ -15,6 +15,8 @@ use crate::kernel::extra::ExtraInputs;
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, TensorDesc};
 
+impl crate::operator::sealed::Sealed for AttentionProblem {}
+
 impl Operator for AttentionProblem {
     type Tiles = FusedTiles;
 
@@ -42,7 +44,7 @@ impl Operator for AttentionProblem {
         let e = &self.extents;
         tiles.check(self.fused_shape(), limits)?;
         if e.batch == 0 || e.seq_len_q == 0 {
-            return Ok(Plan { steps: Vec::new(), scratch: Vec::new() });
+            return Plan::fitting(Vec::new(), Vec::new(), limits);
         }
         let call = Call {
             limits,

@@ -19,6 +19,14 @@ use crate::tensor::check::{self, Output, missing};
 use crate::tensor::{Dtype, Layout, TensorDesc, TensorDescs};
 
 /// An attention problem with every extent, stride and type known and checked; made by [`AttentionProblem::new`].
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::attention::AttentionProblem) {
+///     problem.extents.seq_len_kv *= 2;
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AttentionProblem {
     pub(crate) spec: AttentionSpec,
@@ -96,7 +104,7 @@ impl AttentionProblem {
 
     /// Every tensor, inputs and outputs; q, k, v and out with axes in the order batch, head, seq, dim. Packed tensors
     /// have one batch, pages are batches of keys.
-    pub fn tensor_descs(&self) -> &TensorDescs {
+    pub fn descs(&self) -> &TensorDescs {
         &self.tensors
     }
 
@@ -312,7 +320,7 @@ fn page_extents(tensors: &TensorDescs, storage: Storage) -> Result<PageExtents, 
     let of_sequence = pages_of_sequence(tensors, k[2])?;
     let any = 0..=MAX_SEQ_LEN;
     Ok(PageExtents {
-        count: check::extent("pages", None, k[0], 0..=u32::MAX)?,
+        count: check::extent("pages", None, k[0], any.clone())?,
         size: k[2] as u32,
         of_sequence: check::extent("max_pages", None, of_sequence, any)?,
     })

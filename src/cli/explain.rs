@@ -175,8 +175,8 @@ fn kernels<O: Operator>(
     for tiles in tiles {
         for step in problem.plan(limits, tiles)?.steps {
             if kernels.iter().all(|known| known.shader != step.shader) {
-                let mut name = format!("{} {}", step.shader.entry, tiles.label());
-                if step.shader.entry.starts_with("fused_forward") {
+                let mut name = format!("{} {}", step.shader().entry(), tiles.label());
+                if step.shader().entry().starts_with("fused_forward") {
                     name.push_str(&trips(tiles));
                 }
                 kernels.push(Kernel { name, shader: step.shader });

@@ -177,6 +177,8 @@ impl Probe {
     }
 }
 
+impl crate::operator::sealed::Sealed for Probe {}
+
 impl Operator for Probe {
     type Tiles = NoTiles;
 

@@ -65,6 +65,8 @@ impl MatrixCheck {
     }
 }
 
+impl crate::operator::sealed::Sealed for MatrixCheck {}
+
 impl Operator for MatrixCheck {
     type Tiles = OneWay;
 

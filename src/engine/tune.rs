@@ -244,3 +244,6 @@ fn stored<T: serde::Serialize>(tuned: &Tuned<T>) -> Tuning {
         .map(|Timing { tiles, verdict }| Timing { tiles: value(tiles), verdict: verdict.clone() });
     Tuning { tiles: value(&tuned.tiles), timings: timings.collect() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use super::modifiers;
 use super::outputs;
 use crate::error::PlanError;
 use crate::gpu::recording::{Step, fold_grid};
-use crate::kernel::slices::workgroups_a_dispatch;
+use crate::kernel::slices::{dispatches, workgroups_a_dispatch};
 use crate::kernel::source::{Access, KernelSource, Launch, add_fragment};
 use crate::tensor::Dtype;
 
@@ -28,7 +28,8 @@ pub(super) fn classify_step(
         domain.no_rows(&mut source, name);
     }
     check_bindings(&source, part)?;
-    classify::classify_step(source, row_tiles * domain.map_words(), checked, part.call.limits)
+    let words = row_tiles.saturating_mul(domain.map_words());
+    classify::classify_step(source, words, checked, part.call.limits)
 }
 
 /// The launches of a pass: one kernel, cut so that each ends before a watchdog looks.
@@ -38,24 +39,25 @@ pub(super) fn forward_steps<D: Domain>(
     pass: &Pass,
 ) -> Result<Vec<Step>, PlanError> {
     let call = part.call;
-    let workgroups = domain.row_tiles(part, pass) * u64::from(call.tiles.kv_splits());
+    let row_tiles = domain.row_tiles(part, pass);
+    let workgroups = row_tiles.saturating_mul(call.tiles.kv_splits().into());
     let flops = || {
         let dims = f64::from(call.shape.head_dim + call.shape.value_dim);
         let keys = domain.keys_visited(pass) / f64::from(call.tiles.kv_splits());
         2.0 * f64::from(call.tiles.tile_q()) * keys.max(1.0) * dims
     };
     let most = workgroups_a_dispatch(flops, call.limits).min(workgroups.max(1));
+    let shares = dispatches(D::NAME, workgroups, most)?;
     let (first_step, range_at) = forward_step(domain, part, pass, most as u32)?;
-    let launch = |first: u64| {
-        let count = (workgroups - first).min(most);
+    let launch = |(first, count): (u32, u32)| {
         let mut step = first_step.clone();
         for (at, number) in range_at.into_iter().zip([first, first + count]) {
-            step.params[at..at + 4].copy_from_slice(&(number as u32).to_le_bytes());
+            step.params[at..at + 4].copy_from_slice(&number.to_le_bytes());
         }
-        step.grid = fold_grid(D::NAME, count, call.limits)?.into();
+        step.grid = fold_grid(D::NAME, count.into(), call.limits)?.into();
         Ok(step)
     };
-    (0..workgroups).step_by(most as usize).map(launch).collect()
+    shares.map(launch).collect()
 }
 
 /// The first launch, of so many workgroups, and where its params say which ones they are.

@@ -14,6 +14,7 @@ mod score;
 mod tiles;
 
 pub use score::{Normaliser, ScoreModifier};
+pub(crate) use tiles::MOST_SPLITS;
 pub use tiles::{FusedShape, FusedTiles};
 
 /// Largest head_dim and value_dim that the kernels take.

@@ -4,12 +4,12 @@
 //! prefix, then the keys of k and v), a pass into a classification of its tiles, where the mask needs one, and forward
 //! dispatches of bounded work. Where a row's keys are split over passes or workgroups, a merge ends the slice.
 
-use super::FusedShape;
 use super::assemble::{classify_step, forward_steps, partial_merge_step};
 use super::domain::{Call, Domain, Part, Pass};
+use super::{FusedShape, MOST_SPLITS};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step};
+use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, check_step_count};
 use crate::kernel::extra::ExtraInputs;
 use crate::kernel::slices::{Slice, slices};
 
@@ -51,8 +51,8 @@ impl ScratchBytes {
 }
 
 /// The launches of a call.
-pub(crate) fn plan(
-    domain: &impl Domain,
+pub(crate) fn plan<D: Domain>(
+    domain: &D,
     call: &Call<'_>,
     extra: &ExtraInputs<'_>,
 ) -> Result<Plan, PlanError> {
@@ -65,9 +65,10 @@ pub(crate) fn plan(
     for slice in slices(call.batches, call.kv_heads, call.limits, largest)? {
         let part = part(&slice);
         steps.extend(slice_steps(domain, &part, &passes)?);
+        check_step_count(D::NAME, steps.len() as u64)?;
         scratch = scratch.max(scratch_bytes(domain, &part, &passes));
     }
-    Ok(Plan { steps, scratch: scratch.buffers() })
+    Plan::fitting(steps, scratch.buffers(), call.limits)
 }
 
 fn slice_steps(
@@ -92,21 +93,22 @@ impl Part<'_> {
     /// Rows of partial results.
     fn part_rows(&self) -> u64 {
         let rows = u64::from(self.batches()) * u64::from(self.q_heads());
-        rows * u64::from(self.call.queries) * u64::from(self.parts)
+        let rows = rows.saturating_mul(self.call.queries.into());
+        rows.saturating_mul(self.parts.into())
     }
 
     pub fn part_outs(&self) -> Bound {
         let vecs = u64::from(self.call.shape.value_dim.div_ceil(4));
-        scratch(ScratchBytes::PART_OUTS, self.part_rows() * vecs * 16)
+        scratch(ScratchBytes::PART_OUTS, self.part_rows().saturating_mul(vecs * 16))
     }
 
     pub fn part_lses(&self) -> Bound {
-        scratch(ScratchBytes::PART_LSES, self.part_rows() * 4)
+        scratch(ScratchBytes::PART_LSES, self.part_rows().saturating_mul(4))
     }
 
     pub fn tile_map(&self, domain: &impl Domain, pass: &Pass) -> Bound {
-        let words = domain.map_row_tiles(self, pass) * domain.map_words();
-        scratch(ScratchBytes::TILE_MAP, words * 8)
+        let words = domain.map_row_tiles(self, pass).saturating_mul(domain.map_words());
+        scratch(ScratchBytes::TILE_MAP, words.saturating_mul(8))
     }
 }
 
@@ -174,7 +176,7 @@ impl Splitting {
     /// Splits that leave each part enough key tiles.
     fn most(&self, tile_kv: u32) -> u64 {
         let least = LEAST_KEYS_A_SPLIT.next_multiple_of(u64::from(tile_kv));
-        (self.keys / least).max(1)
+        (self.keys / least).clamp(1, MOST_SPLITS.into())
     }
 
     /// No splits, and fewer and more of them than chosen: how many workgroups a device holds is a guess that measuring

@@ -3,6 +3,8 @@
 mod candidates;
 mod check;
 
+pub(crate) use check::MOST_SPLITS;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -156,7 +156,10 @@ pub(crate) fn describe(
                 .min(limits.max_compute_workgroup_size_x),
             workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
             storage_buffers: limits.max_storage_buffers_per_shader_stage,
-            storage_binding_bytes: limits.max_storage_buffer_binding_size,
+            // Kernels find words and bytes by u32.
+            storage_binding_bytes: limits
+                .max_storage_buffer_binding_size
+                .min(u64::from(u32::MAX - 3)),
             uniform_binding_bytes: limits.max_uniform_buffer_binding_size,
             buffer_bytes: limits.max_buffer_size,
             storage_alignment: limits.min_storage_buffer_offset_alignment,

@@ -20,7 +20,7 @@ pub(crate) async fn compile(
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-    let module = create_module(device, shader, checked || shader.checked);
+    let module = create_module(device, shader, checked || shader.is_checked());
     let pipeline = create_pipeline(device, shader, &module, cache);
     // Scopes are popped at once, in reverse, before any of them is waited for.
     let (internal, memory, scope) = (internal.pop(), memory.pop(), scope.pop());
@@ -86,15 +86,14 @@ fn create_module(device: &wgpu::Device, shader: &Shader, checked: bool) -> wgpu:
     // SAFETY: without its checks wgpu asks that a kernel stays within its bindings and variables, and ends. No machine
     // proves it; the tests run every kernel amid poison, and once with the checks on. It rests on this:
     // 1. Places in tensors and scratch are sums of strides and indices. The plan of each operator sees to it that they end
-    //    within what it binds (plan.rs, and bind.rs or kernel.rs beside it), and `Prepared` binds no buffer that has
-    //    fewer bytes than the question's tensor.
+    //    within what it binds, `Plan::fitting` that a device takes it, and `Prepared` binds no buffer that has fewer bytes
+    //    than the problem's tensor.
     // 2. Indices and lengths that come as data are cut to what there is by the kernel that reads them: ids of experts
-    //    (moe/given.wgsl), pages (fused/keys_paged.wgsl), lengths and begins of sequences (attention/storage.rs).
+    //    (moe/given.wgsl), pages (fused/keys_paged.wgsl), lengths and begins of sequences (attention/kernel/addressing.rs).
     // 3. Indices of a kernel's own arrays, and its loops, are bounded by constants, by params, or by what 2. cuts.
     // 4. A caller's WGSL comes here only if it has no loop and no index but constants and those into its aux tensors,
-    //    which accessors cut (fused/sides.rs). Else `shader.checked` is set (snippet/check.rs).
-    // 5. `Operator`, `Shader`, `Plan` and the fields of problems are public: who writes `checked: false` in another
-    //    crate, or alters a problem after its check, takes 1. to 4. on. No type holds anybody to it.
+    //    which accessors cut (kernel/extra.rs). Else the kernel carries no `Proven` (snippet/check.rs).
+    // 5. Only this crate makes a `Proven`, a `Shader`, a `Plan` or an `Operator`, and what they are made of is closed.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

@@ -2,21 +2,41 @@
 
 use std::fmt::Write as _;
 
-/// A kernel's source and interface. Two kernels are the same pipeline iff they are equal.
+/// A kernel's source and interface. Two kernels are the same pipeline iff they are equal. Only this crate makes or
+/// changes one:
+///
+/// ```compile_fail,E0616
+/// fn tampered(mut shader: tilewise::gpu::shader::Shader) -> tilewise::gpu::shader::Shader {
+///     shader.parts.clear();
+///     shader
+/// }
+/// ```
+/// ```compile_fail,E0451
+/// use tilewise::gpu::shader::Shader;
+/// fn forged(shader: Shader) -> Shader {
+///     Shader { parts: Vec::new(), ..shader }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shader {
-    /// Entry point, named `<operator>_<kernel>`.
-    pub entry: &'static str,
-    /// The header and the fragments, in order: file name and text.
-    pub parts: Vec<Part>,
-    /// What binding n + 1 is (binding 0 is the params).
-    pub bindings: Vec<Declared>,
-    /// Invocations a workgroup.
-    pub workgroup_size: u32,
-    /// Workgroup memory it takes.
-    pub workgroup_bytes: u32,
-    /// Bounds checks and loop bounding stay on: the text holds a caller's code that may need them.
-    pub checked: bool,
+    pub(crate) entry: &'static str,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) bindings: Vec<Declared>,
+    pub(crate) workgroup_size: u32,
+    pub(crate) workgroup_bytes: u32,
+    pub(crate) proven: Option<Proven>,
+}
+
+/// Leave to run without bounds checks and loop bounding. Who makes one has proven that every index of the kernel lies in
+/// its binding and that every loop ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Proven(());
+
+impl Proven {
+    /// For kernels whose ranges a plan computes, and whose text is this crate's.
+    pub const fn by_plan() -> Self {
+        Self(())
+    }
 }
 
 /// A fragment of a kernel's text.
@@ -38,6 +58,36 @@ pub struct Declared {
 }
 
 impl Shader {
+    /// Entry point, named `<operator>_<kernel>`.
+    pub const fn entry(&self) -> &'static str {
+        self.entry
+    }
+
+    /// The header and the fragments, in order.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// What binding n + 1 is (binding 0 is the params).
+    pub fn bindings(&self) -> &[Declared] {
+        &self.bindings
+    }
+
+    /// Invocations a workgroup.
+    pub const fn workgroup_size(&self) -> u32 {
+        self.workgroup_size
+    }
+
+    /// Workgroup memory it takes.
+    pub const fn workgroup_bytes(&self) -> u32 {
+        self.workgroup_bytes
+    }
+
+    /// Whether bounds checks and loop bounding stay on: the text holds a caller's code that may need them.
+    pub const fn is_checked(&self) -> bool {
+        self.proven.is_none()
+    }
+
     /// The whole text.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -67,7 +117,7 @@ impl Shader {
 
 /// A kernel's runtime numbers: one list gives the WGSL struct and the bytes.
 #[derive(Clone, Debug, Default)]
-pub struct Params {
+pub(crate) struct Params {
     fields: Vec<(String, &'static str)>,
     bytes: Vec<u8>,
     lists: Vec<(String, Vec<i32>)>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 pub(crate) use super::access::{Access, bound_range};
 use super::unroll::unrolled;
 use crate::gpu::recording::{Bound, Step};
-use crate::gpu::shader::{Declared, Params, Part, Shader};
+use crate::gpu::shader::{Declared, Params, Part, Proven, Shader};
 
 /// Adds a fragment to a kernel by its file in `shaders/`.
 macro_rules! add_fragment {
@@ -38,6 +38,7 @@ pub(crate) struct Launch {
     pub entry: &'static str,
     pub workgroup_size: u32,
     pub workgroup_bytes: u32,
+    /// Bounds checks stay on: the text holds a caller's code that may need them.
     pub checked: bool,
     pub grid: [u32; 3],
 }
@@ -156,8 +157,9 @@ impl KernelSource {
             let text = unrolled(part.text, &counts);
             Part { file: part.file, text }
         }));
+        let proven = (!checked).then(Proven::by_plan);
         let shader =
-            Shader { entry, parts, bindings: declared, workgroup_size, workgroup_bytes, checked };
+            Shader { entry, parts, bindings: declared, workgroup_size, workgroup_bytes, proven };
         Step {
             shader: Arc::new(shader),
             params: params.bytes(),

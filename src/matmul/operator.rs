@@ -12,6 +12,8 @@ use crate::gpu::recording::Plan;
 use crate::operator::{self, Operator};
 use crate::tensor::{HostTensor, TensorDesc};
 
+impl crate::operator::sealed::Sealed for MatmulProblem {}
+
 impl Operator for MatmulProblem {
     type Tiles = MatmulTiles;
 

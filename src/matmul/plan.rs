@@ -7,7 +7,7 @@ use super::problem::{MatmulExtents, MatmulProblem};
 use super::tiles::MatmulTiles;
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Plan, Scratch};
+use crate::gpu::recording::{Plan, Scratch, check_step_count};
 use crate::kernel::slices::workgroups_a_dispatch;
 use crate::tensor::BLOCK;
 
@@ -26,6 +26,9 @@ pub(super) fn plan(
     let MatmulExtents { rows, columns, .. } = problem.extents;
     let column_step = column_step(&dense)?;
     let row_step = row_step(&dense, column_step)?;
+    let parts = [(columns, column_step), (rows, row_step)];
+    let [column_parts, row_parts] = parts.map(|(extent, step)| u64::from(extent.div_ceil(step)));
+    check_step_count("parts of a matmul", column_parts * row_parts)?;
     let mut steps = Vec::new();
     for columns in cut(columns, column_step) {
         for rows in cut(rows, row_step) {
@@ -37,12 +40,14 @@ pub(super) fn plan(
         Scratch { name: "sums", bytes: dense.sum_bytes(rows, columns) },
         Scratch { name: "rounded x", bytes: dense.rounded_bytes(rows) },
     ];
-    Ok(Plan { steps, scratch: scratch.into() })
+    Plan::fitting(steps, scratch.into(), limits)
 }
 
 /// Ranges of `step` that make up an extent.
 fn cut(extent: u32, step: u32) -> impl Iterator<Item = Range<u32>> {
-    (0..extent).step_by(step as usize).map(move |first| first..(first + step).min(extent))
+    (0..extent)
+        .step_by(step as usize)
+        .map(move |first| first..first.saturating_add(step).min(extent))
 }
 
 /// Parts of the inner dims that different workgroups sum: several where a GPU would have too few.
@@ -114,3 +119,6 @@ fn step_of(
     }
     Ok(step)
 }
+
+#[cfg(test)]
+mod tests;

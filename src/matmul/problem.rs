@@ -11,14 +11,19 @@ use crate::tensor::check::{self, Output};
 use crate::tensor::{Dtype, TensorDescs, WeightFormat};
 
 /// A matmul with every extent, stride and type known and checked; made by [`MatmulProblem::new`].
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::matmul::MatmulProblem) {
+///     problem.extents.rows += 1;
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MatmulProblem {
-    /// The caller's spec with its extents filled in.
-    pub spec: MatmulSpec,
-    /// The extents.
-    pub extents: MatmulExtents,
-    /// Every tensor: x, w, w_scales, bias, out.
-    pub tensors: TensorDescs,
+    pub(crate) spec: MatmulSpec,
+    pub(crate) extents: MatmulExtents,
+    pub(crate) tensors: TensorDescs,
 }
 
 /// The extents of a matmul.
@@ -82,6 +87,21 @@ impl MatmulProblem {
         (spec.rows, spec.columns, spec.inner) =
             (Some(extents.rows), Some(extents.columns), Some(extents.inner));
         Ok(Self { spec, extents, tensors: checked })
+    }
+
+    /// The caller's spec with its extents filled in.
+    pub const fn spec(&self) -> &MatmulSpec {
+        &self.spec
+    }
+
+    /// The extents.
+    pub const fn extents(&self) -> &MatmulExtents {
+        &self.extents
+    }
+
+    /// Every tensor: x, w, w_scales, bias, out.
+    pub const fn descs(&self) -> &TensorDescs {
+        &self.tensors
     }
 
     /// Element type of out.

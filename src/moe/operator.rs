@@ -12,6 +12,8 @@ use crate::matmul::MatmulTiles;
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, TensorDesc};
 
+impl crate::operator::sealed::Sealed for MoeProblem {}
+
 impl Operator for MoeProblem {
     type Tiles = MatmulTiles;
 

@@ -16,14 +16,19 @@ use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc, TensorDescs, WeightFormat};
 
 /// A mixture of experts with every extent, stride and type known and checked; made by [`MoeProblem::new`].
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::moe::MoeProblem) {
+///     problem.extents.tokens += 1;
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MoeProblem {
-    /// The caller's spec with its defaults and extents filled in.
-    pub spec: MoeSpec,
-    /// The extents.
-    pub extents: MoeExtents,
-    /// Every tensor, inputs and outputs.
-    pub tensors: TensorDescs,
+    pub(crate) spec: MoeSpec,
+    pub(crate) extents: MoeExtents,
+    pub(crate) tensors: TensorDescs,
 }
 
 impl Spec for MoeSpec {
@@ -65,6 +70,21 @@ impl MoeProblem {
         }
         fill_in(&mut spec, &extents);
         Ok(Self { spec, extents, tensors: checked })
+    }
+
+    /// The caller's spec with its defaults and extents filled in.
+    pub const fn spec(&self) -> &MoeSpec {
+        &self.spec
+    }
+
+    /// The extents.
+    pub const fn extents(&self) -> &MoeExtents {
+        &self.extents
+    }
+
+    /// Every tensor, inputs and outputs.
+    pub const fn descs(&self) -> &TensorDescs {
+        &self.tensors
     }
 
     /// Whether an output was asked for.

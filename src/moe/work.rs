@@ -52,7 +52,8 @@ impl MoeProblem {
             _ => u64::from(e.tokens) * u64::from(e.top_k.min(local)),
         };
         self.capacity().map_or(pairs, |Capacity { rows, sequences, .. }| {
-            pairs.min(u64::from(local) * u64::from(sequences) * u64::from(rows))
+            let places = u64::from(local) * u64::from(sequences);
+            pairs.min(places.saturating_mul(rows.into()))
         })
     }
 

@@ -22,6 +22,8 @@ impl NeighborhoodProblem {
     }
 }
 
+impl crate::operator::sealed::Sealed for NeighborhoodProblem {}
+
 impl Operator for NeighborhoodProblem {
     type Tiles = NeighborhoodTiles;
 
@@ -42,7 +44,7 @@ impl Operator for NeighborhoodProblem {
         let e = &self.extents;
         tiles.check(self.fused_shape(), limits)?;
         if e.batch == 0 || self.tokens() == 0 {
-            return Ok(Plan { steps: Vec::new(), scratch: Vec::new() });
+            return Plan::fitting(Vec::new(), Vec::new(), limits);
         }
         let call = Call {
             limits,

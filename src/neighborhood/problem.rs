@@ -25,6 +25,14 @@ const MAX_HEAD_WINDOWS: usize = 4096;
 const CORE: [&str; 3] = ["q", "k", "v"];
 
 /// A neighborhood problem with every extent, stride and type known and checked; made by [`NeighborhoodProblem::new`].
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::neighborhood::NeighborhoodProblem) {
+///     problem.axes[0].window += 1;
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NeighborhoodProblem {
     pub(crate) spec: NeighborhoodSpec,
@@ -121,7 +129,7 @@ impl NeighborhoodProblem {
     }
 
     /// Every tensor, inputs and outputs.
-    pub fn tensor_descs(&self) -> &TensorDescs {
+    pub fn descs(&self) -> &TensorDescs {
         &self.tensors
     }
 

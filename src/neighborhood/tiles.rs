@@ -17,7 +17,7 @@ pub struct TileBox(pub [u32; 3]);
 impl TileBox {
     /// Tokens in it.
     pub fn volume(&self) -> u64 {
-        self.0.iter().map(|&side| u64::from(side)).product()
+        self.0.iter().fold(1, |volume: u64, &side| volume.saturating_mul(side.into()))
     }
 }
 
@@ -178,6 +178,11 @@ mod tests {
         assert!(Packing::new([1, 1, (1 << 30) + 1]).is_none());
         assert!(Packing::new([1 << 10, 1 << 10, 1 << 10]).is_none());
         assert!(Packing::new([1 << 9, 1 << 9, 1 << 9]).is_some());
+    }
+
+    #[test]
+    fn boxes_beyond_any_tile_have_a_volume() {
+        assert_eq!(TileBox([u32::MAX; 3]).volume(), u64::MAX);
     }
 
     #[test]

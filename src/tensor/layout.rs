@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use crate::error::SpecError;
 
-/// Most elements of a tensor, and of what lies before their end in the buffer: bytes of them, and sums over a call's
-/// tensors, stay within u64.
-const MOST_ELEMENTS: u64 = 1 << 56;
+/// Most elements of a tensor, and of what lies before their end in the buffer, beyond any device's memory: bytes of them,
+/// and small multiples, stay within u64.
+const MOST_ELEMENTS: u64 = 1 << 48;
 
 /// Shape, strides and offset of a tensor, in elements; as many strides as axes.
 ///
@@ -135,7 +135,7 @@ impl Layout {
             len = len.checked_mul(extent)?;
             last = last.checked_add((extent - 1).checked_mul(stride)?)?;
         }
-        (len <= MOST_ELEMENTS && last < MOST_ELEMENTS).then_some(last + 1)
+        (len <= MOST_ELEMENTS && last < MOST_ELEMENTS).then(|| last + 1)
     }
 
     /// First element and end of what lies at some indices of the first axis.
@@ -238,12 +238,12 @@ mod tests {
             (&[1 << 32, 1 << 32], &[0, 0], 0),
             (&[0, 1 << 40, 1 << 40], &[0, 0, 0], 0),
             (&[0, 3], &[0, u64::MAX / 2], 0),
-            (&[1 << 56], &[1], 1),
+            (&[1 << 48], &[1], 1),
         ] {
             let error = Layout::new(shape, strides, offset).unwrap_err().to_string();
             assert!(error.contains(&MOST_ELEMENTS.to_string()), "{shape:?}: {error}");
         }
-        let most = Layout::new(&[1 << 56], &[1], 0).unwrap();
+        let most = Layout::new(&[1 << 48], &[1], 0).unwrap();
         assert_eq!(most.end(), Some(MOST_ELEMENTS));
     }
 
@@ -251,7 +251,7 @@ mod tests {
     fn a_shape_too_large_to_count_has_no_end() {
         for shape in [&[u64::MAX, u64::MAX, 2][..], &[1 << 40, 1 << 40], &[0, 1 << 40, 1 << 40]] {
             let layout = Layout::contiguous(shape);
-            assert_eq!((layout.end(), layout.len() > 0), (None, shape[0] > 0), "{shape:?}");
+            assert_eq!((layout.end(), layout.is_empty()), (None, shape[0] == 0), "{shape:?}");
         }
     }
 }

@@ -57,7 +57,7 @@ fn kernels_hash<O: Operator>(
         for step in &plan.steps {
             hash.update(step.shader.entry.as_bytes());
             hash.update(&step.shader.workgroup_size.to_le_bytes());
-            hash.update(&[u8::from(step.shader.checked)]);
+            hash.update(&[u8::from(step.shader.is_checked())]);
             for part in &step.shader.parts {
                 hash.update(part.text.as_bytes());
             }

@@ -235,11 +235,11 @@ fn no_kernel_binds_more_than_the_floor_has() {
     let problem = problem(&question, &inputs);
     let floor = GpuLimits::floor();
     for tiles in problem.candidates(&floor).unwrap() {
-        for step in problem.plan(&floor, &tiles).unwrap().steps {
-            let (entry, count) = (step.shader.entry, step.shader.bindings.len());
+        for step in problem.plan(&floor, &tiles).unwrap().steps() {
+            let (entry, count) = (step.shader().entry(), step.shader().bindings().len());
             assert!(count <= floor.storage_buffers as usize, "{entry} binds {count}");
-            assert!(step.shader.workgroup_bytes <= floor.workgroup_bytes, "{entry}");
-            assert!(step.shader.workgroup_size <= floor.workgroup_invocations, "{entry}");
+            assert!(step.shader().workgroup_bytes() <= floor.workgroup_bytes, "{entry}");
+            assert!(step.shader().workgroup_size() <= floor.workgroup_invocations, "{entry}");
         }
     }
 }

@@ -167,14 +167,14 @@ fn gate_and_up_may_be_interleaved_rows_of_one_checkpoint_tensor() {
     let question = json!({"top_k": 2, "weights": "mxfp4"});
     let split = problem(&question, &inputs);
     let mut whole = inputs.clone();
-    let mut descs = split.tensors.clone();
+    let mut descs = split.descs().clone();
     for (suffix, row) in [("", dim / 2), ("_scales", dim / 32)] {
         let rows = |name: &str| inputs[&format!("{name}{suffix}")].bytes.chunks(row as usize);
         let bytes: Vec<u8> =
             rows("w_gate").zip(rows("w_up")).flat_map(|(gate, up)| [gate, up].concat()).collect();
         for (index, name) in ["w_gate", "w_up"].into_iter().enumerate() {
             let name = format!("{name}{suffix}");
-            let desc = &split.tensors[&name];
+            let desc = &split.descs()[&name];
             let mut strides = desc.layout.strides().to_vec();
             strides[..2].copy_from_slice(&[2 * inner * row, 2 * row]);
             let layout = Layout::new(desc.shape(), &strides, index as u64 * row).unwrap();
@@ -232,7 +232,7 @@ fn blocks_at_bytes_that_kernels_cannot_read_are_refused() {
     let mut inputs = LAYER.tensors(Dtype::F32, 1);
     in_blocks(&mut inputs, "q4_0", false);
     let question = spec(&json!({"top_k": 2, "weights": "q4_0"}));
-    let mut descs = problem(&json!({"top_k": 2, "weights": "q4_0"}), &inputs).tensors;
+    let mut descs = problem(&json!({"top_k": 2, "weights": "q4_0"}), &inputs).descs().clone();
     let w_up = descs.get_mut("w_up").unwrap();
     w_up.layout = Layout::new(w_up.shape(), w_up.layout.strides(), 1).unwrap();
     let error = MoeProblem::new(&question, &descs).unwrap_err().to_string();

@@ -155,6 +155,14 @@ fn a_soft_router_mixes_all_tokens() {
     }
 }
 
+/// Their slots' inputs are computed for the experts alone, and have no memory without them.
+#[test]
+fn a_soft_routers_logits_may_be_asked_for_alone() {
+    let mut inputs = SMALL.tensors(Dtype::F32, 8);
+    inputs.insert("phi".to_owned(), Random(3).tensor(Dtype::F32, &[6, 5, 20], 0.6));
+    check(&json!({"router": {"soft": {"slots": 5}}, "outputs": ["router_logits"]}), &inputs);
+}
+
 #[test]
 fn external_ids_may_be_no_experts() {
     let mut inputs = SMALL.tensors(Dtype::F32, 9);

@@ -38,8 +38,9 @@ fn weights_larger_than_a_binding_are_bound_in_slices() {
         let question = json!({"dtype": name, "top_k": 2, "outputs": ["out", "counts"]});
         let problem = problem(&question, &inputs);
         let tiles = problem.candidates(engine.limits()).unwrap()[0];
-        let steps = problem.plan(engine.limits(), &tiles).unwrap().steps;
-        let matmuls = steps.iter().filter(|step| step.shader.entry.starts_with("matmul")).count();
+        let plan = problem.plan(engine.limits(), &tiles).unwrap();
+        let matmuls =
+            plan.steps().iter().filter(|step| step.shader().entry().starts_with("matmul")).count();
         assert_eq!(matmuls, if name == "f32" { 1 + 2 * 6 } else { 1 + 2 * 3 }, "{name}");
         check_with(&engine, &question, &inputs, &problem, None);
     }
@@ -62,7 +63,7 @@ fn four_gigabytes_of_weights_fit_bindings_of_the_floor() {
     let problem = MoeProblem::new(&spec, &descs.into()).unwrap();
     let floor = GpuLimits::floor();
     let plan = problem.plan(&floor, &problem.candidates(&floor).unwrap()[0]).unwrap();
-    let bindings = plan.steps.iter().flat_map(|step| &step.bindings);
+    let bindings = plan.steps().iter().flat_map(|step| step.bindings());
     assert!(bindings.clone().all(|bound| bound.size <= floor.storage_binding_bytes));
     // Beyond u32 in elements too.
     assert!(bindings.clone().any(|bound| bound.offset > 3 << 30));
@@ -113,7 +114,7 @@ fn what_fits_one_workgroup_is_placed_by_one_and_what_does_not_by_many() {
         ] {
             let tiles = problem.candidates(&limits).unwrap()[0];
             let plan = problem.plan(&limits, &tiles).unwrap();
-            let entries: Vec<_> = plan.steps.iter().map(|step| step.shader.entry).collect();
+            let entries: Vec<_> = plan.steps().iter().map(|step| step.shader().entry()).collect();
             let one = at_once && limits.storage_buffers >= 8;
             assert_eq!(entries[0], if one { "moe_place" } else { "moe_given" }, "{entries:?}");
             assert_eq!(entries.contains(&"moe_permute"), !one, "{entries:?}");

@@ -72,10 +72,10 @@ fn aux_tensors_share_a_binding_where_a_device_has_few() {
     let problem = problem(&spec, &inputs);
     let first_kernel = |engine: &Engine| {
         let tiles = problem.candidates(engine.limits()).unwrap()[0];
-        let steps = problem.plan(engine.limits(), &tiles).unwrap().steps;
-        steps
-            .into_iter()
-            .map(|step| step.shader.entry)
+        let plan = problem.plan(engine.limits(), &tiles).unwrap();
+        plan.steps()
+            .iter()
+            .map(|step| step.shader().entry())
             .find(|entry| *entry != "common_pack")
             .unwrap()
     };
@@ -106,9 +106,9 @@ fn tiles_that_the_mask_empties_are_skipped() {
         assert!(candidates.len() > 2);
         for tiles in candidates {
             let plan = problem.plan(engine.limits(), &tiles).unwrap();
-            assert_eq!(plan.steps[0].shader.entry, "fused_classify");
+            assert_eq!(plan.steps()[0].shader().entry(), "fused_classify");
             // The mask asks neither for the batch nor the head: they share a map, two words for each box of queries.
-            let map = plan.scratch.iter().find(|it| it.name == "map of tiles").unwrap();
+            let map = plan.scratch().iter().find(|it| it.name == "map of tiles").unwrap();
             assert_eq!(map.bytes, simulate(&problem, &tiles).blocks * 8);
             check_with(engine, &case.spec, &inputs, Some(tiles));
         }

@@ -319,7 +319,7 @@ fn a_prepared_call_is_recorded_again_without_a_new_buffer() {
         engine.memory()
     };
     let first = record();
-    let planned = prepared.plan.scratch_bytes();
+    let planned = prepared.plan().scratch_bytes();
     assert!(planned > 0 && first.scratch_bytes >= planned, "{first:?}, planned {planned}");
     assert!((0..8).all(|_| record() == first), "{first:?}, then {:?}", engine.memory());
     engine.free_scratch();

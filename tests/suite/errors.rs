@@ -200,7 +200,7 @@ fn numbers_beyond_any_tile_are_refused_without_a_panic() {
         ] {
             let tiles: FusedTiles = serde_json::from_value(json).unwrap();
             let plan = problem.plan(&GpuLimits::floor(), &tiles);
-            assert!(plan.is_err(), "{tiles}: {} steps", plan.unwrap().steps.len());
+            assert!(plan.is_err(), "{tiles}: {} steps", plan.unwrap().steps().len());
         }
     }
 }

@@ -88,7 +88,7 @@ fn the_cpu_reference_agrees_with_other_software() {
             (spec, true) => {
                 let problem = merge_problem(spec, &inputs);
                 let shape: Vec<usize> =
-                    problem.tensors["outs"].shape().iter().map(|extent| *extent as usize).collect();
+                    problem.descs()["outs"].shape().iter().map(|extent| *extent as usize).collect();
                 let rows = shape[1] * shape[2] * shape[3];
                 let (outs, lses) = (inputs["outs"].to_f64(), inputs["lses"].to_f64());
                 merge_reference(&outs, &lses, shape[0], rows, shape[4]).unwrap()

@@ -57,16 +57,16 @@ fn line<O: Operator>(problem: &O, limits: &GpuLimits) -> String {
 
 fn add(plan: &Plan, texts: &mut BTreeSet<String>, hash: &mut Xxh3) {
     let mut last: Option<&Step> = None;
-    for step in &plan.steps {
+    for step in plan.steps() {
         // A kernel that comes again is written once.
-        if last.is_none_or(|last| last.shader != step.shader) {
-            texts.insert(step.shader.text());
+        if last.is_none_or(|last| last.shader() != step.shader()) {
+            texts.insert(step.shader().text());
         }
-        hash.update(&step.params);
-        hash.update(format!("{:?} {:?}", step.bindings, step.grid).as_bytes());
+        hash.update(step.params());
+        hash.update(format!("{:?} {:?}", step.bindings(), step.grid()).as_bytes());
         last = Some(step);
     }
-    hash.update(format!("{:?}", plan.scratch).as_bytes());
+    hash.update(format!("{:?}", plan.scratch()).as_bytes());
 }
 
 fn lines((name, question): &(String, Question)) -> Vec<String> {

@@ -30,15 +30,15 @@ fn planned(problem: &AttentionProblem, limits: &GpuLimits, splits: u32) -> Plan 
 }
 
 fn forwards(plan: &Plan) -> Vec<&Step> {
-    plan.steps.iter().filter(|step| step.shader.entry.starts_with("fused_forward")).collect()
+    plan.steps().iter().filter(|step| step.shader().entry().starts_with("fused_forward")).collect()
 }
 
 /// A kernel's params by name: the struct in its header gives the order.
 fn params(step: &Step) -> BTreeMap<String, u32> {
-    let header = &step.shader.parts[0].text;
+    let header = &step.shader().parts()[0].text;
     let fields = header.split("struct Params {").nth(1).unwrap().split('}').next().unwrap();
     let names = fields.lines().filter_map(|line| line.trim().split_once(": "));
-    let words = step.params.chunks_exact(4);
+    let words = step.params().chunks_exact(4);
     names
         .filter(|(_, kind)| !kind.starts_with("array"))
         .zip(words)
@@ -48,14 +48,14 @@ fn params(step: &Step) -> BTreeMap<String, u32> {
 
 /// A number that the header fixes.
 fn constant(step: &Step, name: &str) -> u64 {
-    let header = &step.shader.parts[0].text;
+    let header = &step.shader().parts()[0].text;
     let text = header.split(&format!("const {name}: u32 = ")).nth(1).unwrap();
     text.split('u').next().unwrap().parse().unwrap()
 }
 
 fn bound<'a>(step: &'a Step, name: &str) -> &'a Bound {
-    let index = step.shader.bindings.iter().position(|declared| declared.name == name).unwrap();
-    &step.bindings[index]
+    let index = step.shader().bindings().iter().position(|declared| declared.name == name).unwrap();
+    &step.bindings()[index]
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn tensors_larger_than_a_binding_are_bound_by_slices() {
     let limits = GpuLimits { storage_binding_bytes: 40 << 10, ..GpuLimits::floor() };
     let plan = planned(&problem, &limits, 1);
     assert_eq!(forwards(&plan).len(), 8, "a slice for each batch and key head");
-    for step in &plan.steps {
-        for bound in &step.bindings {
+    for step in plan.steps() {
+        for bound in step.bindings() {
             assert!(
                 bound.size <= limits.storage_binding_bytes && bound.offset % 256 == 0,
                 "{bound:?}"
@@ -141,13 +141,13 @@ fn side_tensors_share_a_binding_where_a_device_has_few() {
     for (most, packs) in [(8, true), (16, false)] {
         let limits = GpuLimits { storage_buffers: most, ..GpuLimits::floor() };
         let plan = planned(&problem, &limits, 1);
-        assert_eq!(plan.steps.iter().any(|step| step.shader.entry == "common_pack"), packs);
-        for step in &plan.steps {
+        assert_eq!(plan.steps().iter().any(|step| step.shader().entry() == "common_pack"), packs);
+        for step in plan.steps() {
             assert!(
-                step.bindings.len() <= most as usize,
+                step.bindings().len() <= most as usize,
                 "{}: {}",
-                step.shader.entry,
-                step.bindings.len()
+                step.shader().entry(),
+                step.bindings().len()
             );
         }
     }
@@ -161,11 +161,11 @@ fn side_tensors_share_a_binding_where_a_device_has_few() {
 fn more_workgroups_than_a_dimension_holds_are_folded() {
     let problem = asked(&extents([70_000, 1, 1, 1, 4, 8]));
     let plan = planned(&problem, &GpuLimits::floor(), 1);
-    let [step] = forwards(&plan)[..] else { panic!("{} dispatches", plan.steps.len()) };
-    let tilewise::gpu::recording::Grid::Direct([x, y, z]) = step.grid else {
-        panic!("{:?}", step.grid)
+    let [step] = forwards(&plan)[..] else { panic!("{} dispatches", plan.steps().len()) };
+    let tilewise::gpu::recording::Grid::Direct([x, y, z]) = *step.grid() else {
+        panic!("{:?}", step.grid())
     };
-    assert!(x <= 65_535 && y > 1 && z == 1 && x * y >= 70_000, "{:?}", step.grid);
+    assert!(x <= 65_535 && y > 1 && z == 1 && x * y >= 70_000, "{:?}", step.grid());
     assert_eq!(params(step)["workgroups"], 70_000);
 }
 
@@ -197,9 +197,9 @@ fn scratch_is_what_partial_results_take() {
     assert_eq!(none.scratch_bytes(), 0);
     let split = planned(&asked(&spec), &GpuLimits::floor(), 3);
     let rows = 3 * 2 * 4 * 70;
-    let bytes: Vec<u64> = split.scratch.iter().map(|scratch| scratch.bytes).collect();
+    let bytes: Vec<u64> = split.scratch().iter().map(|scratch| scratch.bytes).collect();
     assert_eq!(bytes, [0, rows * 44 * 4, rows * 4, 0]);
-    assert_eq!(split.steps.last().unwrap().shader.entry, "fused_merge");
+    assert_eq!(split.steps().last().unwrap().shader().entry(), "fused_merge");
 }
 
 #[test]
@@ -219,8 +219,8 @@ fn batches_and_heads_share_a_map_of_tiles_where_the_mask_is_the_same() {
         }
         let problem = AttentionProblem::new(&spec, &tensors).unwrap();
         let plan = planned(&problem, &GpuLimits::floor(), 1);
-        assert_eq!(plan.steps[0].shader.entry, "fused_classify");
-        plan.scratch[0].bytes / 8 / u64::from(params(forwards(&plan)[0])["q_tiles"])
+        assert_eq!(plan.steps()[0].shader().entry(), "fused_classify");
+        plan.scratch()[0].bytes / 8 / u64::from(params(forwards(&plan)[0])["q_tiles"])
     };
     let wgsl = |test: &str| json!({"wgsl": format!("fn mask_mod(b: u32, h: u32, q: u32, kv: u32) -> bool {{ return {test}; }}")});
     let dense = || json!({"dense": "keep"});
@@ -240,10 +240,10 @@ fn batches_and_heads_share_a_map_of_tiles_where_the_mask_is_the_same() {
 #[test]
 fn nothing_to_do_is_no_dispatch() {
     for spec in [extents([0, 2, 2, 5, 7, 8]), extents([1, 2, 2, 0, 7, 8])] {
-        assert!(planned(&asked(&spec), &GpuLimits::floor(), 1).steps.is_empty());
+        assert!(planned(&asked(&spec), &GpuLimits::floor(), 1).steps().is_empty());
     }
     assert_eq!(
-        planned(&asked(&extents([1, 2, 2, 5, 0, 8])), &GpuLimits::floor(), 1).steps.len(),
+        planned(&asked(&extents([1, 2, 2, 5, 0, 8])), &GpuLimits::floor(), 1).steps().len(),
         1
     );
 }
@@ -251,7 +251,7 @@ fn nothing_to_do_is_no_dispatch() {
 #[test]
 fn numbers_that_change_at_runtime_share_a_kernel() {
     let shader =
-        |spec: &Value| planned(&asked(spec), &GpuLimits::floor(), 1).steps[0].shader.clone();
+        |spec: &Value| planned(&asked(spec), &GpuLimits::floor(), 1).steps()[0].shader().clone();
     let mut spec = extents([2, 4, 2, 70, 131, 64]);
     spec["mask"] = json!({"band": {"left": 3, "right": 0}});
     let first = shader(&spec);
@@ -283,7 +283,7 @@ fn rows_lie_in_their_binding(problem: &AttentionProblem, step: &Step, name: &str
         "k" | "v" => (kv_first, kv_heads, u64::from(params["seq_len_kv"])),
         _ => (kv_first * group, kv_heads * group, u64::from(params["seq_len_q"])),
     };
-    let (desc, bound) = (&problem.tensor_descs()[name], bound(step, name));
+    let (desc, bound) = (&problem.descs()[name], bound(step, name));
     assert_eq!(bound.slot, Slot::Tensor(name.to_owned()));
     let (layout, size) = (&desc.layout, desc.dtype.bytes());
     for batch in [first_batch, first_batch + batches - 1] {
@@ -350,11 +350,11 @@ proptest! {
         if let Ok(plan) = problem.plan(&limits, &tiles) {
             for step in forwards(&plan) {
                 for name in ["q", "k", "v", "out"] {
-                    if step.shader.bindings.iter().any(|declared| declared.name == name) {
+                    if step.shader().bindings().iter().any(|declared| declared.name == name) {
                         rows_lie_in_their_binding(&problem, step, name);
                     }
                 }
-                for bound in &step.bindings {
+                for bound in step.bindings() {
                     prop_assert!(bound.size <= limits.storage_binding_bytes);
                     prop_assert!(bound.offset % u64::from(alignment) == 0 && bound.size % 4 == 0);
                 }

@@ -40,7 +40,7 @@ fn kernels() -> Vec<Step> {
         })
         .collect();
     let mut seen = HashSet::new();
-    steps.into_iter().filter(|step| seen.insert(step.shader.clone())).collect()
+    steps.into_iter().filter(|step| seen.insert(step.shader().clone())).collect()
 }
 
 /// The plans of a problem with its first tile sets.
@@ -66,11 +66,11 @@ fn steps(case: &Case, limits: &GpuLimits, most: usize) -> Vec<Step> {
     };
     let right =
         plans.into_iter().map(|plan| plan.unwrap_or_else(|error| panic!("{}: {error}", case.name)));
-    right.flat_map(|plan| plan.steps).collect()
+    right.flat_map(|plan| plan.steps().to_vec()).collect()
 }
 
 fn parsed(step: &Step) -> (Module, ModuleInfo) {
-    let text = step.shader.text();
+    let text = step.shader().text();
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{}\n{text}", error.emit_to_string(&text)));
     let capabilities = Capabilities::SUBGROUP
@@ -94,7 +94,7 @@ fn every_kernel_validates_and_is_what_the_host_says() {
         bindings_are_as_declared(step, &module);
         sizes_are_as_said(step, &module);
     });
-    let parts = kernels.iter().flat_map(|step| &step.shader.parts);
+    let parts = kernels.iter().flat_map(|step| step.shader().parts());
     let used: BTreeSet<&String> = parts.map(|part| &part.file).collect();
     // The other operators' tests look after theirs; devices are measured and checked with kernels of their own.
     let own = |file: &&String| file.starts_with("common/") || file.starts_with("fused/");
@@ -134,7 +134,7 @@ fn vectors_are_written_whole(step: &Step, module: &Module, info: &ModuleInfo) {
                                 ..
                             }
                         );
-                        let name = function.name.as_deref().unwrap_or(step.shader.entry);
+                        let name = function.name.as_deref().unwrap_or(step.shader().entry());
                         assert!(!part, "{name} writes a part of a shared vector");
                     }
                     _ => {}
@@ -145,9 +145,9 @@ fn vectors_are_written_whole(step: &Step, module: &Module, info: &ModuleInfo) {
 }
 
 fn bindings_are_as_declared(step: &Step, module: &Module) {
-    let shader = &step.shader;
-    assert_eq!(shader.bindings.len(), step.bindings.len(), "{}", shader.entry);
-    let mut found = vec![None; shader.bindings.len()];
+    let shader = step.shader();
+    assert_eq!(shader.bindings().len(), step.bindings().len(), "{}", shader.entry());
+    let mut found = vec![None; shader.bindings().len()];
     for (_, global) in module.global_variables.iter() {
         let Some(binding) = &global.binding else { continue };
         assert_eq!(binding.group, 0);
@@ -159,13 +159,13 @@ fn bindings_are_as_declared(step: &Step, module: &Module) {
         let writes = access.contains(StorageAccess::STORE);
         found[binding.binding as usize - 1] = Some((global.name.clone().unwrap(), writes));
     }
-    for (found, declared) in found.into_iter().zip(&shader.bindings) {
-        assert_eq!(found, Some((declared.name.clone(), declared.writes)), "{}", shader.entry);
+    for (found, declared) in found.into_iter().zip(shader.bindings()) {
+        assert_eq!(found, Some((declared.name.clone(), declared.writes)), "{}", shader.entry());
     }
 }
 
 fn sizes_are_as_said(step: &Step, module: &Module) {
-    let shader = &step.shader;
+    let shader = step.shader();
     let size = |inner: &TypeInner| u64::from(inner.size(module.to_ctx()));
     let mut workgroup = 0;
     for (_, global) in module.global_variables.iter() {
@@ -173,19 +173,19 @@ fn sizes_are_as_said(step: &Step, module: &Module) {
         match global.space {
             AddressSpace::Uniform => {
                 let whole = bytes.next_multiple_of(16).max(16);
-                assert_eq!(whole, step.params.len() as u64, "params of {}", shader.entry);
+                assert_eq!(whole, step.params().len() as u64, "params of {}", shader.entry());
             }
             AddressSpace::WorkGroup => workgroup += bytes,
             _ => {}
         }
     }
-    let text = || shader.parts[0].text.lines().take(30).collect::<Vec<_>>().join("\n");
-    assert_eq!(workgroup, u64::from(shader.workgroup_bytes), "{}\n{}", shader.entry, text());
+    let text = || shader.parts()[0].text.lines().take(30).collect::<Vec<_>>().join("\n");
+    assert_eq!(workgroup, u64::from(shader.workgroup_bytes()), "{}\n{}", shader.entry(), text());
     let [entry] = &module.entry_points[..] else {
         panic!("{} entry points", module.entry_points.len())
     };
-    assert_eq!(entry.name, shader.entry);
-    assert_eq!(entry.workgroup_size, [shader.workgroup_size, 1, 1], "{}", shader.entry);
+    assert_eq!(entry.name, shader.entry());
+    assert_eq!(entry.workgroup_size, [shader.workgroup_size(), 1, 1], "{}", shader.entry());
 }
 
 fn shader_files() -> Vec<String> {

@@ -148,7 +148,7 @@ impl FusedTiles {
             row_matrices,
             subgroups,
             tile_kv: size * key_matrices,
-            workgroup_size: subgroups * sizes.most,
+            workgroup_size: subgroups.saturating_mul(sizes.most),
             turn_v,
             kv_splits: 1,
         };

@@ -7,7 +7,7 @@ use crate::tensor::Dtype;
 
 /// The largest number of a tile set, and the most parts that keys are split into.
 const LARGEST: u32 = 4096;
-const MOST_SPLITS: u32 = 4096;
+pub(crate) const MOST_SPLITS: u32 = 4096;
 
 impl FusedTiles {
     /// Holds the set against what the kernels can do and what the device has.
@@ -24,6 +24,9 @@ impl FusedTiles {
             .or_else(|| self.matrix_shape(shape.dtype, limits));
         if let Some(reason) = wrong {
             return Err(refused(reason));
+        }
+        if self.workgroup_size() == 0 {
+            return Err(refused("a workgroup has no lanes".to_owned()));
         }
         if !(1..=MOST_SPLITS).contains(&self.kv_splits()) {
             let got = self.kv_splits();
@@ -175,7 +178,7 @@ impl FusedTiles {
         power("row_matrices", row_matrices, 4)
             .or_else(|| power("subgroups", subgroups, 8))
             .or_else(|| {
-                let wrong = workgroup_size != subgroups * most;
+                let wrong = workgroup_size != subgroups.saturating_mul(most);
                 wrong.then(|| {
                     format!(
                         "workgroup_size is {workgroup_size}, not {subgroups} subgroups of {most}"

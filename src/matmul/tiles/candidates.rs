@@ -151,7 +151,7 @@ impl MatmulTiles {
                     subgroup_rows,
                     subgroup_columns,
                     chunk: chunk * size,
-                    workgroup_size: subgroup_rows * subgroup_columns * sizes.most,
+                    workgroup_size: (subgroup_rows * subgroup_columns).saturating_mul(sizes.most),
                 }
             };
         MATRIX_SETS.map(set).to_vec()

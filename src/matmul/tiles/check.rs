@@ -13,12 +13,11 @@ impl MatmulTiles {
     /// # Errors
     /// [`PlanError::Tiles`] with the numbers.
     pub fn check(&self, operands: Operands, limits: &GpuLimits) -> Result<(), PlanError> {
-        let plain = self.of_floats();
         let wrong = self
             .bytes_fault(operands)
             .or_else(|| self.matrix_fault(operands, limits))
             .or_else(|| self.fault(limits))
-            .or_else(|| plain.fault(limits));
+            .or_else(|| self.of_floats().fault(limits));
         let refuse = |reason| PlanError::Tiles { tiles: self.to_string(), reason };
         wrong.map_or(Ok(()), |reason| Err(refuse(reason)))
     }
@@ -78,6 +77,9 @@ impl MatmulTiles {
         let results = self.lane_results(limits);
         if results > MOST_RESULTS {
             return Some(format!("{results} results a lane, at most {MOST_RESULTS}"));
+        }
+        if self.workgroup_size() == 0 {
+            return Some("a workgroup has no lanes".to_owned());
         }
         if self.workgroup_size() > limits.workgroup_invocations {
             let most = limits.workgroup_invocations;
@@ -154,6 +156,14 @@ const fn is_even(columns: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_beyond_any_tile_are_refused_by_name() {
+        let [tile_rows, tile_columns, rows, columns] = [1 << 30, 1 << 31, 4, 4];
+        let tiles = MatmulTiles::Bytes { tile_rows, tile_columns, rows, columns, chunk: 32 };
+        let error = tiles.check(Operands::Bytes, &GpuLimits::floor()).unwrap_err().to_string();
+        assert!(error.contains("no multiple of 4 up to 1024"), "{error}");
+    }
 
     #[test]
     fn tiles_that_do_not_divide_are_refused_with_their_numbers() {

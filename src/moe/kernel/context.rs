@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::cuts::Cuts;
-use super::scratch::Scratch;
+use super::scratch::{LEAST_BOUND, Scratch};
 use super::sections::{BLOCK_PAIRS, Sections};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
@@ -47,8 +47,7 @@ impl Context<'_> {
 
     /// A scratch buffer as a binding.
     pub fn scratch(&self, which: Scratch) -> Result<Bound, PlanError> {
-        // Never empty: what stands in for an empty tensor may not be both read and written.
-        let size = self.scratch[which as usize].max(16);
+        let size = self.scratch[which as usize].max(LEAST_BOUND);
         self.fits(&format!("scratch for {which:?}"), size)?;
         Ok(Bound { slot: Slot::Scratch(which as usize), offset: 0, size })
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
+use crate::gpu::recording::check_step_count;
 use crate::kernel::slices::workgroups_a_dispatch;
 use crate::matmul::MatmulTiles;
 use crate::moe::problem::MoeProblem;
@@ -49,6 +50,9 @@ impl Cuts {
         let flops = problem.row_flops() * (rows.min(tiles.tile_rows().into())) as f64;
         let window_tiles = workgroups_a_dispatch(|| flops, limits).min(most.max(1));
         let windows = most.div_ceil(window_tiles).max(1);
+        // Two matmuls an expert.
+        let count = windows.saturating_mul(2 * u64::from(local.div_ceil(slice_experts)));
+        check_step_count("the experts' matmuls", count)?;
         Ok(Self {
             slice_experts,
             windows: windows as u32,

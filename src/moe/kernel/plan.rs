@@ -33,7 +33,7 @@ pub(super) fn plan_cut(
     let sections = Sections::of(problem, cuts, tiles)?;
     let scratch = scratch_bytes(problem, sections.words);
     let context = Context { problem, limits, tiles, sections, cuts, scratch };
-    Ok(Plan { steps: steps(&context)?, scratch: scratch_buffers(scratch) })
+    Plan::fitting(steps(&context)?, scratch_buffers(scratch), limits)
 }
 
 /// Every launch, in order.
@@ -97,6 +97,8 @@ fn routing_steps(context: &Context<'_>, given: bool) -> Result<Vec<Step>, PlanEr
             steps.extend(route::route(context)?)
         }
         Router::External => {}
+        // What is mixed is the experts' input alone.
+        Router::Soft { .. } if !problem.wants(MoeOutput::Out) => {}
         Router::Soft { .. } => steps.extend(soft::soft_inputs(context)?),
     }
     if matches!(problem.spec.router, Router::External | Router::Soft { .. }) && !given {

@@ -5,6 +5,9 @@ use crate::matmul::ByteRows;
 use crate::moe::problem::MoeProblem;
 use crate::moe::spec::MoeOutput;
 
+/// Bytes of scratch that a kernel binds at least: what stands in for an empty tensor may not be both read and written.
+pub(super) const LEAST_BOUND: u64 = 16;
+
 /// Scratch buffers of a plan, by what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -74,7 +77,8 @@ impl Scratch {
         let (computes, shared, soft) =
             (problem.wants(MoeOutput::Out), e.shared_dim > 0, e.slots > 0);
         let model = u64::from(padded(e.model_dim));
-        let floats = |has: bool, elements: u64| if has { 4 * elements } else { 0 };
+        let floats =
+            |has: bool, elements: u64| if has { (4 * elements).max(LEAST_BOUND) } else { 0 };
         match self {
             Self::Routing => 4 * routing_words,
             Self::Weights => 4 * u64::from(e.routed()) * u64::from(e.top_k),
@@ -111,7 +115,7 @@ impl Scratch {
 /// Bytes that rows take once they are rounded, where that is asked for.
 fn rounded_bytes(problem: &MoeProblem, rows: u64, dim: u32) -> u64 {
     match problem.spec.quantise_activations {
-        Some(_) if problem.wants(MoeOutput::Out) => ByteRows::size(rows, dim),
+        Some(_) if problem.wants(MoeOutput::Out) => ByteRows::size(rows, dim).max(LEAST_BOUND),
         _ => 0,
     }
 }
@@ -123,8 +127,13 @@ pub(super) fn scratch_bytes(problem: &MoeProblem, routing_words: u64) -> [u64; S
 
 /// The buffers of these sizes with names for people.
 pub(super) fn scratch_buffers(bytes: [u64; Scratch::ALL.len()]) -> Vec<recording::Scratch> {
+    let sized = |bytes: u64| if bytes == 0 { 0 } else { bytes.max(LEAST_BOUND) };
     let named = Scratch::ALL.into_iter().zip(bytes);
-    named.map(|(scratch, bytes)| recording::Scratch { name: scratch.name(), bytes }).collect()
+    let buffer = |(scratch, bytes): (Scratch, u64)| recording::Scratch {
+        name: scratch.name(),
+        bytes: sized(bytes),
+    };
+    named.map(buffer).collect()
 }
 
 /// Row lengths of scratch matrices: whole vectors of four.

@@ -24,6 +24,8 @@ impl fmt::Display for Finely {
     }
 }
 
+impl crate::operator::sealed::Sealed for Finely {}
+
 impl Operator for Finely {
     type Tiles = MatmulTiles;
 

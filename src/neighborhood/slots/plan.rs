@@ -10,8 +10,8 @@ use super::kernel::{aggregate_step, aggregate_work, scores_step, scores_work};
 use super::problem::{NeighborhoodAggregateProblem, NeighborhoodScoresProblem, Slots};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Plan, Step};
-use crate::kernel::slices::{Slice, slices, workgroups_a_dispatch};
+use crate::gpu::recording::{Plan, Step, check_step_count};
+use crate::kernel::slices::{Slice, dispatches, slices, workgroups_a_dispatch};
 use crate::operator::{Operator, Tiles};
 use crate::tensor::TensorDesc;
 
@@ -42,18 +42,20 @@ fn plan(
         let context = Context { slots, limits, slice, lanes_a_row };
         let workgroups = context.items().div_ceil(u64::from(WORKGROUP_SIZE));
         let most = workgroups_a_dispatch(|| 2.0 * multiply_adds, limits);
-        for first in (0..workgroups).step_by(most as usize) {
-            let count = (workgroups - first).min(most);
-            steps.push(step(&context, (first as u32, count as u32))?);
+        for share in dispatches("neighborhood", workgroups, most)? {
+            steps.push(step(&context, share)?);
         }
+        check_step_count("neighborhood", steps.len() as u64)?;
     }
-    Ok(Plan { steps, scratch: Vec::new() })
+    Plan::fitting(steps, Vec::new(), limits)
 }
 
 /// Every tensor by name.
 fn tensors(slots: &Slots) -> Vec<(&str, TensorDesc)> {
     slots.tensors.iter().map(|(name, desc)| (name.as_str(), desc.clone())).collect()
 }
+
+impl crate::operator::sealed::Sealed for NeighborhoodScoresProblem {}
 
 impl Operator for NeighborhoodScoresProblem {
     type Tiles = SlotTiles;
@@ -77,6 +79,8 @@ impl Operator for NeighborhoodScoresProblem {
         vec!["scores"]
     }
 }
+
+impl crate::operator::sealed::Sealed for NeighborhoodAggregateProblem {}
 
 impl Operator for NeighborhoodAggregateProblem {
     type Tiles = SlotTiles;

@@ -14,18 +14,32 @@ use crate::tensor::check::{self, Output};
 use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
 /// Neighborhood scores with every extent, stride and type known and checked.
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::neighborhood::NeighborhoodScoresProblem) {
+///     problem.spec.window.clear();
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NeighborhoodScoresProblem {
-    /// The caller's spec with its defaults filled in.
-    pub spec: NeighborhoodScoresSpec,
+    pub(crate) spec: NeighborhoodScoresSpec,
     pub(super) slots: Slots,
 }
 
 /// An aggregate of values with every extent, stride and type known and checked.
+///
+/// Only this crate changes one, since kernels run without bounds checks on what it says:
+///
+/// ```compile_fail,E0616
+/// fn changed(mut problem: tilewise::neighborhood::NeighborhoodAggregateProblem) {
+///     problem.spec.window.clear();
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NeighborhoodAggregateProblem {
-    /// The caller's spec with its defaults filled in.
-    pub spec: NeighborhoodAggregateSpec,
+    pub(crate) spec: NeighborhoodAggregateSpec,
     pub(super) slots: Slots,
 }
 
@@ -132,6 +146,11 @@ impl NeighborhoodScoresProblem {
         }
     }
 
+    /// The caller's spec with its defaults filled in.
+    pub const fn spec(&self) -> &NeighborhoodScoresSpec {
+        &self.spec
+    }
+
     /// Every tensor, inputs and outputs.
     pub fn tensors(&self) -> &TensorDescs {
         &self.slots.tensors
@@ -202,6 +221,11 @@ impl NeighborhoodAggregateProblem {
             ..spec.clone()
         };
         Ok(Self { spec, slots })
+    }
+
+    /// The caller's spec with its defaults filled in.
+    pub const fn spec(&self) -> &NeighborhoodAggregateSpec {
+        &self.spec
     }
 
     /// Every tensor, inputs and outputs.
