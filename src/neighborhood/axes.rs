@@ -1,7 +1,6 @@
 //! The axes of a question: read off its tensors and its lists, and checked, each refusal naming the axis.
 
-use super::spec::Border;
-use super::window::Axis;
+use super::window::{Axis, Border};
 use crate::error::SpecError;
 use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc, TensorDescs};

@@ -66,11 +66,13 @@
 
 mod axes;
 mod bind;
+mod extents;
 mod kernel;
 mod operator;
 mod problem;
 mod reference;
 mod roles;
+mod shapes;
 mod simulate;
 mod slots;
 mod snippets;
@@ -80,7 +82,8 @@ mod window;
 
 pub use crate::fused::{Normaliser, ScoreModifier};
 pub use crate::snippet::Snippet;
-pub use problem::{NeighborhoodExtents, NeighborhoodProblem, TensorDescs};
+pub use extents::NeighborhoodExtents;
+pub use problem::{NeighborhoodProblem, TensorDescs};
 pub use reference::{NeighborhoodReference, plain, reference};
 pub use simulate::{BoxChoice, Simulation, StrideChoice, search_boxes, search_strides, simulate};
 pub use slots::{
@@ -88,6 +91,6 @@ pub use slots::{
     NeighborhoodScoresProblem, NeighborhoodScoresSpec, SlotTiles, aggregate_reference,
     scores_reference,
 };
-pub use spec::{Border, NeighborhoodOutput, NeighborhoodSpec};
+pub use spec::{NeighborhoodOutput, NeighborhoodSpec};
 pub use tiles::{NeighborhoodTiles, TileBox};
-pub use window::Axis;
+pub use window::{Axis, Border};

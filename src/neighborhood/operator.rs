@@ -4,14 +4,14 @@ use super::kernel::{Boxes, by_map};
 use super::problem::NeighborhoodProblem;
 use super::simulate::candidate_tiles;
 use super::tiles::NeighborhoodTiles;
-use crate::error::{PlanError, SpecError};
+use crate::error::PlanError;
 use crate::fused::FusedShape;
-use crate::fused::domain::{Call, HEAD_GATE};
+use crate::fused::domain::Call;
 use crate::fused::plan::{self, ScratchBytes, Splitting};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::kernel::extra::ExtraInputs;
-use crate::operator::{Operator, rounded};
+use crate::operator::Operator;
 use crate::tensor::TensorDesc;
 
 impl NeighborhoodProblem {
@@ -73,7 +73,7 @@ impl Operator for NeighborhoodProblem {
 
     fn bucket(&self) -> Self {
         // What cannot be rounded stands for itself.
-        self.rounded().unwrap_or_else(|_| self.clone())
+        super::shapes::bucket(self).unwrap_or_else(|_| self.clone())
     }
 }
 
@@ -95,38 +95,5 @@ impl NeighborhoodProblem {
         let others = self.tensors.keys().filter(|name| !names.contains(name)).count();
         let core = others + usize::from(by_map(self, limits));
         ExtraInputs::new(&self.tensors, names, core as u32, ScratchBytes::EXTRA, limits)
-    }
-
-    /// The same problem with batch, axes and extra tokens rounded, without gaps.
-    fn rounded(&self) -> Result<Self, SpecError> {
-        let mut spec = self.spec.clone();
-        spec.batch = spec.batch.map(rounded);
-        spec.spatial = spec.spatial.map(|axes| axes.into_iter().map(rounded).collect());
-        let mut tensors = spec.assumed_tensors()?;
-        let outputs = self.outputs();
-        for (name, desc) in &self.tensors {
-            if outputs.contains(&name.as_str()) {
-                continue;
-            }
-            let mut shape = desc.shape().to_vec();
-            let axes = self.axes.len() + 1;
-            match tensors.get(name) {
-                // A table keeps the axes that it broadcasts.
-                Some(full) if self.is_table(name) => {
-                    let grown = shape.iter_mut().zip(full.shape()).filter(|(own, _)| **own > 1);
-                    grown.for_each(|(own, full)| *own = *full);
-                }
-                Some(_) if !self.extra_names().contains(name) => continue,
-                _ if name.starts_with("extra_") => {
-                    shape[..2].iter_mut().for_each(|extent| *extent = extent.next_power_of_two());
-                }
-                _ if name == HEAD_GATE => {
-                    shape[..axes].iter_mut().for_each(|it| *it = it.next_power_of_two());
-                }
-                _ => {}
-            }
-            tensors.insert(name.clone(), TensorDesc::contiguous(desc.dtype, &shape));
-        }
-        Self::new(&spec, &tensors)
     }
 }

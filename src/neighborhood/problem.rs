@@ -5,6 +5,7 @@ use std::fmt;
 use ordered_float::OrderedFloat;
 
 use super::axes::{MAX_TOKENS, check_core, shape_over, window_fields};
+use super::extents::NeighborhoodExtents;
 use super::roles::{ExtraInput, Role, check_extra, check_gate, extra_inputs};
 use super::snippets;
 use super::spec::{NeighborhoodOutput, NeighborhoodSpec};
@@ -39,30 +40,6 @@ pub struct NeighborhoodProblem {
     pub(crate) extents: NeighborhoodExtents,
     pub(crate) axes: Vec<Axis>,
     pub(crate) tensors: TensorDescs,
-}
-
-/// The extents beside the axes'.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NeighborhoodExtents {
-    /// Number of sequences, images or videos.
-    pub batch: u32,
-    /// Heads of q and out.
-    pub q_heads: u32,
-    /// Heads of k and v.
-    pub kv_heads: u32,
-    /// Elements of a query and of a key.
-    pub head_dim: u32,
-    /// Elements of a value.
-    pub value_dim: u32,
-    /// Extra tokens, which every query sees.
-    pub extra: u32,
-}
-
-impl NeighborhoodExtents {
-    /// Query heads that share a key head.
-    pub const fn group_size(&self) -> u32 {
-        self.q_heads / self.kv_heads
-    }
 }
 
 impl Spec for NeighborhoodSpec {

@@ -1,7 +1,7 @@
 //! What the tensors beside the core's are for: their axes and element types follow from it.
 
 use super::axes::shape_over;
-use super::problem::NeighborhoodExtents;
+use super::extents::NeighborhoodExtents;
 use super::snippets;
 use super::spec::NeighborhoodSpec;
 use super::window::Axis;

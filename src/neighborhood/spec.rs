@@ -3,13 +3,10 @@
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};
 
-use super::axes::stated_shape;
-use super::roles::{Role, extra_inputs};
-use crate::error::SpecError;
+use super::window::Border;
 use crate::fused::{Normaliser, ScoreModifier};
 use crate::snippet::Snippet;
-use crate::tensor::check;
-use crate::tensor::{Dtype, TensorDesc, TensorDescs};
+use crate::tensor::Dtype;
 
 /// What neighborhood attention to compute. What is `None` is taken from the tensors, or is the default said there.
 ///
@@ -110,51 +107,6 @@ impl Default for NeighborhoodSpec {
             value_dim: None,
         }
     }
-}
-
-impl NeighborhoodSpec {
-    /// Tensors without gaps for a spec that says all its extents; no extra tokens; aux tensors and sink logits are f32
-    /// `[q_heads]`, a bias has its fullest shape.
-    ///
-    /// # Errors
-    /// [`SpecError::Value`] naming the first extent that the spec leaves open.
-    pub fn assumed_tensors(&self) -> Result<TensorDescs, SpecError> {
-        let q_heads = check::stated("q_heads", self.q_heads)?;
-        let kv_heads = self.kv_heads.map_or(q_heads, u64::from);
-        let head_dim = check::stated("head_dim", self.head_dim)?;
-        let value_dim = self.value_dim.map_or(head_dim, u64::from);
-        let tensor = |heads: u64, dim: u64| {
-            let shape = stated_shape(self.batch, self.spatial.as_deref(), [heads, dim])?;
-            Ok::<_, SpecError>(TensorDesc::contiguous(self.dtype, &shape))
-        };
-        let mut tensors = TensorDescs::from([
-            ("q".to_owned(), tensor(q_heads, head_dim)?),
-            ("k".to_owned(), tensor(kv_heads, head_dim)?),
-            ("v".to_owned(), tensor(kv_heads, value_dim)?),
-        ]);
-        let batch = check::stated("batch", self.batch)?;
-        let tokens = self.spatial.iter().flatten().map(|&extent| u64::from(extent)).product();
-        for extra in extra_inputs(self) {
-            let shape = match extra.role {
-                Role::Aux | Role::SinkLogits => vec![q_heads],
-                Role::Bias => vec![batch, q_heads, tokens, tokens],
-            };
-            tensors.insert(extra.name, TensorDesc::contiguous(Dtype::F32, &shape));
-        }
-        Ok(tensors)
-    }
-}
-
-/// What a window does at the border; a causal axis does not tell the two apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Border {
-    /// It shifts inward: every query sees the whole window's number of keys.
-    #[default]
-    Shift,
-    /// It stays where its group's middle puts it, and loses what lies outside.
-    Clip,
 }
 
 /// What neighborhood attention can give.

@@ -2,7 +2,19 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// What a window does at the border; a causal axis does not tell the two apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Border {
+    /// It shifts inward: every query sees the whole window's number of keys.
+    #[default]
+    Shift,
+    /// It stays where its group's middle puts it, and loses what lies outside.
+    Clip,
+}
 
 /// One axis of a neighborhood, checked: `1 ≤ stride ≤ window`, `group_offset < stride`, `window · dilation ≤ extent`.
 ///

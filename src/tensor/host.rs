@@ -55,7 +55,7 @@ impl HostTensor {
     /// What a buffer for an output holds before a call: NaN, and no whole number that a kernel would write.
     pub(crate) fn unwritten(desc: &TensorDesc) -> Self {
         let bytes = vec![0xff; desc.bytes() as usize];
-        Self { dtype: desc.dtype, shape: Vec::new(), bytes }
+        Self { dtype: desc.dtype, shape: vec![desc.bytes() / desc.dtype.bytes()], bytes }
     }
 
     /// Rounds numbers to `dtype`; bool stores `value != 0`, i32 and u8 the nearest integer.

@@ -2,6 +2,8 @@
 
 mod activation;
 mod bindings;
+mod capacity;
+mod choices;
 mod combine;
 mod context;
 mod cuts;
@@ -12,10 +14,8 @@ mod loss;
 mod operands;
 mod place;
 mod plan;
-mod route;
 mod scratch;
 mod sections;
-mod select;
 mod soft;
 #[cfg(test)]
 mod tests;

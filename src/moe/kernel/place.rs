@@ -2,12 +2,12 @@
 //! workgroup where that is enough.
 
 use super::bindings::{bind_routing, optional_output};
+use super::capacity::{selectors, sequences};
 use super::context::Context;
 use super::given::{self, bind_given};
 use super::launch::{WORKGROUP_SIZE, close, entry, kernel, lanes};
 use super::scratch::Scratch;
 use super::sections::BLOCK_PAIRS;
-use super::select::{selectors, sequences};
 use crate::error::PlanError;
 use crate::gpu::recording::Step;
 use crate::kernel::source::{KernelSource, add_fragment};

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::cuts::Cuts;
 use super::scratch::{scratch_buffers, scratch_bytes};
 use super::sections::Sections;
-use super::{combine, experts, given, loss, operands, place, route, select, soft, tokens};
+use super::{capacity, choices, combine, experts, given, loss, operands, place, soft, tokens};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Plan, Step};
@@ -94,7 +94,7 @@ fn routing_steps(context: &Context<'_>, given: bool) -> Result<Vec<Step>, PlanEr
     }
     match problem.spec.router {
         Router::TokenChoice(_) | Router::ExpertChoice { .. } => {
-            steps.extend(route::route(context)?)
+            steps.extend(choices::route(context)?)
         }
         Router::External => {}
         // What is mixed is the experts' input alone.
@@ -108,7 +108,7 @@ fn routing_steps(context: &Context<'_>, given: bool) -> Result<Vec<Step>, PlanEr
         steps.extend(loss::terms(context)?);
     }
     if problem.capacity().is_some() {
-        steps.extend(select::select(context)?);
+        steps.extend(capacity::select(context)?);
     }
     Ok(steps)
 }

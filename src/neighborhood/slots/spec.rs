@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SpecError;
 use crate::neighborhood::axes::{WindowFields, stated_shape, window_fields};
-use crate::neighborhood::spec::Border;
+use crate::neighborhood::window::Border;
 use crate::tensor::check;
 use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
