@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tilewise::operator::Operator;
-use tilewise::problems::{Expected, Resident, find, work};
+use tilewise::problems::{Resident, find, work};
 use tilewise::question::Question;
+use tilewise::verify::Expected;
 use tilewise::{Engine, EngineOptions};
 
 /// One of each kind, so that all of it takes a minute.

@@ -4,7 +4,6 @@
 //! that is a processor, would need more than seconds.
 
 mod attention;
-mod check;
 mod matmul;
 mod moe;
 mod neighborhood;
@@ -12,7 +11,6 @@ mod suites;
 mod work;
 
 pub use crate::resident::Resident;
-pub use check::Expected;
 use suites::LARGE;
 pub use suites::{Along, SUITES, Suite};
 pub use work::{Counted, Work, work};

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, Operands};
 use tilewise::operator::Operator;
-use tilewise::problems::Expected;
 use tilewise::question::Question;
 use tilewise::tensor::{
     ActivationFormat, BlockFormat, Dtype, HostTensor, Layout, WeightFormat, descs,
 };
+use tilewise::verify::Expected;
 use tilewise::{Engine, EngineOptions};
 
 type Tensors = BTreeMap<String, HostTensor>;

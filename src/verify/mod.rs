@@ -8,6 +8,7 @@
 mod case;
 mod cases;
 mod checked;
+mod expected;
 mod inputs;
 pub mod judge;
 pub(crate) mod output;
@@ -21,6 +22,7 @@ mod tiles;
 pub use case::{Case, Fill, Placement, Style};
 pub use cases::{cases, find_cases};
 pub use checked::{CheckedTrial, TileSets, checked_trials};
+pub use expected::Expected;
 pub use report::{CaseFailure, CaseReport, Failure};
 pub use run::{Trial, run_case};
 pub use tiles::CaseTiles;

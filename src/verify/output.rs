@@ -16,7 +16,7 @@ use crate::tensor::{Dtype, HostTensor, TensorDesc};
 
 /// An output as it should be.
 #[derive(Clone, Debug)]
-pub(crate) struct Expected {
+pub(crate) struct ExpectedOutput {
     pub name: &'static str,
     pub desc: TensorDesc,
     pub exact: Vec<f64>,
@@ -24,7 +24,7 @@ pub(crate) struct Expected {
     pub row_scale: Vec<f64>,
 }
 
-impl Expected {
+impl ExpectedOutput {
     /// Holds what an output's buffer has against it. Gives the first byte beside its elements that was written, too.
     /// A buffer that is too short has no elements.
     ///
@@ -46,7 +46,10 @@ impl Expected {
 ///
 /// # Errors
 /// As the operators' references.
-pub(crate) fn expected(question: &Question, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
+pub(crate) fn expected(
+    question: &Question,
+    inputs: &Inputs,
+) -> Result<Vec<ExpectedOutput>, SpecError> {
     match question {
         Question::Attention(problem) => {
             let exact = attention::reference(problem, inputs)?;
@@ -74,27 +77,33 @@ pub(crate) fn expected(question: &Question, inputs: &Inputs) -> Result<Vec<Expec
 fn of_scores(
     problem: &NeighborhoodScoresProblem,
     inputs: &Inputs,
-) -> Result<Vec<Expected>, SpecError> {
+) -> Result<Vec<ExpectedOutput>, SpecError> {
     let exact = neighborhood::scores_reference(problem, inputs, false)?;
     let plain = neighborhood::scores_reference(problem, inputs, true)?;
     // What a score sums: the sum of its terms' sizes, which are those of the tensors' sizes.
     let sums = neighborhood::scores_reference(problem, &scale::sizes(inputs), false)?;
     let desc = problem.tensors()["scores"].clone();
     let row_scale = scale::of_rows(&sums, &desc);
-    Ok(vec![Expected { name: "scores", desc, row_scale, exact, plain }])
+    Ok(vec![ExpectedOutput { name: "scores", desc, row_scale, exact, plain }])
 }
 
 fn of_aggregate(
     problem: &NeighborhoodAggregateProblem,
     inputs: &Inputs,
-) -> Result<Vec<Expected>, SpecError> {
+) -> Result<Vec<ExpectedOutput>, SpecError> {
     let exact = neighborhood::aggregate_reference(problem, inputs, false)?;
     let plain = neighborhood::aggregate_reference(problem, inputs, true)?.out;
     let desc = problem.tensors()["out"].clone();
-    Ok(vec![Expected { name: "out", desc, exact: exact.out, plain, row_scale: exact.magnitude }])
+    Ok(vec![ExpectedOutput {
+        name: "out",
+        desc,
+        exact: exact.out,
+        plain,
+        row_scale: exact.magnitude,
+    }])
 }
 
-fn of_matmul(problem: &MatmulProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
+fn of_matmul(problem: &MatmulProblem, inputs: &Inputs) -> Result<Vec<ExpectedOutput>, SpecError> {
     let (exact, plain) = (matmul::reference(problem, inputs)?, matmul::plain(problem, inputs)?);
     let scales = inputs.get("w_scales").filter(|_| problem.tensors.contains_key("w_scales"));
     let format = problem.spec.weight_format();
@@ -105,11 +114,11 @@ fn of_matmul(problem: &MatmulProblem, inputs: &Inputs) -> Result<Vec<Expected>, 
         inner: problem.extents.inner as usize,
     };
     let (row_scale, desc) = (product.scale_of_rows(&exact), problem.tensors["out"].clone());
-    Ok(vec![Expected { name: "out", desc, exact, plain, row_scale }])
+    Ok(vec![ExpectedOutput { name: "out", desc, exact, plain, row_scale }])
 }
 
 /// Every output of a mixture of experts. Integers are exact.
-fn of_moe(problem: &MoeProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
+fn of_moe(problem: &MoeProblem, inputs: &Inputs) -> Result<Vec<ExpectedOutput>, SpecError> {
     let (exact, mut plain) = (moe::reference(problem, inputs)?, moe::plain(problem, inputs)?);
     let expected = |(name, values): (&&'static str, &Vec<f64>)| {
         let desc = problem.tensors[*name].clone();
@@ -121,7 +130,7 @@ fn of_moe(problem: &MoeProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecEr
             _ => scale::of_rows(values, &desc),
         };
         let plain = plain.outputs.remove(name).unwrap_or_default();
-        Expected { name, desc, exact: values.clone(), plain, row_scale }
+        ExpectedOutput { name, desc, exact: values.clone(), plain, row_scale }
     };
     Ok(exact.outputs.iter().map(expected).collect())
 }
@@ -146,7 +155,7 @@ fn logits_scale(
 }
 
 /// Out and lse of a merge. Rounding is all the error that a plain one has.
-fn of_merge(problem: &MergeProblem, inputs: &Inputs) -> Result<Vec<Expected>, SpecError> {
+fn of_merge(problem: &MergeProblem, inputs: &Inputs) -> Result<Vec<ExpectedOutput>, SpecError> {
     let [parts, batch, heads, seq, dim] = problem.tensors["outs"].shape()[..] else {
         return Ok(Vec::new()); // unreachable: the problem was checked
     };
@@ -168,14 +177,14 @@ fn out_and_lse(
     tensors: &TensorDescs,
     exact: AttentionReference,
     plain: AttentionReference,
-) -> Vec<Expected> {
+) -> Vec<ExpectedOutput> {
     let mut outputs = Vec::new();
     let lse_scale = lse_scale(&exact.lse);
     let rows =
         [("out", exact.out, plain.out, exact.value_max), ("lse", exact.lse, plain.lse, lse_scale)];
     for (name, exact, plain, row_scale) in rows {
         if let Some(desc) = tensors.get(name) {
-            outputs.push(Expected { name, desc: desc.clone(), exact, plain, row_scale });
+            outputs.push(ExpectedOutput { name, desc: desc.clone(), exact, plain, row_scale });
         }
     }
     outputs

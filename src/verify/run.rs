@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::case::{Case, Placement};
 use super::inputs::{Inputs, inputs};
 use super::judge::JudgeReport;
-use super::output::{Expected, expected};
+use super::output::{ExpectedOutput, expected};
 use super::place;
 use super::report::{CaseFailure, CaseReport, Failure};
 use super::tiles::{CaseTiles, candidates};
@@ -25,7 +25,7 @@ pub struct Trial {
     /// Its question.
     pub question: Question,
     inputs: Inputs,
-    expected: Vec<Expected>,
+    expected: Vec<ExpectedOutput>,
 }
 
 /// What a call took and gave.
@@ -159,7 +159,7 @@ impl Trial {
         prepared.record(&mut encoder, &bound)?;
         engine.queue().submit([encoder.finish()]);
         let mut buffers_read = Vec::new();
-        for Expected { name, .. } in &self.expected {
+        for ExpectedOutput { name, .. } in &self.expected {
             for (_, buffer) in buffers.iter().filter(|(known, _)| known == name) {
                 buffers_read.push(engine.download(buffer, ..)?);
             }

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use tilewise::operator::Operator;
-use tilewise::problems::Expected;
 use tilewise::question::{OperatorSpec, Question};
+use tilewise::verify::Expected;
 use tilewise::{Engine, EngineOptions};
 
 use crate::draw::{Asked, Draw};

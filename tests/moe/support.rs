@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use tilewise::moe::{MoeProblem, MoeSpec};
-use tilewise::problems::Expected;
 use tilewise::question::Question;
 use tilewise::tensor::{Dtype, HostTensor};
+use tilewise::verify::Expected;
 use tilewise::{Engine, EngineOptions, SpecError};
 
 pub type Tensors = BTreeMap<String, HostTensor>;

@@ -7,9 +7,9 @@ use tilewise::neighborhood::{
     NeighborhoodScoresProblem, NeighborhoodScoresSpec, NeighborhoodSpec, TensorDescs, plain,
     reference, scores_reference,
 };
-use tilewise::problems::Expected;
 use tilewise::question::Question;
 use tilewise::tensor::{Dtype, HostTensor, Layout, TensorDesc, descs};
+use tilewise::verify::Expected;
 use tilewise::{Engine, SpecError};
 
 use crate::harness::{Case, Inputs, engine, floor_engine, gather, hold, places, problem, random};

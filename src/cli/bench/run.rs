@@ -8,9 +8,10 @@ use super::sample::{Candidate, Summary, time_interleaved};
 use crate::cli::common::CliError;
 use crate::engine::Engine;
 use crate::operator::{Operator, Tiles};
-use crate::problems::{Expected, NamedProblem, Resident, work};
+use crate::problems::{NamedProblem, Resident, work};
 use crate::question::Question;
 use crate::tune::TilesFrom;
+use crate::verify::Expected;
 
 pub(super) struct Run<'a> {
     pub engine: &'a Engine,

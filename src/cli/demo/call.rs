@@ -10,9 +10,9 @@ use crate::engine::Engine;
 use crate::matmul::MatmulTiles;
 use crate::moe::MoeProblem;
 use crate::prepared::Prepared;
-use crate::problems::Expected;
 use crate::question::Question;
 use crate::tensor::{Dtype, HostTensor, descs};
+use crate::verify::Expected;
 
 /// Routing and experts with buffers of their own: one encoder, nothing read back between.
 pub(super) struct Call {

@@ -13,8 +13,9 @@ use crate::cli::output::{digits, print};
 use crate::engine::Engine;
 use crate::neighborhood::NeighborhoodTiles;
 use crate::operator::Operator;
-use crate::problems::{Expected, Resident};
+use crate::problems::Resident;
 use crate::question::Question;
+use crate::verify::Expected;
 
 #[derive(Args)]
 pub(super) struct NeighborhoodDemoArgs {

@@ -11,9 +11,9 @@ use crate::gpu::recording::Plan;
 use crate::matmul::weights::stored;
 use crate::matmul::{MatmulProblem, MatmulSpec, MatmulTiles};
 use crate::operator::Operator;
-use crate::problems::Expected;
 use crate::question::Question;
 use crate::tensor::{Dtype, HostTensor, TensorDesc, TensorDescs, descs};
+use crate::verify::Expected;
 use crate::{Engine, EngineOptions};
 
 /// A matmul as it is planned where the adapter is no processor.

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::judge::{JudgeReport, Mismatch};
+use super::output::{ExpectedOutput, expected};
 use crate::error::SpecError;
 use crate::question::Question;
 use crate::tensor::HostTensor;
-use crate::verify::judge::{JudgeReport, Mismatch};
-use crate::verify::output::{self, expected};
 
 /// The truth of a call, and a plain implementation's errors, by which its outputs are judged.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    outputs: Vec<output::Expected>,
+    outputs: Vec<ExpectedOutput>,
 }
 
 impl Expected {
