@@ -53,7 +53,7 @@
 //!
 //! `ARCHITECTURE.md` in the repository goes through the rooms one by one; `examples/` holds programs that run.
 
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 pub mod attention;

@@ -13,7 +13,7 @@ use crate::fused::MAX_HEAD_DIM;
 use crate::fused::merge::{Parts, merge_step};
 use crate::fused::outputs::no_gate;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::Plan;
+use crate::gpu::recording::{Bound, Plan};
 use crate::kernel::source::{Access, KernelSource, bound_range};
 use crate::operator::{Operator, Spec, Tiles};
 use crate::tensor::check;
@@ -131,6 +131,72 @@ impl fmt::Display for MergeProblem {
     }
 }
 
+impl MergeProblem {
+    /// Extent of an axis of outs.
+    fn extent(&self, axis: usize) -> u32 {
+        self.tensors["outs"].shape()[axis] as u32
+    }
+
+    /// A whole tensor as a binding, and where its first element lies.
+    fn whole(&self, name: &str, limits: &GpuLimits) -> Result<(Bound, u32), PlanError> {
+        let desc = &self.tensors[name];
+        let (first, end) = (desc.layout.offset(), desc.layout.offset() + desc.layout.len());
+        let (bound, origin) = bound_range(name, desc.dtype, first, end, limits.storage_alignment);
+        if bound.size > limits.storage_binding_bytes {
+            return Err(PlanError::Limit {
+                what: name.to_owned(),
+                limit: "bytes of one binding (max_storage_buffer_binding_size)",
+                needed: bound.size,
+                available: limits.storage_binding_bytes,
+            });
+        }
+        Ok((bound, origin.wrapping_add(desc.layout.offset() as u32)))
+    }
+
+    /// Binds out and lse, with their writers.
+    fn bind_outputs(&self, source: &mut KernelSource, limits: &GpuLimits) -> Result<(), PlanError> {
+        for name in ["out", "lse"] {
+            let desc = &self.tensors[name];
+            let (bound, first) = self.whole(name, limits)?;
+            source.params.u32(format!("{name}_first"), first);
+            for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(desc.layout.strides()) {
+                source.params.u32(format!("{name}_{axis}_stride"), *stride as u32);
+            }
+            source.accessor(&rows_of(name));
+            if name == "out" {
+                let access = Access::of(desc);
+                let element = KernelSource::written_element(desc.dtype, access);
+                source.bind(name, element, true, bound);
+                source.row_writer(name, desc.dtype, access, self.extent(4));
+            } else {
+                source.bind(name, "u32", true, bound);
+                source.lse_writer(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is merged.
+    fn parts(&self, limits: &GpuLimits) -> Result<Parts, PlanError> {
+        let (outs, outs_first) = self.whole("outs", limits)?;
+        let (lses, lses_first) = self.whole("lses", limits)?;
+        Ok(Parts {
+            parts: self.extent(0),
+            batch: self.extent(1),
+            heads: self.extent(2),
+            queries: self.extent(3),
+            value_dim: self.extent(4),
+            dtype: self.spec.dtype,
+            access: Access::of(&self.tensors["outs"]),
+            row_stride: self.extent(4),
+            outs,
+            outs_first,
+            lses: Some(lses),
+            lses_first,
+        })
+    }
+}
+
 impl crate::operator::sealed::Sealed for MergeProblem {}
 
 impl Operator for MergeProblem {
@@ -141,10 +207,8 @@ impl Operator for MergeProblem {
     }
 
     fn plan(&self, limits: &GpuLimits, _: &MergeTiles) -> Result<Plan, PlanError> {
-        let extent = |axis: usize| self.tensors["outs"].shape()[axis] as u32;
-        let mut steps = Vec::new();
         if self.tensors["out"].layout.is_empty() {
-            return Ok(Plan { steps, scratch: Vec::new() });
+            return Plan::fitting(Vec::new(), Vec::new(), limits);
         }
         let mut source = KernelSource::default();
         source.const_f32("LOWEST", f32::MIN);
@@ -154,57 +218,9 @@ impl Operator for MergeProblem {
         no_gate(&mut source);
         source.params.u32("batch_first", 0);
         source.params.u32("head_first", 0);
-        let whole = |name: &str| {
-            let desc = &self.tensors[name];
-            let (first, end) = (desc.layout.offset(), desc.layout.offset() + desc.layout.len());
-            let (bound, origin) =
-                bound_range(name, desc.dtype, first, end, limits.storage_alignment);
-            if bound.size > limits.storage_binding_bytes {
-                return Err(PlanError::Limit {
-                    what: name.to_owned(),
-                    limit: "bytes of one binding (max_storage_buffer_binding_size)",
-                    needed: bound.size,
-                    available: limits.storage_binding_bytes,
-                });
-            }
-            Ok((bound, origin.wrapping_add(desc.layout.offset() as u32)))
-        };
-        for name in ["out", "lse"] {
-            let desc = &self.tensors[name];
-            let (bound, first) = whole(name)?;
-            source.params.u32(format!("{name}_first"), first);
-            for (axis, stride) in ["batch", "head", "seq"].into_iter().zip(desc.layout.strides()) {
-                source.params.u32(format!("{name}_{axis}_stride"), *stride as u32);
-            }
-            source.accessor(&rows_of(name));
-            if name == "out" {
-                let access = Access::of(desc);
-                let element = KernelSource::written_element(desc.dtype, access);
-                source.bind(name, element, true, bound);
-                source.row_writer(name, desc.dtype, access, extent(4));
-            } else {
-                source.bind(name, "u32", true, bound);
-                source.lse_writer(name);
-            }
-        }
-        let (outs, outs_first) = whole("outs")?;
-        let (lses, lses_first) = whole("lses")?;
-        let parts = Parts {
-            parts: extent(0),
-            batch: extent(1),
-            heads: extent(2),
-            queries: extent(3),
-            value_dim: extent(4),
-            dtype: self.spec.dtype,
-            access: Access::of(&self.tensors["outs"]),
-            row_stride: extent(4),
-            outs,
-            outs_first,
-            lses: Some(lses),
-            lses_first,
-        };
-        steps.push(merge_step(source, parts, limits)?);
-        Plan::fitting(steps, Vec::new(), limits)
+        self.bind_outputs(&mut source, limits)?;
+        let step = merge_step(source, self.parts(limits)?, limits)?;
+        Plan::fitting(vec![step], Vec::new(), limits)
     }
 
     fn tensors(&self) -> Vec<(&str, TensorDesc)> {
