@@ -93,8 +93,10 @@ impl Work {
 pub(crate) struct Part<'a> {
     pub call: &'a Call<'a>,
     pub slice: Slice,
-    /// Partial results that a row has in all; 1 is written straight to the outputs.
+    /// Partial results that a row has in all.
     pub parts: u32,
+    /// They go to scratch and are merged, instead of straight to the outputs.
+    pub merges: bool,
     pub extra: &'a ExtraInputs<'a>,
 }
 

@@ -33,7 +33,7 @@ fn written<'a>(name: &'a str, element: &'static str) -> Rows<'a> {
 
 /// The outputs of a forward kernel: the caller's, or parts for a merge.
 pub(super) fn forward_outputs(domain: &impl Domain, source: &mut KernelSource, part: &Part<'_>) {
-    if part.parts > 1 {
+    if part.merges {
         partial_outputs(source, part);
     } else {
         outputs(domain, source, part);
@@ -61,7 +61,7 @@ fn partial_outputs(source: &mut KernelSource, part: &Part<'_>) {
 pub(super) fn gate(domain: &impl Domain, source: &mut KernelSource, part: &Part<'_>) {
     let skips = part.call.gate_skips();
     source.const_bool("GATE_SKIPS", skips);
-    if part.call.has(HEAD_GATE) && (part.parts == 1 || skips) {
+    if part.call.has(HEAD_GATE) && (!part.merges || skips) {
         bind_gate(domain, source, part);
     } else {
         no_gate(source);

@@ -5,7 +5,7 @@
 //! dispatches of bounded work. Where a row's keys are split over passes or workgroups, a merge ends the slice.
 
 use super::assemble::{classify_step, forward_steps, partial_merge_step};
-use super::domain::{Call, Domain, Part, Pass};
+use super::domain::{Call, Domain, HEAD_GATE, Part, Pass};
 use super::{FusedShape, MOST_SPLITS};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
@@ -58,7 +58,9 @@ pub(crate) fn plan<D: Domain>(
 ) -> Result<Plan, PlanError> {
     let passes = domain.passes();
     let parts = call.tiles.kv_splits() * passes.len() as u32;
-    let part = |slice: &Slice| Part { call, slice: slice.clone(), parts, extra };
+    // Where bindings are few the gate is left to the merge.
+    let merges = parts > 1 || (extra.crowded && call.has(HEAD_GATE));
+    let part = |slice: &Slice| Part { call, slice: slice.clone(), parts, merges, extra };
     let largest = |slice: &Slice| largest_binding(domain, &part(slice), &passes);
     let mut steps = extra.pack_steps()?;
     let mut scratch = ScratchBytes::default();
@@ -83,7 +85,7 @@ fn slice_steps(
         }
         steps.extend(forward_steps(domain, part, pass)?);
     }
-    if part.parts > 1 {
+    if part.merges {
         steps.push(partial_merge_step(domain, part)?);
     }
     Ok(steps)
@@ -120,7 +122,7 @@ fn scratch_bytes(domain: &impl Domain, part: &Part<'_>, passes: &[Pass]) -> Scra
     let maps = passes.iter().filter(|pass| pass.by_map);
     let tile_map = maps.map(|pass| part.tile_map(domain, pass).size).sum();
     let extra = part.extra.scratch_bytes();
-    if part.parts == 1 {
+    if !part.merges {
         return ScratchBytes { tile_map, part_outs: 0, part_lses: 0, extra };
     }
     let (part_outs, part_lses) = (part.part_outs().size, part.part_lses().size);

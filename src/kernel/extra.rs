@@ -19,6 +19,8 @@ pub(crate) struct ExtraInputs<'a> {
     packed: Vec<String>,
     /// The scratch buffer that those lie in.
     scratch: usize,
+    /// Even one binding for all of them is more than the device takes beside the others.
+    pub crowded: bool,
 }
 
 impl KernelSource {
@@ -45,12 +47,13 @@ impl<'a> ExtraInputs<'a> {
         names.sort_by_key(|name| (tensors[name].layout.len(), name.clone()));
         names.dedup();
         let room = limits.storage_buffers.saturating_sub(core) as usize;
+        let crowded = room == 0 && !names.is_empty();
         if names.len() > room {
             names.truncate(names.len() + 1 - room.max(1));
         } else {
             names.clear();
         }
-        Self { tensors, limits, packed: names, scratch }
+        Self { tensors, limits, packed: names, scratch, crowded }
     }
 
     /// The name that an extra input has in kernels: the caller's need not be one of WGSL's.

@@ -95,7 +95,13 @@ fn packed_sequences_and_pages_that_do_not_fit_are_named() {
         ("kv_lens", i32, &[3]),
     ]);
     for (tensors, name, dtype, shape, expected) in [
-        (&packed, "cu_seqlens_kv", i32, &[3][..], "cu_seqlens_kv: expected shape [4], got [3]"),
+        (
+            &packed,
+            "cu_seqlens_kv",
+            i32,
+            &[3][..],
+            "cu_seqlens_kv: expected shape [4] (batch + 1), got [3]",
+        ),
         (&packed, "cu_seqlens_q", i32, &[0], "cu_seqlens_q: expected at least one entry, got none"),
         (&packed, "cu_seqlens_q", f32, &[4], "cu_seqlens_q: expected dtype i32, got f32"),
         (&packed, "q", f32, &[1, 10, 4, 8], "q: expected 3 axes"),
@@ -103,11 +109,19 @@ fn packed_sequences_and_pages_that_do_not_fit_are_named() {
         (&packed, "lse", f32, &[10, 4], "lse: expected shape [4, 10], got [10, 4]"),
         (&packed, "kv_lens", i32, &[3], "kv_lens beside packed sequences is not supported"),
         (&packed, "bias", f32, &[1, 1, 10, 20], "score.bias beside packed sequences"),
-        (&packed, "block_table", i32, &[3, 2], "packed queries over paged keys is not supported"),
+        (&packed, "block_table", i32, &[3, 2], "tensor k_pages is missing"),
+        (&paged, "cu_seqlens_kv", i32, &[4], "cu_seqlens_kv beside keys in pages"),
+        (&paged, "cu_seqlens_q", i32, &[4], "q: expected 3 axes"),
         (&paged, "v_pages", f32, &[6, 8, 2, 8], "v_pages: expected page_size 16 as k_pages has"),
         (&paged, "v_pages", f32, &[5, 16, 2, 8], "v_pages: expected pages 6 as k_pages has"),
         (&paged, "k_pages", f32, &[6, 16, 2, 9], "k_pages: expected head_dim 8 as q has"),
-        (&paged, "block_table", i32, &[2, 2], "block_table: expected shape [3, 2], got [2, 2]"),
+        (
+            &paged,
+            "block_table",
+            i32,
+            &[2, 2],
+            "block_table: expected shape [3, 2] (batch, max_pages), got [2, 2]",
+        ),
         (&paged, "block_table", i32, &[6], "block_table: expected 2 axes (batch, max_pages)"),
     ] {
         let mut tensors = tensors.clone();
