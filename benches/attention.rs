@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tilewise::any::AnyProblem;
 use tilewise::operator::Operator;
 use tilewise::problems::{Resident, find, work};
-use tilewise::question::Question;
 use tilewise::verify::Expected;
 use tilewise::{Engine, EngineOptions};
 
@@ -29,8 +29,8 @@ fn attention(criterion: &mut Criterion) {
     group.sample_size(10).warm_up_time(Duration::from_millis(300));
     group.measurement_time(Duration::from_secs(2));
     for name in PROBLEMS {
-        let question = find(name).expect("a known name").question().expect("a right problem");
-        let Question::Attention(problem) = &question else { panic!("{name} is no attention") };
+        let question = find(name).expect("a known name").problem().expect("a right problem");
+        let AnyProblem::Attention(problem) = &question else { panic!("{name} is no attention") };
         let inputs = problem.sample(1);
         let expected = Expected::new(&question, &inputs).expect("a reference");
         let call =

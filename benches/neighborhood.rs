@@ -174,7 +174,7 @@ fn against_dense(engine: &Engine, question: Problem) -> Result<(), Error> {
     Ok(())
 }
 
-/// The naive kernel for a question, once it has given what the fused one gave.
+/// The naive kernel for a problem, once it has given what the fused one gave.
 fn naive(
     engine: &Engine,
     (spatial, window, stride): Problem,
@@ -190,7 +190,7 @@ fn naive(
     Ok(naive)
 }
 
-/// The kernel that copies as many queries as a question has, once it has done so.
+/// The kernel that copies as many queries as a problem has, once it has done so.
 fn copy(
     engine: &Engine,
     tokens: u64,

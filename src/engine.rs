@@ -163,12 +163,12 @@ impl Engine {
     }
 
     /// Records a call of any operator into the app's encoder: no submit, no wait, no readback. The first call of a
-    /// question compiles its kernels; later ones take microseconds.
+    /// problem compiles its kernels; later ones take microseconds.
     ///
     /// `tensors` holds views by the contract's names, with axes in the order of the spec's layout.
     ///
     /// # Errors
-    /// [`SpecError`] for a wrong question, [`PlanError`] for one that the device cannot take, [`GpuError`].
+    /// [`SpecError`] for a wrong problem, [`PlanError`] for one that the device cannot take, [`GpuError`].
     pub fn record<S: Spec>(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -200,7 +200,7 @@ impl Engine {
         Ok(self.gpu.healthy()?)
     }
 
-    /// Makes a question ready: plans it and compiles its kernels, in parallel, once. `None` takes stored tiles, where
+    /// Makes a problem ready: plans it and compiles its kernels, in parallel, once. `None` takes stored tiles, where
     /// the engine's policy and cache have some, else the heuristic's. Blocks.
     ///
     /// # Errors

@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-/// The caller's question is wrong.
+/// The caller's problem is wrong.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// A field or a tensor's extent has a value that the rest of the question forbids.
+    /// A field or a tensor's extent has a value that the rest of the problem forbids.
     #[error("{field}: expected {expected}, got {got}")]
     Value {
         /// What is wrong: a field of the spec (`mask.band.left`) or a tensor (`k`).
@@ -17,7 +17,7 @@ pub enum SpecError {
         /// What was given.
         got: String,
     },
-    /// A tensor that the question needs was not given.
+    /// A tensor that the problem needs was not given.
     #[error("tensor {name} is missing ({why})")]
     MissingTensor {
         /// The tensor's name.
@@ -64,7 +64,7 @@ impl SpecError {
     }
 }
 
-/// This device cannot do what was asked, though the question is right.
+/// This device cannot do what was asked, though the problem is right.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
@@ -171,7 +171,7 @@ fn list_or_none(names: &[String]) -> String {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller's question is wrong.
+    /// The caller's problem is wrong.
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// This device cannot do it.

@@ -2,7 +2,7 @@
 //! reaches: Vulkan, Metal, DX12 and the browser.
 //!
 //! An app that has a wgpu device records attention into its own encoder, on its own buffers. Scores are never stored:
-//! masks, score modifiers and the normaliser run inside one kernel, written together for the question at hand.
+//! masks, score modifiers and the normaliser run inside one kernel, written together for the problem at hand.
 //!
 //! ```no_run
 //! use tilewise::attention::{AttentionSpec, Mask};
@@ -32,7 +32,7 @@
 //!    f64 reference starts from here too.
 //! 3. Tiles are chosen: the caller's own, or those that [`Engine::tune`] measured to be the fastest here, or the first
 //!    of [`operator::Operator::candidates`]; a value, [`fused::FusedTiles`].
-//! 4. [`operator::Operator::plan`] computes the launches from question, [`gpu::limits::GpuLimits`] and tiles, without a
+//! 4. [`operator::Operator::plan`] computes the launches from problem, [`gpu::limits::GpuLimits`] and tiles, without a
 //!    device; [`PlanError`] says what does not fit.
 //! 5. The [`gpu::recording::Plan`] is an inert list of kernels, params, bindings and grids.
 //! 6. [`Engine::prepare`] compiles each kernel's text, a [`gpu::shader::Shader`], to a pipeline, once.
@@ -43,7 +43,7 @@
 //!
 //! # Where to look
 //!
-//! - [`attention`]: the question: formula, masks, score modifiers, normalisers.
+//! - [`attention`]: the problem: formula, masks, score modifiers, normalisers.
 //! - [`neighborhood`], [`moe`], [`matmul`]: the other operators; [`Engine::record`] takes the spec of any of them.
 //! - [`Engine`]: the door: a device, its kernels, recording.
 //! - [`tune`]: tiles by measurement, in an app that draws frames too.
@@ -56,6 +56,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod any;
 pub mod attention;
 mod cache;
 #[cfg(feature = "cli")]
@@ -72,7 +73,6 @@ pub mod neighborhood;
 pub mod operator;
 mod prepared;
 pub mod problems;
-pub mod question;
 mod resident;
 mod snippet;
 pub mod tensor;

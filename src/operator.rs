@@ -1,4 +1,4 @@
-//! What every operator is to the engine: a checked question that plans itself.
+//! What every operator is to the engine: a checked problem that plans itself.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display};
@@ -35,9 +35,9 @@ pub enum TilesFrom {
     Heuristic,
 }
 
-/// What a caller wishes. Asked of tensors, it is a checked question.
+/// What a caller wishes. Asked of tensors, it is a checked problem.
 pub trait Spec: Clone + Eq + Hash + Send + Sync + 'static {
-    /// The checked question.
+    /// The checked problem.
     type Problem: Operator;
 
     /// Checks the wish against the tensors it is asked of.
@@ -53,7 +53,7 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// A checked question. Displayed, it is a command line that reproduces it. It is sealed: what it plans is proven here.
+/// A checked problem. Displayed, it is a command line that reproduces it. It is sealed: what it plans is proven here.
 ///
 /// ```compile_fail,E0277
 /// use tilewise::gpu::{limits::GpuLimits, recording::Plan};
@@ -94,7 +94,7 @@ pub trait Operator:
     /// [`PlanError`] when no tile set fits the device.
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<Self::Tiles>, PlanError>;
 
-    /// The launches that answer the question with these tiles on a device with these limits.
+    /// The launches that answer the problem with these tiles on a device with these limits.
     ///
     /// # Errors
     /// [`PlanError`] when the tiles or the tensors do not fit the device.
@@ -106,8 +106,8 @@ pub trait Operator:
     /// Names of the tensors that it writes.
     fn outputs(&self) -> Vec<&'static str>;
 
-    /// The question that stands for all of its size: extents that change from call to call are [`rounded`], tensors
-    /// lie without gaps. Questions with the same bucket take the same tuned tiles. By default each stands for itself.
+    /// The problem that stands for all of its size: extents that change from call to call are [`rounded`], tensors
+    /// lie without gaps. Problems with the same bucket take the same tuned tiles. By default each stands for itself.
     #[must_use]
     fn bucket(&self) -> Self {
         self.clone()
@@ -139,7 +139,7 @@ pub(crate) fn noise(name: &str, desc: &TensorDesc, seed: u64, scale: f64) -> Hos
     HostTensor::from_f64(desc.dtype, desc.shape(), &values)
 }
 
-/// Writes the command line that asks `command` of a spec: what a question is displayed as.
+/// Writes the command line that asks `command` of a spec: what a problem is displayed as.
 pub(crate) fn command_line(
     f: &mut fmt::Formatter<'_>,
     command: &str,

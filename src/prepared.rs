@@ -1,4 +1,4 @@
-//! A question made ready for one device.
+//! A problem made ready for one device.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use crate::gpu::stamps::Stamps;
 use crate::operator::{Operator, TilesFrom};
 use crate::tensor::TensorDesc;
 
-/// A question made ready for one device: plan, pipelines, params. Recording it again costs microseconds.
+/// A problem made ready for one device: plan, pipelines, params. Recording it again costs microseconds.
 ///
-/// It records what was proven of its question, and is not changed:
+/// It records what was proven of its problem, and is not changed:
 ///
 /// ```compile_fail,E0616
 /// use tilewise::attention::AttentionProblem;
@@ -62,7 +62,7 @@ impl<O: Operator> Prepared<O> {
         })
     }
 
-    /// The question.
+    /// The problem.
     pub const fn operator(&self) -> &O {
         &self.operator
     }
@@ -82,7 +82,7 @@ impl<O: Operator> Prepared<O> {
         &self.plan
     }
 
-    /// Records the call into an encoder: no submit, no wait. `buffers` are those of the views that the question was
+    /// Records the call into an encoder: no submit, no wait. `buffers` are those of the views that the problem was
     /// made of, by name. Where it fails, nothing was recorded, unless the device was lost meanwhile.
     ///
     /// # Errors

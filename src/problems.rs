@@ -15,8 +15,8 @@ use suites::LARGE;
 pub use suites::{Along, SUITES, Suite};
 pub use work::{Counted, Work, work};
 
+use crate::any::{AnyProblem, AnySpec};
 use crate::error::{Error, SpecError};
-use crate::question::{OperatorSpec, Question};
 use crate::tensor::{Dtype, TensorDesc, TensorDescs};
 
 /// A problem that somebody has.
@@ -26,14 +26,14 @@ pub struct NamedProblem {
     pub name: &'static str,
     /// Where it comes from, in a line.
     pub origin: &'static str,
-    spec: fn() -> OperatorSpec,
+    spec: fn() -> AnySpec,
     /// Tensors that the spec does not ask for (`kv_lens`), or that are smaller than their fullest shape.
     sides: &'static [(&'static str, Dtype, &'static [u64])],
 }
 
 impl NamedProblem {
-    /// The question, with every extent.
-    pub fn spec(&self) -> OperatorSpec {
+    /// The problem, with every extent.
+    pub fn spec(&self) -> AnySpec {
         (self.spec)()
     }
 
@@ -49,11 +49,11 @@ impl NamedProblem {
         Ok(tensors)
     }
 
-    /// The question, checked.
+    /// The problem, checked.
     ///
     /// # Errors
-    /// As [`OperatorSpec::ask`]; the tests see to it that there is none.
-    pub fn question(&self) -> Result<Question, Error> {
+    /// As [`AnySpec::ask`]; the tests see to it that there is none.
+    pub fn problem(&self) -> Result<AnyProblem, Error> {
         self.spec().ask(&self.tensors()?)
     }
 }
@@ -98,19 +98,19 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::any::with_problem;
     use crate::operator::Operator;
-    use crate::question::with_problem;
 
     #[test]
     fn every_named_problem_is_right_and_has_inputs() {
         for named in usual_problems() {
-            let question = named.question().unwrap_or_else(|e| panic!("{}: {e}", named.name));
-            let tensors = with_problem!(&question, problem => Operator::tensors(problem));
+            let problem = named.problem().unwrap_or_else(|e| panic!("{}: {e}", named.name));
+            let tensors = with_problem!(&problem, problem => Operator::tensors(problem));
             if tensors.iter().map(|(_, desc)| desc.bytes()).sum::<u64>() > 64 << 20 {
                 continue;
             }
-            let (inputs, name) = (question.sample(1), named.name);
-            with_problem!(&question, problem => {
+            let (inputs, name) = (problem.sample(1), named.name);
+            with_problem!(&problem, problem => {
                 for (tensor, desc) in Operator::tensors(problem) {
                     if !problem.outputs().contains(&tensor) {
                         assert_eq!(inputs[tensor].shape, desc.shape(), "{name} {tensor}");

@@ -5,10 +5,10 @@ use std::mem::discriminant;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
+use tilewise::any::AnyProblem;
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::matmul::{MatmulProblem, MatmulSpec, MatmulTiles, Operands};
 use tilewise::operator::Operator;
-use tilewise::question::Question;
 use tilewise::tensor::{
     ActivationFormat, BlockFormat, Dtype, HostTensor, Layout, WeightFormat, descs,
 };
@@ -23,7 +23,7 @@ fn engine() -> &'static Engine {
 }
 
 fn expected(problem: &MatmulProblem, inputs: &Tensors) -> Expected {
-    Expected::new(&Question::Matmul(Box::new(problem.clone())), inputs).unwrap()
+    Expected::new(&AnyProblem::Matmul(Box::new(problem.clone())), inputs).unwrap()
 }
 
 /// Numbers of one seed, from −1 to 1.

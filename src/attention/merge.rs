@@ -123,7 +123,7 @@ fn check_tensor(name: &str, given: &TensorDesc, expected: &TensorDesc) -> Result
     check::contiguous(name, given)
 }
 
-/// A command line that reproduces the question.
+/// A command line that reproduces the problem.
 impl fmt::Display for MergeProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shape = self.tensors["outs"].shape();

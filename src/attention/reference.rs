@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use self::row::Question;
+use self::row::RowReference;
 use super::problem::AttentionProblem;
 use crate::error::SpecError;
 use crate::fused::arithmetic::Arithmetic;
@@ -64,14 +64,14 @@ fn compute(
     inputs: &BTreeMap<String, HostTensor>,
     arithmetic: Arithmetic,
 ) -> Result<AttentionReference, SpecError> {
-    let question = Question::new(problem, inputs, arithmetic)?;
+    let prepared = RowReference::new(problem, inputs, arithmetic)?;
     let e = &problem.extents;
     let rows = e.batch as usize * e.q_heads as usize * e.seq_len_q as usize;
     let rows = (0..rows).into_par_iter().map(|row| {
         let q_index = row % e.seq_len_q as usize;
         let head = row / e.seq_len_q as usize % e.q_heads as usize;
         let batch = row / e.seq_len_q as usize / e.q_heads as usize;
-        question.row(batch, head, q_index)
+        prepared.row(batch, head, q_index)
     });
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(AttentionReference {

@@ -125,12 +125,12 @@ impl Tensor<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::any::AnyProblem;
     use crate::problems;
-    use crate::question::Question;
 
     fn find(name: &str) -> AttentionProblem {
-        match problems::find(name).unwrap().question().unwrap() {
-            Question::Attention(problem) => *problem,
+        match problems::find(name).unwrap().problem().unwrap() {
+            AnyProblem::Attention(problem) => *problem,
             other => panic!("{other}"),
         }
     }

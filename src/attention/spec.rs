@@ -1,4 +1,4 @@
-//! The question as a caller writes it, in Rust or as JSON.
+//! The problem as a caller writes it, in Rust or as JSON.
 
 use ordered_float::OrderedFloat;
 use serde::{Deserialize, Serialize};

@@ -19,8 +19,8 @@ use self::run::Run;
 use super::common::{CliError, Common};
 use super::measure::ceilings;
 use super::output::{print, print_json, progress_bar, table, write_text};
+use crate::any::with_problem;
 use crate::problems::{NamedProblem, SUITES, find_all, problems, usual_problems};
-use crate::question::with_problem;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
@@ -71,9 +71,9 @@ pub(super) fn bench(common: &Common, args: &BenchArgs) -> Result<(), CliError> {
         Report::new(engine.adapter(), ceilings, common.floor, [args.runs.into(), args.seed]);
     for named in problems {
         let run = Run { engine: &engine, args, named, progress: &progress };
-        let question = named.question()?;
-        report.results.extend(with_problem!(&question, problem => {
-            run.figures(&question, problem, common.tiles()?)?
+        let any = named.problem()?;
+        report.results.extend(with_problem!(&any, problem => {
+            run.figures(&any, problem, common.tiles()?)?
         }));
         progress.inc(1);
     }

@@ -16,6 +16,7 @@ use self::report::kernel_text;
 use super::common::{CliError, Common, device_line};
 use super::output::print;
 use super::spec::{asked, read_spec};
+use crate::any::{AnyProblem, AnySpec};
 use crate::engine::{Engine, Matrices};
 use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::device::adapters;
@@ -23,7 +24,6 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::gpu::shader::Shader;
 use crate::operator::{Operator, Tiles};
-use crate::question::{OperatorSpec, Question};
 
 #[derive(Args)]
 pub(super) struct ExplainArgs {
@@ -45,27 +45,27 @@ pub(super) struct ExplainArgs {
 
 pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliError> {
     let spec = read_spec(&args.spec)?;
-    if matches!(spec, OperatorSpec::AttentionMerge(_)) {
+    if matches!(spec, AnySpec::AttentionMerge(_)) {
         let message = "attention_merge has one kernel and no choice to explain";
         return Err(CliError::Request(message.to_owned()));
     }
-    let question = asked(&spec, args.input.as_deref())?;
-    if args.simulate && !matches!(question, Question::Neighborhood(_)) {
+    let problem = asked(&spec, args.input.as_deref())?;
+    if args.simulate && !matches!(problem, AnyProblem::Neighborhood(_)) {
         let message = "--simulate applies to neighborhood specs alone";
         return Err(CliError::Request(message.to_owned()));
     }
-    match question {
-        Question::Attention(problem) => attention::explain(common, args, &problem),
-        Question::AttentionMerge(_) => Ok(()), // refused above
-        Question::Neighborhood(problem) => neighborhood::explain(common, args, &problem),
-        Question::NeighborhoodScores(problem) => {
+    match problem {
+        AnyProblem::Attention(problem) => attention::explain(common, args, &problem),
+        AnyProblem::AttentionMerge(_) => Ok(()), // refused above
+        AnyProblem::Neighborhood(problem) => neighborhood::explain(common, args, &problem),
+        AnyProblem::NeighborhoodScores(problem) => {
             neighborhood::explain_slots(common, args, &*problem, problem.flops())
         }
-        Question::NeighborhoodAggregate(problem) => {
+        AnyProblem::NeighborhoodAggregate(problem) => {
             neighborhood::explain_slots(common, args, &*problem, problem.flops())
         }
-        Question::Moe(problem) => moe::explain(common, args, &problem),
-        Question::Matmul(problem) => matmul::explain(common, args, &problem),
+        AnyProblem::Moe(problem) => moe::explain(common, args, &problem),
+        AnyProblem::Matmul(problem) => matmul::explain(common, args, &problem),
     }
 }
 
@@ -97,7 +97,7 @@ impl Device {
     }
 }
 
-/// The device that is planned for, and its tiles for a question.
+/// The device that is planned for, and its tiles for a problem.
 struct Planned<T> {
     device: Device,
     /// Those worth trying, the heuristic's choice first.

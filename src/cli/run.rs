@@ -7,12 +7,12 @@ use clap::{Args, ValueEnum};
 
 use super::common::{CliError, Common};
 use super::spec::{read_inputs, read_spec};
+use crate::any::{AnyProblem, with_problem};
 use crate::attention::{AttentionProblem, MergeProblem, QueryStorage, merge_reference, reference};
 use crate::matmul;
 use crate::moe::reference_tensors;
 use crate::neighborhood::{self, NeighborhoodProblem};
 use crate::operator::Operator;
-use crate::question::{Question, with_problem};
 use crate::tensor::{HostTensor, TensorDescs, write_safetensors};
 
 #[derive(Args)]
@@ -39,36 +39,36 @@ enum Backend {
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
     let spec = read_spec(&args.spec)?;
     let (inputs, descs) = read_inputs(&args.input)?;
-    let question = spec.ask(&descs)?;
+    let problem = spec.ask(&descs)?;
     let outputs = match args.backend {
-        Backend::Gpu => with_problem!(&question, problem => {
+        Backend::Gpu => with_problem!(&problem, problem => {
             common.open()?.run(problem, common.tiles()?, &inputs)?
         }),
-        Backend::Cpu => on_cpu(&question, &inputs)?,
+        Backend::Cpu => on_cpu(&problem, &inputs)?,
     };
     Ok(write_safetensors(&args.output, &outputs)?)
 }
 
 /// The reference's results, in the order and the types that the spec asks for.
 fn on_cpu(
-    question: &Question,
+    problem: &AnyProblem,
     inputs: &BTreeMap<String, HostTensor>,
 ) -> Result<BTreeMap<String, HostTensor>, CliError> {
     let only = |(name, host): (String, HostTensor)| BTreeMap::from([(name, host)]);
-    Ok(match question {
-        Question::Attention(problem) => attention_on_cpu(problem, inputs)?,
-        Question::AttentionMerge(problem) => merge_on_cpu(problem, inputs)?,
-        Question::Neighborhood(problem) => neighborhood_on_cpu(problem, inputs)?,
-        Question::NeighborhoodScores(problem) => {
+    Ok(match problem {
+        AnyProblem::Attention(problem) => attention_on_cpu(problem, inputs)?,
+        AnyProblem::AttentionMerge(problem) => merge_on_cpu(problem, inputs)?,
+        AnyProblem::Neighborhood(problem) => neighborhood_on_cpu(problem, inputs)?,
+        AnyProblem::NeighborhoodScores(problem) => {
             let scores = neighborhood::scores_reference(problem, inputs, false)?;
             only(named(problem.tensors(), "scores", &scores))
         }
-        Question::NeighborhoodAggregate(problem) => {
+        AnyProblem::NeighborhoodAggregate(problem) => {
             let result = neighborhood::aggregate_reference(problem, inputs, false)?;
             only(named(problem.tensors(), "out", &result.out))
         }
-        Question::Moe(problem) => reference_tensors(problem, inputs)?,
-        Question::Matmul(problem) => {
+        AnyProblem::Moe(problem) => reference_tensors(problem, inputs)?,
+        AnyProblem::Matmul(problem) => {
             only(named(&problem.tensors, "out", &matmul::reference(problem, inputs)?))
         }
     })
@@ -114,7 +114,7 @@ fn merge_on_cpu(
     Ok(BTreeMap::from([host("out", &merged.out), host("lse", &merged.lse)]))
 }
 
-/// A result under its name, in the type that the question gives it.
+/// A result under its name, in the type that the problem gives it.
 fn named(tensors: &TensorDescs, name: &str, values: &[f64]) -> (String, HostTensor) {
     let desc = &tensors[name];
     (name.to_owned(), HostTensor::from_f64(desc.dtype, desc.shape(), values))

@@ -5,18 +5,18 @@ use std::path::Path;
 
 use super::common::CliError;
 use super::output::read_text;
-use crate::question::{OperatorSpec, Question};
+use crate::any::{AnyProblem, AnySpec};
 use crate::tensor::{HostTensor, TensorDescs, descs, read_safetensors};
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.
-pub(super) fn read_spec(spec: &str) -> Result<OperatorSpec, CliError> {
+pub(super) fn read_spec(spec: &str) -> Result<AnySpec, CliError> {
     if spec.trim_start().starts_with('{') {
         return parse("spec", spec);
     }
     parse(spec, &read_text(Path::new(spec))?)
 }
 
-fn parse(name: &str, text: &str) -> Result<OperatorSpec, CliError> {
+fn parse(name: &str, text: &str) -> Result<AnySpec, CliError> {
     serde_json::from_str(text).map_err(|error| CliError::Request(format!("{name}: {error}")))
 }
 
@@ -29,8 +29,8 @@ pub(super) fn read_inputs(
     Ok((inputs, descs))
 }
 
-/// The question of a spec: of the tensors of a file, or of tensors made up from its extents.
-pub(super) fn asked(spec: &OperatorSpec, input: Option<&Path>) -> Result<Question, CliError> {
+/// The problem of a spec: of the tensors of a file, or of tensors made up from its extents.
+pub(super) fn asked(spec: &AnySpec, input: Option<&Path>) -> Result<AnyProblem, CliError> {
     let tensors = match input {
         Some(path) => read_inputs(path)?.1,
         None => spec.assumed_tensors()?,

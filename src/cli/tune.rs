@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::common::{CliError, Common, device_line};
 use super::output::{digits, print, print_json, progress_bar, read_text, table, write_text};
 use super::spec::{asked, read_spec};
+use crate::any::{AnyProblem, with_problem};
 use crate::cache::CachePlace;
 use crate::engine::Engine;
 use crate::gpu::device::AdapterDescription;
 use crate::operator::Operator;
 use crate::problems::{find, usual_problems};
-use crate::question::{Question, with_problem};
 use crate::tune::{Progress, Store, Timing, Tuned, Tunings, Verdict};
 
 #[derive(Args)]
@@ -125,21 +125,21 @@ fn measure(common: &Common, args: &TuneArgs) -> Result<Engine, CliError> {
 /// What is to be measured.
 struct Named {
     name: String,
-    question: Question,
+    problem: AnyProblem,
 }
 
 impl Named {
     fn new(name: &str, input: Option<&Path>) -> Result<Self, CliError> {
         let is_spec = name.trim_start().starts_with('{') || name.ends_with(".json");
         if !is_spec {
-            return Ok(Self { name: name.to_owned(), question: find(name)?.question()? });
+            return Ok(Self { name: name.to_owned(), problem: find(name)?.problem()? });
         }
         let spec = read_spec(name)?;
         if spec.has_one_kernel() {
             let message = "this operator's kernels have one form: there is nothing to tune";
             return Err(CliError::Request(message.to_owned()));
         }
-        Ok(Self { name: name.to_owned(), question: asked(&spec, input)? })
+        Ok(Self { name: name.to_owned(), problem: asked(&spec, input)? })
     }
 
     fn tune(
@@ -148,7 +148,7 @@ impl Named {
         budget: Duration,
         bar: &ProgressBar,
     ) -> Result<Outcome, CliError> {
-        with_problem!(&self.question, problem => self.race(engine, problem, budget, bar))
+        with_problem!(&self.problem, problem => self.race(engine, problem, budget, bar))
     }
 
     fn race<O: Operator>(

@@ -127,7 +127,7 @@ fn run_checked(
         .collect();
     let progress = Watched::new(jobs.len());
     let outcome = |(trial, tiles): &(&Trial, Option<CaseTiles>)| {
-        let group = format!("checked {}", trial.question.operator());
+        let group = format!("checked {}", trial.problem.operator());
         let result = progress.watch(&|| trial.run(engine, *tiles));
         Outcome { group, result: result.map_err(|text| format!("with all checks: {text}")) }
     };

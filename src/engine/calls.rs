@@ -9,7 +9,7 @@ use crate::gpu::lock::lock;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
 
-/// Calls that are kept of a kind. An app whose lengths grow with every token asks a new question each time; pipelines
+/// Calls that are kept of a kind. An app whose lengths grow with every token asks a new problem each time; pipelines
 /// are kept apart, so that what is dropped here costs a plan and a small buffer.
 const KEPT_CALLS: usize = 1024;
 

@@ -1,4 +1,4 @@
-//! What an engine knows of tiles: stored, imported and just measured ones, and the questions that wait to be measured.
+//! What an engine knows of tiles: stored, imported and just measured ones, and the problems that wait to be measured.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ pub(super) struct Tuner {
     imported: Mutex<Tunings>,
     /// Keys by bucket: a key costs the plans of all candidates.
     keys: Mutex<HashMap<BucketId, TuneKey>>,
-    /// Questions without a tuning that wait for [`Engine::tune_asked`], by bucket.
+    /// Problems without a tuning that wait for [`Engine::tune_asked`], by bucket.
     asked: Mutex<HashMap<BucketId, Asked>>,
 }
 
@@ -41,11 +41,11 @@ fn bucket_id<O: Operator>(bucket: &O) -> BucketId {
     (TypeId::of::<O>(), BuildHasherDefault::<DefaultHasher>::default().hash_one(bucket))
 }
 
-/// Tunes a question, whatever its operator.
+/// Tunes a problem, whatever its operator.
 type Asked = Box<dyn FnOnce(Engine, Duration, Waiting) -> Running + Send>;
 type Running = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
-/// Questions that wait at most; more than this are not noted.
+/// Problems that wait at most; more than this are not noted.
 const MOST_ASKED: usize = 256;
 
 impl std::fmt::Debug for Tuner {
@@ -62,7 +62,7 @@ impl Tuner {
         Self { policy, store, own, ..Self::default() }
     }
 
-    /// Tiles that are known for a question, and their plan; those that do not fit the device are no longer known.
+    /// Tiles that are known for a problem, and their plan; those that do not fit the device are no longer known.
     pub fn stored<O: Operator>(
         &self,
         operator: &O,
@@ -81,14 +81,14 @@ impl Tuner {
         };
         let fits = serde_json::from_value(known.tiles.clone()).ok().and_then(planned);
         if fits.is_none() {
-            log::debug!("stored tiles {} do not fit {}: dropped", known.tiles, key.question);
+            log::debug!("stored tiles {} do not fit {}: dropped", known.tiles, key.problem);
             lock(&self.own).remove(&key);
             lock(&self.imported).remove_shipped(&key);
         }
         fits
     }
 
-    /// Notes a question that got the heuristic's tiles, where the policy is to measure.
+    /// Notes a problem that got the heuristic's tiles, where the policy is to measure.
     pub fn note<O: Operator>(&self, operator: &O) {
         if !matches!(self.policy, TunePolicy::Measure { .. }) {
             return;
@@ -132,9 +132,9 @@ impl Tuner {
 }
 
 impl Engine {
-    /// Measures which tiles a question runs fastest with, and takes them from now on: every candidate's result is held
+    /// Measures which tiles a problem runs fastest with, and takes them from now on: every candidate's result is held
     /// against the heuristic's, then they are timed. Within `budget`, or as soon after as the candidate ends that is
-    /// being measured. Tensors of the question's sizes are made for it, so that it needs that much memory; those of
+    /// being measured. Tensors of the problem's sizes are made for it, so that it needs that much memory; those of
     /// the app are not touched. The result is stored where the engine has a place for it.
     ///
     /// Blocks: call it while loading, or on a thread of its own. Other threads may go on using the engine, and the
@@ -194,11 +194,11 @@ impl Engine {
         Ok(tuned)
     }
 
-    /// Measures every question that was asked without a stored tuning since the last time, with
+    /// Measures every problem that was asked without a stored tuning since the last time, with
     /// [`TunePolicy::Measure`]; how many. Blocks, as [`Engine::tune`] does.
     ///
     /// # Errors
-    /// As [`Engine::tune`]; the questions after the one that failed are not measured.
+    /// As [`Engine::tune`]; the problems after the one that failed are not measured.
     pub fn tune_asked(&self) -> Result<usize, Error> {
         pollster::block_on(self.tune_asked_with(Waiting::Block))
     }

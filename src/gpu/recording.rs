@@ -7,7 +7,7 @@ use super::limits::GpuLimits;
 use super::shader::Shader;
 use crate::error::PlanError;
 
-/// The launches of one call, a pure function of the question, the limits and the tiles. Only this crate makes or
+/// The launches of one call, a pure function of the problem, the limits and the tiles. Only this crate makes or
 /// changes one:
 ///
 /// ```compile_fail,E0451

@@ -1,4 +1,4 @@
-//! The axes of a question: read off its tensors and its lists, and checked, each refusal naming the axis.
+//! The axes of a problem: read off its tensors and its lists, and checked, each refusal naming the axis.
 
 use super::window::{Axis, Border};
 use crate::error::SpecError;

@@ -1,10 +1,10 @@
 //! Attention problems.
 
 use super::NamedProblem;
+use crate::any::AnySpec;
 use crate::attention::{
     AttentionOutput, AttentionSpec, BatchCount, Mask, Normaliser, ScoreModifier,
 };
-use crate::question::OperatorSpec;
 use crate::tensor::Dtype;
 
 /// Extents of a problem, the rest by default.
@@ -32,17 +32,17 @@ fn window(left: u32) -> Mask {
     Mask::band(Some(left), Some(0))
 }
 
-fn causal<const LENGTH: u32>() -> OperatorSpec {
+fn causal<const LENGTH: u32>() -> AnySpec {
     let spec = sized(1, [8, 8], [LENGTH, LENGTH], [64, 64]);
     AttentionSpec { mask: Mask::causal(), ..spec }.into()
 }
 
-fn llama_decode<const LENGTH: u32>() -> OperatorSpec {
+fn llama_decode<const LENGTH: u32>() -> AnySpec {
     let spec = sized(1, [32, 8], [1, LENGTH], [128, 128]);
     AttentionSpec { dtype: Dtype::F16, mask: Mask::causal(), ..spec }.into()
 }
 
-fn sliding<const WINDOW: u32>() -> OperatorSpec {
+fn sliding<const WINDOW: u32>() -> AnySpec {
     let spec = sized(1, [4, 4], [8192, 8192], [64, 64]);
     AttentionSpec { mask: window(WINDOW - 1), ..spec }.into()
 }

@@ -1,7 +1,7 @@
 //! Named problems that belong together.
 
+use crate::any::AnyProblem;
 use crate::attention::{HeadCount, Mask};
-use crate::question::Question;
 
 /// Problems that are compared, or that one model has.
 #[derive(Clone, Copy, Debug)]
@@ -27,22 +27,22 @@ pub enum Along {
 }
 
 impl Along {
-    /// How much of it a question has: keys, tokens or rows; `None` where it has no such thing.
-    pub fn of(self, question: &Question) -> Option<f64> {
-        match (self, question) {
-            (Self::Length, Question::Attention(problem)) => {
+    /// How much of it a problem has: keys, tokens or rows; `None` where it has no such thing.
+    pub fn of(self, problem: &AnyProblem) -> Option<f64> {
+        match (self, problem) {
+            (Self::Length, AnyProblem::Attention(problem)) => {
                 Some(f64::from(problem.extents.seq_len_kv))
             }
-            (Self::Length, Question::Neighborhood(problem)) => Some(problem.tokens() as f64),
-            (Self::Length, Question::Moe(problem)) => Some(f64::from(problem.extents.tokens)),
-            (Self::Length, Question::Matmul(problem)) => Some(f64::from(problem.extents.rows)),
-            (Self::Window, Question::Attention(problem)) => match problem.spec.mask {
+            (Self::Length, AnyProblem::Neighborhood(problem)) => Some(problem.tokens() as f64),
+            (Self::Length, AnyProblem::Moe(problem)) => Some(f64::from(problem.extents.tokens)),
+            (Self::Length, AnyProblem::Matmul(problem)) => Some(f64::from(problem.extents.rows)),
+            (Self::Window, AnyProblem::Attention(problem)) => match problem.spec.mask {
                 Mask::Band { left: Some(HeadCount::All(left)), right: Some(HeadCount::All(0)) } => {
                     Some(f64::from(left) + 1.0)
                 }
                 _ => None,
             },
-            (Self::Window, Question::Neighborhood(problem)) => {
+            (Self::Window, AnyProblem::Neighborhood(problem)) => {
                 problem.spec.window.first().map(|&side| f64::from(side))
             }
             _ => None,

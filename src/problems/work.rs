@@ -5,10 +5,10 @@ mod pairs;
 use std::collections::BTreeMap;
 
 use self::pairs::kept_pairs;
+use crate::any::{AnyProblem, with_problem};
 use crate::error::SpecError;
 use crate::moe::{MoeProblem, expert_rows};
 use crate::operator::Operator;
-use crate::question::{Question, with_problem};
 use crate::tensor::HostTensor;
 
 /// The work of a call.
@@ -36,10 +36,13 @@ pub enum Counted {
 ///
 /// # Errors
 /// [`SpecError`] for inputs of a mixture of experts that are not the problem's: its routing is computed.
-pub fn work(question: &Question, inputs: &BTreeMap<String, HostTensor>) -> Result<Work, SpecError> {
+pub fn work(
+    problem: &AnyProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<Work, SpecError> {
     let mut counted = Counted::KeptPairs;
-    let flops = match question {
-        Question::Attention(problem) => {
+    let flops = match problem {
+        AnyProblem::Attention(problem) => {
             let e = &problem.extents;
             let flops_a_pair = 2.0 * (f64::from(e.head_dim) + f64::from(e.value_dim));
             match kept_pairs(problem, inputs) {
@@ -50,23 +53,23 @@ pub fn work(question: &Question, inputs: &BTreeMap<String, HostTensor>) -> Resul
                 }
             }
         }
-        Question::Neighborhood(problem) => {
+        AnyProblem::Neighborhood(problem) => {
             if problem.spec.mask.is_some() {
                 counted = Counted::AllPairs;
             }
             problem.flops()
         }
-        Question::Moe(problem) => problem.expert_flops(),
-        Question::Matmul(problem) => problem.flops(),
-        Question::AttentionMerge(problem) => 2.0 * problem.tensors["outs"].layout.len() as f64,
-        Question::NeighborhoodScores(problem) => problem.flops(),
-        Question::NeighborhoodAggregate(problem) => problem.flops(),
+        AnyProblem::Moe(problem) => problem.expert_flops(),
+        AnyProblem::Matmul(problem) => problem.flops(),
+        AnyProblem::AttentionMerge(problem) => 2.0 * problem.tensors["outs"].layout.len() as f64,
+        AnyProblem::NeighborhoodScores(problem) => problem.flops(),
+        AnyProblem::NeighborhoodAggregate(problem) => problem.flops(),
     };
-    let unread = match question {
-        Question::Moe(problem) => unread_weights(problem, inputs)?,
+    let unread = match problem {
+        AnyProblem::Moe(problem) => unread_weights(problem, inputs)?,
         _ => 0.0,
     };
-    let tensors = with_problem!(question, problem => Operator::tensors(problem));
+    let tensors = with_problem!(problem, problem => Operator::tensors(problem));
     let bytes: u64 = tensors.iter().map(|(_, desc)| desc.element_bytes()).sum();
     Ok(Work { flops, bytes: bytes as f64 - unread, counted })
 }

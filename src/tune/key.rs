@@ -8,7 +8,7 @@ use crate::error::PlanError;
 use crate::gpu::device::AdapterDescription;
 use crate::operator::Operator;
 
-/// Under what a tuning is known: the device, the kernels, and the question's size class. Two questions with the same key
+/// Under what a tuning is known: the device, the kernels, and the problem's size class. Two problems with the same key
 /// take the same tiles.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,12 +21,12 @@ pub struct TuneKey {
     pub version: String,
     /// Hash of the text of every candidate's kernels, as hexadecimal digits: a changed kernel is another key.
     pub kernels: String,
-    /// The question that stands for all of its size, [`Operator::bucket`], as text.
-    pub question: String,
+    /// The problem that stands for all of its size, [`Operator::bucket`], as text.
+    pub problem: String,
 }
 
 impl TuneKey {
-    /// The key of a question, whose `bucket` is given, on a device.
+    /// The key of a problem, whose `bucket` is given, on a device.
     ///
     /// # Errors
     /// [`PlanError`] when no tile set fits the device.
@@ -39,7 +39,7 @@ impl TuneKey {
             driver: format!("{}, {}", adapter.backend, adapter.driver),
             version: VERSION.to_owned(),
             kernels: kernels_hash(adapter, bucket)?,
-            question: bucket.to_string(),
+            problem: bucket.to_string(),
         })
     }
 }

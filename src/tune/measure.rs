@@ -1,4 +1,4 @@
-//! A question's own tensors on the device, on which candidates run, and the clock that times them.
+//! A problem's own tensors on the device, on which candidates run, and the clock that times them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::tensor::{HostTensor, TensorDesc};
 /// Seed of the inputs.
 const SEED: u64 = 1;
 
-/// Buffers of a question, with inputs in them.
+/// Buffers of a problem, with inputs in them.
 pub(super) struct Stand<'a, O: Operator> {
     gpu: &'a Arc<Gpu>,
     operator: &'a O,

@@ -129,7 +129,7 @@ impl Tunings {
         self.entries.retain(|known, _| !serves(known, key));
     }
 
-    /// A tuning for the same question on an adapter of the same name, whatever its driver is; rather one of the same
+    /// A tuning for the same problem on an adapter of the same name, whatever its driver is; rather one of the same
     /// kernels, which a device opened with other limits does not have.
     pub(crate) fn find_shipped(&self, key: &TuneKey) -> Option<&Tuning> {
         let fitting = self.entries.iter().filter(|(known, _)| serves(known, key));
@@ -138,7 +138,7 @@ impl Tunings {
 }
 
 fn serves(known: &TuneKey, key: &TuneKey) -> bool {
-    known.adapter == key.adapter && known.question == key.question && known.version == key.version
+    known.adapter == key.adapter && known.problem == key.problem && known.version == key.version
 }
 
 /// The file of tunings of a place.

@@ -1,4 +1,4 @@
-//! What tuning a question gave.
+//! What tuning a problem gave.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ pub enum TunePolicy {
     /// Tiles that were measured before or imported, else the heuristic's. Nothing is measured unasked.
     #[default]
     Stored,
-    /// The same; questions for which nothing is stored get the heuristic's tiles at once and are remembered, until the
+    /// The same; problems for which nothing is stored get the heuristic's tiles at once and are remembered, until the
     /// app measures them by [`Engine::tune_asked`](crate::Engine::tune_asked).
     Measure {
-        /// Milliseconds for each question.
+        /// Milliseconds for each problem.
         budget_ms: u32,
     },
 }
@@ -52,7 +52,7 @@ pub struct Timing<T> {
     pub verdict: Verdict,
 }
 
-/// What tuning a question gave.
+/// What tuning a problem gave.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuned<T> {
     /// The fastest tiles; the heuristic's where those are as fast, or where too little was measured to tell.

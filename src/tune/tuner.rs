@@ -15,7 +15,7 @@ use crate::gpu::signal::Waiting;
 use crate::operator::{Operator, TilesFrom};
 use crate::prepared::Prepared;
 
-/// How a question is to be tuned.
+/// How a problem is to be tuned.
 #[derive(Clone, Copy)]
 pub(crate) struct Race<'a> {
     /// Nothing is started after this time.
@@ -26,7 +26,7 @@ pub(crate) struct Race<'a> {
     pub progress: &'a dyn Fn(Progress),
 }
 
-/// Where measuring a question's candidates stands.
+/// Where measuring a problem's candidates stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// Candidates verified, of all of them.
@@ -80,7 +80,7 @@ impl<O: Operator> Runner<O> {
     }
 }
 
-/// Finds a question's fastest tiles on a device.
+/// Finds a problem's fastest tiles on a device.
 ///
 /// # Errors
 /// Those of running it with the heuristic's tiles, and a lost device.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::tensor::Dtype;
 
-/// A question with all that its outputs depend on.
+/// A problem with all that its outputs depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
     /// `group/name`, unlike any other's.
@@ -161,7 +161,7 @@ impl Case {
         self
     }
 
-    /// The same question of queries at the end of the keys that see none beyond themselves.
+    /// The same problem of queries at the end of the keys that see none beyond themselves.
     pub(super) fn causal(self) -> Self {
         self.with(&json!({"mask": {"band": {"right": 0}}}))
     }

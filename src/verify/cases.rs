@@ -50,12 +50,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unlike_each_other_and_every_case_is_a_right_question() {
+    fn names_are_unlike_each_other_and_every_case_is_a_right_problem() {
         let cases = cases();
         let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), cases.len());
         for case in &cases {
-            if let Err(error) = case.question() {
+            if let Err(error) = case.problem() {
                 panic!("{}: {error}", case.name);
             }
         }

@@ -141,11 +141,11 @@ mod tests {
         let operators: BTreeSet<&str> = names
             .map(|name| {
                 let [case] = &find_cases(name)[..] else { panic!("{name}") };
-                case.question().unwrap().operator()
+                case.problem().unwrap().operator()
             })
             .collect();
         let all = cases();
-        let all = all.iter().map(|case| case.question().unwrap().operator());
+        let all = all.iter().map(|case| case.problem().unwrap().operator());
         assert_eq!(operators, all.collect());
     }
 
@@ -162,9 +162,9 @@ mod tests {
         let of_tiles: Vec<Case> = OF_TILES.iter().flat_map(|name| find_cases(name)).collect();
         for limits in [GpuLimits::floor(), gpu] {
             let families = |case: &Case| {
-                let question = case.question().unwrap();
-                let tiles = candidates(&question, &limits).unwrap().into_iter();
-                tiles.map(move |tiles| (question.operator(), tiles.family())).collect::<Vec<_>>()
+                let problem = case.problem().unwrap();
+                let tiles = candidates(&problem, &limits).unwrap().into_iter();
+                tiles.map(move |tiles| (problem.operator(), tiles.family())).collect::<Vec<_>>()
             };
             let of = |cases: &[Case]| -> BTreeSet<(&str, &str)> {
                 cases.iter().flat_map(families).collect()

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::judge::{JudgeReport, Mismatch};
 use super::output::{ExpectedOutput, expected};
+use crate::any::AnyProblem;
 use crate::error::SpecError;
-use crate::question::Question;
 use crate::tensor::HostTensor;
 
 /// The truth of a call, and a plain implementation's errors, by which its outputs are judged.
@@ -20,10 +20,10 @@ impl Expected {
     /// # Errors
     /// As the operators' references.
     pub fn new(
-        question: &Question,
+        problem: &AnyProblem,
         inputs: &BTreeMap<String, HostTensor>,
     ) -> Result<Self, SpecError> {
-        Ok(Self { outputs: expected(question, inputs)? })
+        Ok(Self { outputs: expected(problem, inputs)? })
     }
 
     /// Holds every element of every output against the truth. Outputs are as the device wrote them.
@@ -63,12 +63,12 @@ impl Expected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::any::AnySpec;
     use crate::attention::{AttentionLayout, AttentionSpec};
-    use crate::question::OperatorSpec;
     use crate::tensor::Dtype;
 
-    fn small(layout: AttentionLayout) -> Question {
-        let spec = OperatorSpec::from(AttentionSpec {
+    fn small(layout: AttentionLayout) -> AnyProblem {
+        let spec = AnySpec::from(AttentionSpec {
             layout,
             batch: Some(2),
             q_heads: Some(3),
@@ -86,8 +86,8 @@ mod tests {
     #[test]
     fn a_right_output_passes_in_either_layout_and_a_wrong_or_missing_one_fails() {
         let expected = |layout| {
-            let question = small(layout);
-            Expected::new(&question, &question.sample(1)).unwrap()
+            let problem = small(layout);
+            Expected::new(&problem, &problem.sample(1)).unwrap()
         };
         let first = expected(AttentionLayout::Bhsd);
         let mut right = first.outputs[0].exact.clone();

@@ -3,23 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, Fill, Style};
+use crate::any::{AnyProblem, with_problem};
 use crate::attention::{AttentionProblem, KeyStorage, MergeProblem, Role};
 use crate::moe::MoeProblem;
 use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
-use crate::question::{Question, with_problem};
 use crate::tensor::{Dtype, HostTensor, Random, TensorDesc};
 
 /// Tensors by name, without gaps, axes in the caller's order.
 pub(crate) type Inputs = BTreeMap<String, HostTensor>;
 
-/// The inputs of a case's question.
-pub(super) fn inputs(case: &Case, question: &Question) -> Inputs {
-    match question {
-        Question::Attention(problem) => attention_inputs(case, problem),
-        Question::AttentionMerge(problem) => merge_inputs(case, problem),
-        Question::Neighborhood(problem) => neighborhood_inputs(case, problem),
-        Question::Moe(problem) => moe_inputs(case, problem),
+/// The inputs of a case's problem.
+pub(super) fn inputs(case: &Case, problem: &AnyProblem) -> Inputs {
+    match problem {
+        AnyProblem::Attention(problem) => attention_inputs(case, problem),
+        AnyProblem::AttentionMerge(problem) => merge_inputs(case, problem),
+        AnyProblem::Neighborhood(problem) => neighborhood_inputs(case, problem),
+        AnyProblem::Moe(problem) => moe_inputs(case, problem),
         other => with_problem!(other, problem => problem.sample(case.seed)),
     }
 }

@@ -13,7 +13,7 @@ mod inputs;
 pub mod judge;
 pub(crate) mod output;
 pub(crate) mod place;
-mod question;
+mod problem;
 mod report;
 mod run;
 mod scale;

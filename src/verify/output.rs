@@ -1,9 +1,10 @@
-//! What a question's outputs should be.
+//! What a problem's outputs should be.
 
 use super::inputs::Inputs;
 use super::judge::{JudgeReport, Mismatch, Tolerance, judge, lse_scale};
 use super::place;
 use super::scale::{self, Product};
+use crate::any::AnyProblem;
 use crate::attention::{self, AttentionReference, MergeProblem, TensorDescs, merge_reference};
 use crate::error::SpecError;
 use crate::matmul::{self, MatmulProblem};
@@ -11,7 +12,6 @@ use crate::moe::{self, MoeProblem};
 use crate::neighborhood::{
     self, NeighborhoodAggregateProblem, NeighborhoodReference, NeighborhoodScoresProblem,
 };
-use crate::question::Question;
 use crate::tensor::{Dtype, HostTensor, TensorDesc};
 
 /// An output as it should be.
@@ -42,22 +42,22 @@ impl ExpectedOutput {
     }
 }
 
-/// Every output of a question, in f64 and by a plain implementation.
+/// Every output of a problem, in f64 and by a plain implementation.
 ///
 /// # Errors
 /// As the operators' references.
 pub(crate) fn expected(
-    question: &Question,
+    problem: &AnyProblem,
     inputs: &Inputs,
 ) -> Result<Vec<ExpectedOutput>, SpecError> {
-    match question {
-        Question::Attention(problem) => {
+    match problem {
+        AnyProblem::Attention(problem) => {
             let exact = attention::reference(problem, inputs)?;
             let plain = attention::plain(problem, inputs)?;
             Ok(out_and_lse(&problem.tensors, exact, plain))
         }
-        Question::AttentionMerge(problem) => of_merge(problem, inputs),
-        Question::Neighborhood(problem) => {
+        AnyProblem::AttentionMerge(problem) => of_merge(problem, inputs),
+        AnyProblem::Neighborhood(problem) => {
             let as_attention = |NeighborhoodReference { out, lse, value_max }| AttentionReference {
                 out,
                 lse,
@@ -67,10 +67,10 @@ pub(crate) fn expected(
             let plain = as_attention(neighborhood::plain(problem, inputs)?);
             Ok(out_and_lse(&problem.tensors, exact, plain))
         }
-        Question::NeighborhoodScores(problem) => of_scores(problem, inputs),
-        Question::NeighborhoodAggregate(problem) => of_aggregate(problem, inputs),
-        Question::Moe(problem) => of_moe(problem, inputs),
-        Question::Matmul(problem) => of_matmul(problem, inputs),
+        AnyProblem::NeighborhoodScores(problem) => of_scores(problem, inputs),
+        AnyProblem::NeighborhoodAggregate(problem) => of_aggregate(problem, inputs),
+        AnyProblem::Moe(problem) => of_moe(problem, inputs),
+        AnyProblem::Matmul(problem) => of_matmul(problem, inputs),
     }
 }
 

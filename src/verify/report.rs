@@ -34,8 +34,8 @@ pub struct CaseFailure {
     pub name: String,
     /// Where its noise starts.
     pub seed: u64,
-    /// The question, as a command line.
-    pub question: String,
+    /// The problem, as a command line.
+    pub problem: String,
     /// The adapter it ran on.
     pub adapter: String,
     /// The tiles that were asked for.
@@ -66,10 +66,10 @@ pub enum Failure {
 
 impl fmt::Display for CaseFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, seed, question, adapter, tiles, failure } = self;
+        let Self { name, seed, problem, adapter, tiles, failure } = self;
         writeln!(f, "{name}: {failure}")?;
         writeln!(f, "  on {adapter}, seed {seed}, tiles {tiles}")?;
-        write!(f, "  again: tilewise verify --only '{name}' --seed {seed}\n  question: {question}")
+        write!(f, "  again: tilewise verify --only '{name}' --seed {seed}\n  problem: {problem}")
     }
 }
 

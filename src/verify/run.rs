@@ -9,12 +9,12 @@ use super::output::{ExpectedOutput, expected};
 use super::place;
 use super::report::{CaseFailure, CaseReport, Failure};
 use super::tiles::{CaseTiles, candidates};
+use crate::any::{AnyProblem, with_problem};
 use crate::engine::Engine;
 use crate::error::{Error, PlanError};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::shader::Shader;
 use crate::operator::Operator;
-use crate::question::{Question, with_problem};
 use crate::tensor::TensorDesc;
 
 /// A case with its inputs and its true outputs. It may run on any engine, with any tiles.
@@ -22,8 +22,8 @@ use crate::tensor::TensorDesc;
 pub struct Trial {
     /// The case.
     pub case: Case,
-    /// Its question.
-    pub question: Question,
+    /// Its problem.
+    pub problem: AnyProblem,
     inputs: Inputs,
     expected: Vec<ExpectedOutput>,
 }
@@ -51,7 +51,7 @@ pub fn run_case(
         Err(error) => Err(Box::new(CaseFailure {
             name: case.name.clone(),
             seed: case.seed,
-            question: case.spec.to_string(),
+            problem: case.spec.to_string(),
             adapter: engine.adapter().name.clone(),
             tiles: "of the plan's choice".to_owned(),
             failure: error.into(),
@@ -63,12 +63,12 @@ impl Trial {
     /// Makes a case's inputs and computes its outputs on the CPU.
     ///
     /// # Errors
-    /// [`crate::SpecError`] when the case asks a wrong question.
+    /// [`crate::SpecError`] when the case asks a wrong problem.
     pub fn new(case: &Case) -> Result<Self, Error> {
-        let question = case.question()?;
-        let inputs = inputs(case, &question);
-        let expected = expected(&question, &inputs)?;
-        Ok(Self { case: case.clone(), question, inputs, expected })
+        let problem = case.problem()?;
+        let inputs = inputs(case, &problem);
+        let expected = expected(&problem, &inputs)?;
+        Ok(Self { case: case.clone(), problem, inputs, expected })
     }
 
     /// Every tile set worth trying. There is none for an operator that has but one.
@@ -76,7 +76,7 @@ impl Trial {
     /// # Errors
     /// [`PlanError`] where none fits.
     pub fn candidates(&self, limits: &GpuLimits) -> Result<Vec<CaseTiles>, PlanError> {
-        candidates(&self.question, limits)
+        candidates(&self.problem, limits)
     }
 
     /// Runs it.
@@ -106,7 +106,7 @@ impl Trial {
             Box::new(CaseFailure {
                 name: self.case.name.clone(),
                 seed: self.case.seed,
-                question: self.question.to_string(),
+                problem: self.problem.to_string(),
                 adapter: engine.adapter().name.clone(),
                 tiles: tiles.map_or("of the plan's choice".to_owned(), |tiles| tiles.to_string()),
                 failure,
@@ -114,7 +114,7 @@ impl Trial {
         };
         let tiles = self.with_splits(engine, tiles).map_err(|e| failed(Error::from(e).into()))?;
         let Ran { tiles, kernels, buffers } =
-            with_problem!(&self.question, problem => self.call(engine, problem, tiles))
+            with_problem!(&self.problem, problem => self.call(engine, problem, tiles))
                 .map_err(|error| failed(error.into()))?;
         let outputs = self.judged(buffers, change).map_err(failed)?;
         Ok(CaseReport { name: self.case.name.clone(), tiles, kernels, outputs })

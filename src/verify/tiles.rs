@@ -5,13 +5,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::any::AnyProblem;
 use crate::error::PlanError;
 use crate::fused::FusedTiles;
 use crate::gpu::limits::GpuLimits;
 use crate::matmul::MatmulTiles;
 use crate::neighborhood::NeighborhoodTiles;
 use crate::operator::Operator;
-use crate::question::Question;
 
 /// Tiles of an operator. Cases of another run with those that the plan chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,25 +95,25 @@ fn fused_family(tiles: &FusedTiles) -> &'static str {
     }
 }
 
-/// Every tile set worth trying for a question. There is none for an operator that has but one.
+/// Every tile set worth trying for a problem. There is none for an operator that has but one.
 ///
 /// # Errors
 /// [`PlanError`] where none fits.
 pub(super) fn candidates(
-    question: &Question,
+    problem: &AnyProblem,
     limits: &GpuLimits,
 ) -> Result<Vec<CaseTiles>, PlanError> {
-    Ok(match question {
-        Question::Attention(problem) => {
+    Ok(match problem {
+        AnyProblem::Attention(problem) => {
             problem.candidates(limits)?.into_iter().map(CaseTiles::Attention).collect()
         }
-        Question::Neighborhood(problem) => {
+        AnyProblem::Neighborhood(problem) => {
             problem.candidates(limits)?.into_iter().map(CaseTiles::Neighborhood).collect()
         }
-        Question::Moe(problem) => {
+        AnyProblem::Moe(problem) => {
             problem.candidates(limits)?.into_iter().map(CaseTiles::Matmul).collect()
         }
-        Question::Matmul(problem) => {
+        AnyProblem::Matmul(problem) => {
             problem.candidates(limits)?.into_iter().map(CaseTiles::Matmul).collect()
         }
         _ => Vec::new(),

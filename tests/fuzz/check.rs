@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tilewise::any::{AnyProblem, AnySpec};
 use tilewise::gpu::limits::GpuLimits;
 use tilewise::gpu::recording::{Bound, Grid, Plan, Slot, Step};
 use tilewise::operator::Operator;
-use tilewise::question::{OperatorSpec, Question};
 use tilewise::tensor::TensorDesc;
 
 use crate::draw::{Asked, Draw};
@@ -15,22 +15,22 @@ use crate::limits::limits;
 /// Most dispatches that a call is taken to need.
 const MOST_STEPS: usize = 1 << 14;
 
-/// Tile sets of a question that are planned.
+/// Tile sets of a problem that are planned.
 const SETS: usize = 4;
 
 /// Asks; plans what is right for a device, with its own tiles and with forced ones.
 pub fn hold_plans(draw: &mut Draw<'_>, asked: &Asked) {
-    let Ok(spec) = serde_json::from_value::<OperatorSpec>(asked.spec.clone()) else { return };
+    let Ok(spec) = serde_json::from_value::<AnySpec>(asked.spec.clone()) else { return };
     let Ok(question) = spec.ask(&asked.tensors) else { return };
     let limits = limits(draw);
     match &question {
-        Question::Attention(problem) => hold(draw, &**problem, &limits),
-        Question::AttentionMerge(problem) => hold(draw, &**problem, &limits),
-        Question::Neighborhood(problem) => hold(draw, &**problem, &limits),
-        Question::NeighborhoodScores(problem) => hold(draw, &**problem, &limits),
-        Question::NeighborhoodAggregate(problem) => hold(draw, &**problem, &limits),
-        Question::Moe(problem) => hold(draw, &**problem, &limits),
-        Question::Matmul(problem) => hold(draw, &**problem, &limits),
+        AnyProblem::Attention(problem) => hold(draw, &**problem, &limits),
+        AnyProblem::AttentionMerge(problem) => hold(draw, &**problem, &limits),
+        AnyProblem::Neighborhood(problem) => hold(draw, &**problem, &limits),
+        AnyProblem::NeighborhoodScores(problem) => hold(draw, &**problem, &limits),
+        AnyProblem::NeighborhoodAggregate(problem) => hold(draw, &**problem, &limits),
+        AnyProblem::Moe(problem) => hold(draw, &**problem, &limits),
+        AnyProblem::Matmul(problem) => hold(draw, &**problem, &limits),
     }
 }
 

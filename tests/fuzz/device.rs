@@ -1,18 +1,18 @@
-//! Small questions on the device, against the reference.
+//! Small problems on the device, against the reference.
 
 use std::sync::OnceLock;
 
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
+use tilewise::any::{AnyProblem, AnySpec};
 use tilewise::operator::Operator;
-use tilewise::question::{OperatorSpec, Question};
 use tilewise::verify::Expected;
 use tilewise::{Engine, EngineOptions};
 
 use crate::draw::{Asked, Draw};
 use crate::{attention, matmul, moe, neighborhood, tape};
 
-/// Questions of each operator.
+/// Problems of each operator.
 const QUESTIONS: usize = 8;
 
 fn engine() -> &'static Engine {
@@ -39,7 +39,7 @@ fn what_is_planned_is_computed() {
             let mut draw = Draw::new(&tape);
             draw.small = true;
             let asked = operator(&mut draw);
-            let Ok(spec) = serde_json::from_value::<OperatorSpec>(asked.spec) else { continue };
+            let Ok(spec) = serde_json::from_value::<AnySpec>(asked.spec) else { continue };
             let Ok(question) = spec.ask(&asked.tensors) else { continue };
             compute(&question, &mut draw);
             ran += 1;
@@ -47,19 +47,19 @@ fn what_is_planned_is_computed() {
     }
 }
 
-fn compute(question: &Question, draw: &mut Draw<'_>) {
+fn compute(question: &AnyProblem, draw: &mut Draw<'_>) {
     match question {
-        Question::Attention(problem) => hold(&**problem, question, draw),
-        Question::AttentionMerge(problem) => hold(&**problem, question, draw),
-        Question::Neighborhood(problem) => hold(&**problem, question, draw),
-        Question::NeighborhoodScores(problem) => hold(&**problem, question, draw),
-        Question::NeighborhoodAggregate(problem) => hold(&**problem, question, draw),
-        Question::Moe(problem) => hold(&**problem, question, draw),
-        Question::Matmul(problem) => hold(&**problem, question, draw),
+        AnyProblem::Attention(problem) => hold(&**problem, question, draw),
+        AnyProblem::AttentionMerge(problem) => hold(&**problem, question, draw),
+        AnyProblem::Neighborhood(problem) => hold(&**problem, question, draw),
+        AnyProblem::NeighborhoodScores(problem) => hold(&**problem, question, draw),
+        AnyProblem::NeighborhoodAggregate(problem) => hold(&**problem, question, draw),
+        AnyProblem::Moe(problem) => hold(&**problem, question, draw),
+        AnyProblem::Matmul(problem) => hold(&**problem, question, draw),
     }
 }
 
-fn hold<O: Operator>(problem: &O, question: &Question, draw: &mut Draw<'_>) {
+fn hold<O: Operator>(problem: &O, question: &AnyProblem, draw: &mut Draw<'_>) {
     let inputs = problem.sample(5);
     let expected = Expected::new(question, &inputs).unwrap_or_else(|e| panic!("{question}: {e}"));
     let tiles = draw.pick(&problem.candidates(engine().limits()).expect("some tiles"));

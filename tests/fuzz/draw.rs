@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tilewise::tensor::{Dtype, Layout, TensorDesc, TensorDescs};
 
-/// A question as a caller may ask it, right or wrong.
+/// A problem as a caller may ask it, right or wrong.
 pub struct Asked {
     /// A spec of any operator as JSON, with `op`.
     pub spec: Value,

@@ -1,6 +1,6 @@
-//! Questions, devices and tiles drawn at random: whatever is asked for, a plan fits its device or is refused by name.
+//! Problems, devices and tiles drawn at random: whatever is asked for, a plan fits its device or is refused by name.
 //!
-//! `TILEWISE_FUZZ_CASES` sets how many questions of each operator are drawn; without it they are few and always the same.
+//! `TILEWISE_FUZZ_CASES` sets how many problems of each operator are drawn; without it they are few and always the same.
 
 mod attention;
 mod check;
@@ -17,7 +17,7 @@ use proptest::test_runner::RngSeed;
 use crate::check::hold_plans;
 use crate::draw::{Asked, Draw};
 
-/// Questions of each operator where nothing else is asked for.
+/// Problems of each operator where nothing else is asked for.
 const FEW: u32 = 150;
 
 fn config() -> ProptestConfig {

@@ -1,4 +1,4 @@
-//! A wrong question is refused with the field, what would be right, and what was given.
+//! A wrong problem is refused with the field, what would be right, and what was given.
 
 use serde_json::json;
 use tilewise::moe::MoeSpec;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use serde_json::Value;
+use tilewise::any::AnyProblem;
 use tilewise::moe::{MoeProblem, MoeSpec};
-use tilewise::question::Question;
 use tilewise::tensor::{Dtype, HostTensor};
 use tilewise::verify::Expected;
 use tilewise::{Engine, EngineOptions, SpecError};
@@ -109,7 +109,7 @@ pub fn problem(json: &Value, inputs: &Tensors) -> MoeProblem {
     try_problem(json, inputs).unwrap_or_else(|error| panic!("{json}: {error}"))
 }
 
-/// Runs a question with the heuristic's tiles.
+/// Runs a problem with the heuristic's tiles.
 pub fn run(json: &Value, inputs: &Tensors) -> BTreeMap<String, Vec<f64>> {
     let outputs = engine().run(&problem(json, inputs), None, inputs);
     let outputs = outputs.unwrap_or_else(|error| panic!("{json}: {error}"));
@@ -130,7 +130,7 @@ pub fn check_with(
 ) {
     let outputs = engine.run(problem, tiles, inputs);
     let outputs = outputs.unwrap_or_else(|error| panic!("{json}: {error}"));
-    let expected = Expected::new(&Question::Moe(Box::new(problem.clone())), inputs).unwrap();
+    let expected = Expected::new(&AnyProblem::Moe(Box::new(problem.clone())), inputs).unwrap();
     if let Err(error) = expected.check(&outputs) {
         panic!("{json} {tiles:?}: {error}");
     }

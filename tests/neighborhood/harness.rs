@@ -1,4 +1,4 @@
-//! What the tests share: engines, questions, inputs, and the judgement.
+//! What the tests share: engines, problems, inputs, and the judgement.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -26,7 +26,7 @@ pub fn floor_engine() -> &'static Engine {
     ENGINE.get_or_init(|| Engine::open(&options).expect("an adapter"))
 }
 
-/// A question with the extents of its tensors.
+/// A problem with the extents of its tensors.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub spec: NeighborhoodSpec,
@@ -130,7 +130,7 @@ pub fn check(engine: &Engine, case: &Case, tiles: Option<NeighborhoodTiles>) {
     check_with(engine, &case.spec, &case.inputs(7), tiles);
 }
 
-/// Runs a question on inputs and holds it against the reference.
+/// Runs a problem on inputs and holds it against the reference.
 pub fn check_with(
     engine: &Engine,
     spec: &NeighborhoodSpec,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use tilewise::any::AnyProblem;
 use tilewise::neighborhood::{
     Border, NeighborhoodAggregateProblem, NeighborhoodAggregateSpec, NeighborhoodOutput,
     NeighborhoodScoresProblem, NeighborhoodScoresSpec, NeighborhoodSpec, TensorDescs, plain,
     reference, scores_reference,
 };
-use tilewise::question::Question;
 use tilewise::tensor::{Dtype, HostTensor, Layout, TensorDesc, descs};
 use tilewise::verify::Expected;
 use tilewise::{Engine, SpecError};
@@ -48,7 +48,7 @@ fn check_scores(engine: &Engine, case: &Case) -> Vec<f64> {
     let problem =
         NeighborhoodScoresProblem::new(&scores_spec(&case.spec), &descs(&inputs)).unwrap();
     let got = engine.run(&problem, None, &inputs).unwrap();
-    let question = Question::NeighborhoodScores(Box::new(problem));
+    let question = AnyProblem::NeighborhoodScores(Box::new(problem));
     if let Err(wrong) = Expected::new(&question, &inputs).unwrap().check(&got) {
         panic!("{question}\n{wrong}");
     }
@@ -70,7 +70,7 @@ fn check_aggregate(engine: &Engine, case: &Case, inputs: &Inputs) -> Vec<f64> {
     let spec = aggregate_spec(&case.spec);
     let problem = NeighborhoodAggregateProblem::new(&spec, &descs(inputs)).unwrap();
     let got = engine.run(&problem, None, inputs).unwrap();
-    let question = Question::NeighborhoodAggregate(Box::new(problem));
+    let question = AnyProblem::NeighborhoodAggregate(Box::new(problem));
     if let Err(wrong) = Expected::new(&question, inputs).unwrap().check(&got) {
         panic!("{question}\n{wrong}");
     }

@@ -57,7 +57,7 @@ fn every_candidate_is_right_with_all_of_it() {
     }
 }
 
-/// Seven tensors of the question's own, two of the caller's: at the floor they share a binding.
+/// Seven tensors of the problem's own, two of the caller's: at the floor they share a binding.
 #[test]
 fn aux_tensors_share_a_binding_where_a_device_has_few() {
     let (mut spec, mut inputs) = circle_with_bias(3, 2);

@@ -1,7 +1,7 @@
 //! Every case of the shared suite, by group; every tile set; every kind of engine.
 
 use tilewise::Engine;
-use tilewise::question::Question;
+use tilewise::any::AnyProblem;
 use tilewise::verify::{Case, CaseTiles, Trial, cases, find_cases, run_case};
 
 use crate::known_issues::{self, Outcome};
@@ -181,7 +181,7 @@ fn every_tile_set_is_right_in_halves() {
     every_tile_set(engine(), "half/f16_64_64");
 }
 
-/// Halves in all that a question can have beside them; pairs of columns, which no candidate has, write half a vector.
+/// Halves in all that a problem can have beside them; pairs of columns, which no candidate has, write half a vector.
 #[test]
 fn half_stages_are_right() {
     let pair = r#"{"family": "workgroup", "tile_q": 32, "tile_kv": 16, "rows": 4, "cols": 2, "head_chunk": 16, "key_chunk": 8, "half": true}"#;
@@ -206,7 +206,7 @@ fn half_stages_are_right() {
         let mut tiles = trial.candidates(engine().limits()).unwrap();
         tiles.retain(|tiles| tiles.to_string().contains(r#""half":true"#));
         assert!(!tiles.is_empty(), "{}", case.name);
-        if matches!(trial.question, Question::Attention(_)) {
+        if matches!(trial.problem, AnyProblem::Attention(_)) {
             tiles.push(pair);
         }
         let tiles = Some(tiles[index % tiles.len()]);

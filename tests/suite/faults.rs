@@ -99,7 +99,7 @@ impl Call {
     }
 }
 
-/// A question that no engine has seen.
+/// A problem that no engine has seen.
 fn another() -> (AttentionProblem, Tensors) {
     let tensors = inputs([1, 2, 2, 3, 4, 8]);
     (problem(&json!({"mask": {"band": {"right": 0}}}), &tensors), tensors)

@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
+use tilewise::any::AnyProblem;
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::gpu::recording::{Plan, Step};
 use tilewise::operator::Operator;
 use tilewise::problems::problems;
-use tilewise::question::Question;
 use tilewise::verify::cases;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -31,14 +31,14 @@ fn devices() -> [(&'static str, GpuLimits); 3] {
     [("gpu", gpu), ("cpu", cpu), ("floor", GpuLimits::floor())]
 }
 
-fn asked() -> Vec<(String, Question)> {
-    let cases = cases().into_iter().map(|case| (case.name.clone(), case.question().unwrap()));
+fn asked() -> Vec<(String, AnyProblem)> {
+    let cases = cases().into_iter().map(|case| (case.name.clone(), case.problem().unwrap()));
     let problems =
-        problems().map(|named| (format!("problem/{}", named.name), named.question().unwrap()));
+        problems().map(|named| (format!("problem/{}", named.name), named.problem().unwrap()));
     cases.chain(problems).collect()
 }
 
-/// What a question becomes on a device: how many tile sets, and two hashes.
+/// What a problem becomes on a device: how many tile sets, and two hashes.
 fn line<O: Operator>(problem: &O, limits: &GpuLimits) -> String {
     let Ok(candidates) = problem.candidates(limits) else { return "refused".to_owned() };
     let mut texts = BTreeSet::new();
@@ -69,16 +69,16 @@ fn add(plan: &Plan, texts: &mut BTreeSet<String>, hash: &mut Xxh3) {
     hash.update(format!("{:?}", plan.scratch()).as_bytes());
 }
 
-fn lines((name, question): &(String, Question)) -> Vec<String> {
+fn lines((name, question): &(String, AnyProblem)) -> Vec<String> {
     let of = |(device, limits): (&str, GpuLimits)| {
         let line = match question {
-            Question::Attention(problem) => line(problem.as_ref(), &limits),
-            Question::AttentionMerge(problem) => line(problem.as_ref(), &limits),
-            Question::Neighborhood(problem) => line(problem.as_ref(), &limits),
-            Question::NeighborhoodScores(problem) => line(problem.as_ref(), &limits),
-            Question::NeighborhoodAggregate(problem) => line(problem.as_ref(), &limits),
-            Question::Moe(problem) => line(problem.as_ref(), &limits),
-            Question::Matmul(problem) => line(problem.as_ref(), &limits),
+            AnyProblem::Attention(problem) => line(problem.as_ref(), &limits),
+            AnyProblem::AttentionMerge(problem) => line(problem.as_ref(), &limits),
+            AnyProblem::Neighborhood(problem) => line(problem.as_ref(), &limits),
+            AnyProblem::NeighborhoodScores(problem) => line(problem.as_ref(), &limits),
+            AnyProblem::NeighborhoodAggregate(problem) => line(problem.as_ref(), &limits),
+            AnyProblem::Moe(problem) => line(problem.as_ref(), &limits),
+            AnyProblem::Matmul(problem) => line(problem.as_ref(), &limits),
         };
         format!("{name} {device} {line}")
     };

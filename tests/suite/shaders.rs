@@ -6,10 +6,10 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, Statement, StorageAccess, TypeInner};
 use rayon::prelude::*;
 use tilewise::PlanError;
+use tilewise::any::AnyProblem;
 use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::gpu::recording::{Plan, Step};
 use tilewise::operator::Operator;
-use tilewise::question::Question;
 use tilewise::verify::{Case, cases};
 
 use crate::support::repository;
@@ -27,7 +27,7 @@ fn gpu() -> GpuLimits {
     }
 }
 
-/// Each distinct kernel of the suite's questions: every tile set for the core ones on a GPU, the first elsewhere.
+/// Each distinct kernel of the suite's problems: every tile set for the core ones on a GPU, the first elsewhere.
 fn kernels() -> Vec<Step> {
     let processor = SubgroupSizes { least: 8, most: 8 };
     let cpu = GpuLimits { is_cpu: true, subgroup: Some(processor), matrix: Some(8), ..gpu() };
@@ -55,14 +55,14 @@ fn plans<O: Operator>(
 
 /// The dispatches of a case with its first tile sets.
 fn steps(case: &Case, limits: &GpuLimits, most: usize) -> Vec<Step> {
-    let plans = match case.question().unwrap() {
-        Question::Attention(problem) => plans(problem.as_ref(), limits, most),
-        Question::AttentionMerge(problem) => plans(problem.as_ref(), limits, most),
-        Question::Neighborhood(problem) => plans(problem.as_ref(), limits, most),
-        Question::NeighborhoodScores(problem) => plans(problem.as_ref(), limits, most),
-        Question::NeighborhoodAggregate(problem) => plans(problem.as_ref(), limits, most),
-        Question::Moe(problem) => plans(problem.as_ref(), limits, most),
-        Question::Matmul(problem) => plans(problem.as_ref(), limits, most),
+    let plans = match case.problem().unwrap() {
+        AnyProblem::Attention(problem) => plans(problem.as_ref(), limits, most),
+        AnyProblem::AttentionMerge(problem) => plans(problem.as_ref(), limits, most),
+        AnyProblem::Neighborhood(problem) => plans(problem.as_ref(), limits, most),
+        AnyProblem::NeighborhoodScores(problem) => plans(problem.as_ref(), limits, most),
+        AnyProblem::NeighborhoodAggregate(problem) => plans(problem.as_ref(), limits, most),
+        AnyProblem::Moe(problem) => plans(problem.as_ref(), limits, most),
+        AnyProblem::Matmul(problem) => plans(problem.as_ref(), limits, most),
     };
     let right =
         plans.into_iter().map(|plan| plan.unwrap_or_else(|error| panic!("{}: {error}", case.name)));

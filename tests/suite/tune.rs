@@ -1,4 +1,4 @@
-//! Tuning as apps see it: questions of similar size share tiles, and compiled pipelines are kept.
+//! Tuning as apps see it: problems of similar size share tiles, and compiled pipelines are kept.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Contests: one question, the same tensors, several libraries, timed in turns.
+//! Contests: one problem, the same tensors, several libraries, timed in turns.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -14,8 +14,8 @@ use crate::fused::Normaliser;
 use crate::fused::arithmetic::Arithmetic;
 use crate::tensor::HostTensor;
 
-/// The question with every tensor read.
-pub(super) struct Question {
+/// The problem with every tensor read.
+pub(super) struct RowReference {
     extents: AttentionExtents,
     arithmetic: Arithmetic,
     q: Table,
@@ -61,7 +61,7 @@ struct Kept<'a> {
     value: &'a [f64],
 }
 
-impl Question {
+impl RowReference {
     pub(super) fn new(
         problem: &AttentionProblem,
         tensors: &BTreeMap<String, HostTensor>,

@@ -40,7 +40,7 @@ impl Table {
     }
 }
 
-/// The inputs of a question.
+/// The inputs of a problem.
 #[derive(Clone, Copy)]
 pub(super) struct Inputs<'a> {
     pub(super) problem: &'a AttentionProblem,

@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use super::comparison::Comparison;
 use super::sample::{StepFigures, Summary};
+use crate::any::AnyProblem;
 use crate::cli::common::CliError;
 use crate::cli::measure::Ceilings;
 use crate::gpu::device::AdapterDescription;
 use crate::operator::Tiles;
 use crate::problems::{Along, Counted, NamedProblem, Work};
-use crate::question::Question;
 use crate::tune::TilesFrom;
 use crate::verify::judge::JudgeReport;
 
@@ -79,15 +79,15 @@ fn checked_json<S: serde::Serializer>(
 impl Figures {
     pub fn new(
         named: &NamedProblem,
-        question: &Question,
+        problem: &AnyProblem,
         (tiles, tiles_from): (&impl Tiles, TilesFrom),
         work: Work,
     ) -> Self {
         Self {
             problem: named.name,
             origin: named.origin,
-            operator: question.operator(),
-            dtype: question.dtype().to_string(),
+            operator: problem.operator(),
+            dtype: problem.dtype().to_string(),
             tiles: serde_json::to_value(tiles).unwrap_or_default(),
             label: tiles.label(),
             tiles_from,
@@ -95,8 +95,8 @@ impl Figures {
             counted: work.counted,
             bytes: work.bytes,
             scratch_bytes: 0,
-            length: Along::Length.of(question),
-            window: Along::Window.of(question),
+            length: Along::Length.of(problem),
+            window: Along::Window.of(problem),
             checked: None,
             wall: None,
             cpu: None,

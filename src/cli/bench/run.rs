@@ -5,11 +5,11 @@ use indicatif::ProgressBar;
 use super::BenchArgs;
 use super::report::Figures;
 use super::sample::{Candidate, Summary, time_interleaved};
+use crate::any::AnyProblem;
 use crate::cli::common::CliError;
 use crate::engine::Engine;
 use crate::operator::{Operator, Tiles};
 use crate::problems::{NamedProblem, Resident, work};
-use crate::question::Question;
 use crate::tune::TilesFrom;
 use crate::verify::Expected;
 
@@ -29,7 +29,7 @@ impl Run<'_> {
     /// The figures of each tile set, fastest first; those of wrong ones last, without times.
     pub fn figures<O: Operator>(
         &self,
-        question: &Question,
+        any: &AnyProblem,
         problem: &O,
         forced: Option<O::Tiles>,
     ) -> Result<Vec<Figures>, CliError> {
@@ -37,8 +37,8 @@ impl Run<'_> {
         let heuristic = tiles.first().copied().flatten().filter(|_| forced.is_none());
         self.say("the f64 reference");
         let inputs = problem.sample(self.args.seed);
-        let expected = Expected::new(question, &inputs)?;
-        let work = work(question, &inputs)?;
+        let expected = Expected::new(any, &inputs)?;
+        let work = work(any, &inputs)?;
         let software = self.engine.adapter().is_software();
         let (mut candidates, mut figures, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
         for tiles in tiles {
@@ -48,7 +48,7 @@ impl Run<'_> {
                 TilesFrom::Forced if Some(tiles) == heuristic => TilesFrom::Heuristic,
                 from => from,
             };
-            let mut of = Figures::new(self.named, question, (&tiles, from), work);
+            let mut of = Figures::new(self.named, any, (&tiles, from), work);
             self.check(&expected, &call, &mut of)?;
             if of.checked.is_some() {
                 candidates.push(Candidate::new(call, software)?);

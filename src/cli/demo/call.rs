@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::feed_forward::{Carved, Tensors};
+use crate::any::AnyProblem;
 use crate::cli::common::CliError;
 use crate::cli::measure::Elapsed;
 use crate::engine::Engine;
 use crate::matmul::MatmulTiles;
 use crate::moe::MoeProblem;
 use crate::prepared::Prepared;
-use crate::question::Question;
 use crate::tensor::{Dtype, HostTensor, descs};
 use crate::verify::Expected;
 
@@ -127,7 +127,7 @@ impl Call {
     }
 }
 
-/// The same question of tensors that lie without gaps, as the reference takes them.
+/// The same problem of tensors that lie without gaps, as the reference takes them.
 fn without_gaps(problem: &MoeProblem, inputs: &Tensors) -> Result<(MoeProblem, Tensors), CliError> {
     let mut dense = Tensors::new();
     for (name, desc) in &problem.tensors {
@@ -155,7 +155,7 @@ fn judged(
     name: &str,
     got: &HostTensor,
 ) -> Result<(), CliError> {
-    let expected = Expected::new(&Question::Moe(Box::new(problem.clone())), inputs)?;
+    let expected = Expected::new(&AnyProblem::Moe(Box::new(problem.clone())), inputs)?;
     expected
         .check_output(name, got)
         .map(drop)

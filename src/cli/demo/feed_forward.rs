@@ -84,7 +84,7 @@ impl Carved {
         Self { tensors, extents, experts: u64::from(experts) }
     }
 
-    /// The question who goes where: each token takes the `top_k` experts of the largest logits.
+    /// The problem who goes where: each token takes the `top_k` experts of the largest logits.
     pub fn router(&self, top_k: u32) -> Result<MoeProblem, CliError> {
         let choice = TokenChoice { score: Score::Logit, ..TokenChoice::default() };
         let spec = MoeSpec {
@@ -98,7 +98,7 @@ impl Carved {
         Ok(MoeProblem::new(&spec, &descs.into())?)
     }
 
-    /// The question what the chosen experts give, each with weight 1. The block's down bias is shared out among them.
+    /// The problem what the chosen experts give, each with weight 1. The block's down bias is shared out among them.
     pub fn layer(&self, top_k: u32) -> Result<MoeProblem, CliError> {
         let [tokens, dim, neurons] = self.extents;
         let (experts, top_k) = (self.experts, u64::from(top_k));

@@ -7,6 +7,7 @@ use clap::Args;
 use super::canvas::{Canvas, Colour, Line};
 use super::denoise::{PATCH, Tokens, WINDOW};
 use super::photo::Photo;
+use crate::any::AnyProblem;
 use crate::cli::common::{CliError, Common, device_line};
 use crate::cli::measure::Elapsed;
 use crate::cli::output::{digits, print};
@@ -14,7 +15,6 @@ use crate::engine::Engine;
 use crate::neighborhood::NeighborhoodTiles;
 use crate::operator::Operator;
 use crate::problems::Resident;
-use crate::question::Question;
 use crate::verify::Expected;
 
 #[derive(Args)]
@@ -87,7 +87,7 @@ fn milliseconds<O: Operator>(engine: &Engine, call: &Resident<O>) -> Result<f64,
     Ok(least)
 }
 
-/// The same question of a part of the picture: held against the reference, and against dense attention's time.
+/// The same problem of a part of the picture: held against the reference, and against dense attention's time.
 fn part(
     engine: &Engine,
     tiles: Option<NeighborhoodTiles>,
@@ -99,8 +99,8 @@ fn part(
     let problem = tokens.problem()?;
     let call = Resident::new(engine, &problem, tiles, &tokens.inputs)?;
     call.run(1)?;
-    let question = Question::Neighborhood(Box::new(problem.clone()));
-    let report = Expected::new(&question, &tokens.inputs)?
+    let problem = AnyProblem::Neighborhood(Box::new(problem.clone()));
+    let report = Expected::new(&problem, &tokens.inputs)?
         .check(&call.outputs()?)
         .map_err(|error| CliError::Failed(format!("{problem}\n{error}")))?;
     let (dense, dense_inputs) = tokens.dense()?;

@@ -321,7 +321,7 @@ fn keys_do_not_change_from_run_to_run() {
         key.clone()
     });
     assert_eq!(keys[0], keys[1]);
-    assert_eq!(keys[0].question, "double 1024");
+    assert_eq!(keys[0].problem, "double 1024");
     assert_eq!(keys[0].version, env!("CARGO_PKG_VERSION"));
     assert_eq!(keys[0].kernels.len(), 16);
 }

@@ -5,13 +5,13 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::any::AnyProblem;
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::matmul::weights::stored;
 use crate::matmul::{MatmulProblem, MatmulSpec, MatmulTiles};
 use crate::operator::Operator;
-use crate::question::Question;
 use crate::tensor::{Dtype, HostTensor, TensorDesc, TensorDescs, descs};
 use crate::verify::Expected;
 use crate::{Engine, EngineOptions};
@@ -74,7 +74,7 @@ fn check(
 ) {
     let OnGpu(problem) = operator;
     let got = engine.run(operator, Some(tiles), inputs).unwrap();
-    let expected = Expected::new(&Question::Matmul(Box::new(problem.clone())), inputs).unwrap();
+    let expected = Expected::new(&AnyProblem::Matmul(Box::new(problem.clone())), inputs).unwrap();
     if let Err(error) = expected.check(&got) {
         panic!("{problem} {tiles}: {error}");
     }

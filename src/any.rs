@@ -1,4 +1,4 @@
-//! A question of any operator: what a file, a case or a named problem asks.
+//! A problem of any operator: what a file, a case or a named problem asks.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::tensor::{Dtype, HostTensor, TensorDescs};
 /// A spec of any operator; as JSON, its fields beside `op`, the operator's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
-pub enum OperatorSpec {
+pub enum AnySpec {
     /// Attention.
     Attention(Box<AttentionSpec>),
     /// Merging partial results.
@@ -35,32 +35,32 @@ pub enum OperatorSpec {
     Matmul(MatmulSpec),
 }
 
-impl OperatorSpec {
-    /// The question that the spec asks of tensors.
+impl AnySpec {
+    /// The problem that the spec asks of tensors.
     ///
     /// # Errors
     /// [`SpecError`] names what is wrong, what would be right and what was given.
-    pub fn ask(&self, tensors: &TensorDescs) -> Result<Question, Error> {
+    pub fn ask(&self, tensors: &TensorDescs) -> Result<AnyProblem, Error> {
         Ok(match self {
             Self::Attention(spec) => {
-                Question::Attention(Box::new(AttentionProblem::new(spec, tensors)?))
+                AnyProblem::Attention(Box::new(AttentionProblem::new(spec, tensors)?))
             }
             Self::AttentionMerge(spec) => {
-                Question::AttentionMerge(Box::new(MergeProblem::new(spec, tensors)?))
+                AnyProblem::AttentionMerge(Box::new(MergeProblem::new(spec, tensors)?))
             }
             Self::Neighborhood(spec) => {
-                Question::Neighborhood(Box::new(NeighborhoodProblem::new(spec, tensors)?))
+                AnyProblem::Neighborhood(Box::new(NeighborhoodProblem::new(spec, tensors)?))
             }
             Self::NeighborhoodScores(spec) => {
                 let problem = NeighborhoodScoresProblem::new(spec, tensors)?;
-                Question::NeighborhoodScores(Box::new(problem))
+                AnyProblem::NeighborhoodScores(Box::new(problem))
             }
             Self::NeighborhoodAggregate(spec) => {
                 let problem = NeighborhoodAggregateProblem::new(spec, tensors)?;
-                Question::NeighborhoodAggregate(Box::new(problem))
+                AnyProblem::NeighborhoodAggregate(Box::new(problem))
             }
-            Self::Moe(spec) => Question::Moe(Box::new(MoeProblem::new(spec, tensors)?)),
-            Self::Matmul(spec) => Question::Matmul(Box::new(MatmulProblem::new(spec, tensors)?)),
+            Self::Moe(spec) => AnyProblem::Moe(Box::new(MoeProblem::new(spec, tensors)?)),
+            Self::Matmul(spec) => AnyProblem::Matmul(Box::new(MatmulProblem::new(spec, tensors)?)),
         })
     }
 
@@ -91,33 +91,33 @@ impl OperatorSpec {
     }
 }
 
-impl From<AttentionSpec> for OperatorSpec {
+impl From<AttentionSpec> for AnySpec {
     fn from(spec: AttentionSpec) -> Self {
         Self::Attention(Box::new(spec))
     }
 }
 
-impl From<NeighborhoodSpec> for OperatorSpec {
+impl From<NeighborhoodSpec> for AnySpec {
     fn from(spec: NeighborhoodSpec) -> Self {
         Self::Neighborhood(Box::new(spec))
     }
 }
 
-impl From<MoeSpec> for OperatorSpec {
+impl From<MoeSpec> for AnySpec {
     fn from(spec: MoeSpec) -> Self {
         Self::Moe(Box::new(spec))
     }
 }
 
-impl From<MatmulSpec> for OperatorSpec {
+impl From<MatmulSpec> for AnySpec {
     fn from(spec: MatmulSpec) -> Self {
         Self::Matmul(spec)
     }
 }
 
-/// A checked question of any operator.
+/// A checked problem of any operator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Question {
+pub enum AnyProblem {
     /// An attention.
     Attention(Box<AttentionProblem>),
     /// A merge of partial results.
@@ -134,17 +134,17 @@ pub enum Question {
     Matmul(Box<MatmulProblem>),
 }
 
-/// The same for the problem of a question, whatever its operator: `with_problem!(question, problem => expression)`.
+/// The same expression for a problem of whatever operator: `with_problem!(any, problem => expression)`.
 macro_rules! with_problem {
-    ($question:expr, $problem:ident => $body:expr) => {
+    ($any:expr, $problem:ident => $body:expr) => {
         with_problem!(
-            @$question, $problem => $body;
+            @$any, $problem => $body;
             Attention AttentionMerge Neighborhood NeighborhoodScores NeighborhoodAggregate Moe Matmul
         )
     };
-    (@$question:expr, $problem:ident => $body:expr; $($operator:ident)*) => {
-        match $question {
-            $($crate::question::Question::$operator(boxed) => {
+    (@$any:expr, $problem:ident => $body:expr; $($operator:ident)*) => {
+        match $any {
+            $($crate::any::AnyProblem::$operator(boxed) => {
                 let $problem = boxed.as_ref();
                 $body
             })*
@@ -153,7 +153,7 @@ macro_rules! with_problem {
 }
 pub(crate) use with_problem;
 
-impl Question {
+impl AnyProblem {
     /// The operator's name, as a spec's `op` has it.
     pub fn operator(&self) -> &'static str {
         match self {
@@ -186,8 +186,8 @@ impl Question {
     }
 }
 
-/// A command line that reproduces the question.
-impl std::fmt::Display for Question {
+/// A command line that reproduces the problem.
+impl std::fmt::Display for AnyProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         with_problem!(self, problem => problem.fmt(f))
     }

@@ -2,46 +2,46 @@
 
 use super::case::{Case, Placement};
 use super::place;
+use crate::any::{AnyProblem, AnySpec};
 use crate::attention::AttentionProblem;
 use crate::error::{Error, SpecError};
 use crate::moe::MoeProblem;
 use crate::neighborhood::NeighborhoodProblem;
 use crate::operator::Operator;
-use crate::question::{OperatorSpec, Question};
 use crate::tensor::{TensorDesc, TensorDescs};
 
 impl Case {
     /// What the case asks, checked.
     ///
     /// # Errors
-    /// [`SpecError`] when the case asks a wrong question.
-    pub fn question(&self) -> Result<Question, Error> {
-        let spec: OperatorSpec = serde_json::from_value(self.spec.clone())
+    /// [`SpecError`] when the case asks a wrong problem.
+    pub fn problem(&self) -> Result<AnyProblem, Error> {
+        let spec: AnySpec = serde_json::from_value(self.spec.clone())
             .map_err(|error| SpecError::value("spec", "a spec", error))?;
         Ok(match &spec {
-            OperatorSpec::Attention(spec) => {
+            AnySpec::Attention(spec) => {
                 let tensors = placed(self, spec.assumed_tensors()?);
                 let whole = AttentionProblem::new(spec, &tensors)?;
                 // As the caller gives them: the problem's own are turned heads first.
                 let whole = Operator::tensors(&whole).into_iter();
                 let whole = whole.map(|(name, desc)| (name.to_owned(), desc)).collect();
                 let tensors = attention_tensors(self, whole);
-                Question::Attention(Box::new(AttentionProblem::new(spec, &tensors)?))
+                AnyProblem::Attention(Box::new(AttentionProblem::new(spec, &tensors)?))
             }
-            OperatorSpec::Neighborhood(spec) => {
+            AnySpec::Neighborhood(spec) => {
                 let tensors = placed(self, spec.assumed_tensors()?);
                 let whole = NeighborhoodProblem::new(spec, &tensors)?;
                 // Outputs that the problem laid out are placed too.
                 let tensors = placed(self, whole.tensors);
-                Question::Neighborhood(Box::new(NeighborhoodProblem::new(spec, &tensors)?))
+                AnyProblem::Neighborhood(Box::new(NeighborhoodProblem::new(spec, &tensors)?))
             }
-            OperatorSpec::Moe(spec) => {
+            AnySpec::Moe(spec) => {
                 let tensors = placed(self, spec.assumed_tensors()?);
                 let mut whole = MoeProblem::new(spec, &tensors)?;
                 // Of the outputs only out may have gaps.
                 whole.tensors.retain(|name, _| name == "out" || tensors.contains_key(name));
                 let tensors = placed(self, whole.tensors);
-                Question::Moe(Box::new(MoeProblem::new(spec, &tensors)?))
+                AnyProblem::Moe(Box::new(MoeProblem::new(spec, &tensors)?))
             }
             other => other.ask(&placed(self, other.assumed_tensors()?))?,
         })
