@@ -28,7 +28,7 @@ pub struct NamedProblem {
     pub origin: &'static str,
     spec: fn() -> AnySpec,
     /// Tensors that the spec does not ask for (`kv_lens`), or that are smaller than their fullest shape.
-    sides: &'static [(&'static str, Dtype, &'static [u64])],
+    inputs: &'static [(&'static str, Dtype, &'static [u64])],
 }
 
 impl NamedProblem {
@@ -43,7 +43,7 @@ impl NamedProblem {
     /// [`SpecError`] for a spec without all its extents; the tests see to it that there is none.
     pub fn tensors(&self) -> Result<TensorDescs, SpecError> {
         let mut tensors = self.spec().assumed_tensors()?;
-        for &(name, dtype, shape) in self.sides {
+        for &(name, dtype, shape) in self.inputs {
             tensors.insert(name.to_owned(), TensorDesc::contiguous(dtype, shape));
         }
         Ok(tensors)

@@ -68,7 +68,7 @@ fn fused_forward_stream(
     var m: array<f32, STATS>;
     var l: array<f32, STATS>;
     for (var g = 0u; g < STATS; g++) {
-        // A row that is not there asks for the last one's modifiers and mask: side tensors end with it.
+        // A row that is not there asks for the last one's modifiers and mask: extra inputs end with it.
         let row = row_first + g * SPREAD + lane_row;
         let row_last = block.row_end - block.row_first - 1u;
         rows[g] = domain_row(block, min(row, row_last));

@@ -71,7 +71,7 @@ pub(super) fn gate(domain: &impl Domain, source: &mut KernelSource, part: &Part<
 pub(super) fn bind_gate(domain: &impl Domain, source: &mut KernelSource, part: &Part<'_>) {
     let dtype = part.call.tensors[HEAD_GATE].dtype;
     source.const_bool("HAS_GATE", true);
-    let element = KernelSource::side_element(dtype);
+    let element = KernelSource::element_type_of(dtype);
     let rows = Rows { name: "gate", role: "gate", tensor: HEAD_GATE, element, writes: false };
     domain.bind_rows(source, part, rows);
     let gate = element_at("gate", dtype, "at");

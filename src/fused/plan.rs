@@ -35,7 +35,7 @@ impl ScratchBytes {
     /// The buffers, by their indices above.
     fn buffers(self) -> Vec<Scratch> {
         let Self { tile_map, part_outs, part_lses, extra } = self;
-        let names = ["map of tiles", "partial out", "partial lse", "packed side tensors"];
+        let names = ["map of tiles", "partial out", "partial lse", "packed extra inputs"];
         let bytes = [tile_map, part_outs, part_lses, extra];
         names.into_iter().zip(bytes).map(|(name, bytes)| Scratch { name, bytes }).collect()
     }

@@ -66,7 +66,7 @@ impl<'a> ExtraInputs<'a> {
         if self.packed.is_empty() { 0 } else { self.buffer().size }
     }
 
-    /// Makes an extra input readable, once a kernel: `sideN_get(i)`, `params.sideN_len`. Elements `range` are bound where
+    /// Makes an extra input readable, once a kernel: `inputN_get(i)`, `params.inputN_len`. Elements `range` are bound where
     /// it is not packed.
     pub fn bind(&self, source: &mut KernelSource, name: &str, range: (u64, u64)) {
         let (id, desc) = (self.id(name), &self.tensors[name]);
@@ -76,9 +76,9 @@ impl<'a> ExtraInputs<'a> {
         source.params.u32(format!("{id}_len"), desc.layout.len() as u32);
         match self.packed_first(name) {
             Some(first) => {
-                source.bind("sides", "u32", false, self.buffer());
+                source.bind("inputs", "u32", false, self.buffer());
                 source.params.u32(format!("{id}_first"), first);
-                source.packed_reader(&id, "sides", desc.dtype);
+                source.packed_reader(&id, "inputs", desc.dtype);
             }
             None => self.bind_alone(source, name, range),
         }
@@ -95,9 +95,9 @@ impl<'a> ExtraInputs<'a> {
         let (id, desc) = (self.id(name), &self.tensors[name]);
         let alignment = self.limits.storage_alignment;
         let (bound, origin) = bound_range(name, desc.dtype, first, end, alignment);
-        source.bind(&id, KernelSource::side_element(desc.dtype), false, bound);
+        source.bind(&id, KernelSource::element_type_of(desc.dtype), false, bound);
         source.params.u32(format!("{id}_first"), origin.wrapping_add(desc.layout.offset() as u32));
-        source.side_reader(&id, desc.dtype);
+        source.element_reader(&id, desc.dtype);
     }
 
     /// Where a packed extra input starts among the packed ones, in words.
@@ -125,15 +125,15 @@ impl<'a> ExtraInputs<'a> {
         let mut source = KernelSource::default();
         source.const_u32("WORKGROUP_SIZE", PACK_SIZE);
         source.params.u32("count", len as u32);
-        source.params.u32("sides_first", self.packed_first(name).unwrap_or(0));
-        source.bind("sides", "u32", true, self.buffer());
+        source.params.u32("inputs_first", self.packed_first(name).unwrap_or(0));
+        source.bind("inputs", "u32", true, self.buffer());
         self.bind_alone(&mut source, name, self.whole(name));
         let get = format!("{}_get", self.id(name));
         let bits = match self.tensors[name].dtype {
             Dtype::Bool => format!("u32({get}(i))"),
             _ => format!("bitcast<u32>({get}(i))"),
         };
-        source.accessor(&format!("fn side_bits(i: u32) -> u32 {{ return {bits}; }}\n"));
+        source.accessor(&format!("fn input_bits(i: u32) -> u32 {{ return {bits}; }}\n"));
         add_fragment!(source, "common/pack.wgsl");
         let grid = fold_grid("packing", len.div_ceil(u64::from(PACK_SIZE)), self.limits)?;
         Ok(source.step(Launch {
@@ -196,5 +196,5 @@ pub(crate) fn table_index(id: &str, shape: &[u64], at: [&str; 4]) -> String {
 /// As [`ExtraInputs::id`].
 pub(crate) fn extra_id(tensors: &TensorDescs, name: &str) -> String {
     let index = tensors.keys().position(|known| known == name);
-    format!("side{}", index.unwrap_or_default())
+    format!("input{}", index.unwrap_or_default())
 }

@@ -127,7 +127,7 @@ impl KernelSource {
     }
 
     /// `NAME_get(i)`: element i of an extra input as f32, i32 or bool; `params.NAME_first` is where element 0 lies.
-    pub fn side_reader(&mut self, name: &str, dtype: Dtype) {
+    pub fn element_reader(&mut self, name: &str, dtype: Dtype) {
         let text = template!(
             "kernel/element.wgsl",
             "KIND" = element_kind(dtype),
@@ -147,8 +147,8 @@ impl KernelSource {
         self.accessor(&format!("fn {name}_get(i: u32) -> {kind} {{ return {value}; }}\n"));
     }
 
-    /// The element type that [`KernelSource::side_reader`] reads.
-    pub fn side_element(dtype: Dtype) -> &'static str {
+    /// The element type that [`KernelSource::element_reader`] reads.
+    pub fn element_type_of(dtype: Dtype) -> &'static str {
         match dtype {
             Dtype::F32 => "f32",
             Dtype::I32 => "i32",

@@ -163,9 +163,9 @@ impl Dense<'_> {
             return;
         };
         let (bound, first) = self.bind("bias", columns);
-        source.bind("bias", KernelSource::side_element(bias.dtype), false, bound);
+        source.bind("bias", KernelSource::element_type_of(bias.dtype), false, bound);
         source.params.u32("bias_first", first);
-        source.side_reader("bias", bias.dtype);
+        source.element_reader("bias", bias.dtype);
         add_column_bias(source);
     }
 

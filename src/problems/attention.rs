@@ -53,7 +53,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         name: "prefill_64",
         origin: "an encoder layer over 1,024 tokens, the shape that attention papers quote",
         spec: || sized(1, [8, 8], [1024, 1024], [64, 64]).into(),
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefill_causal",
@@ -62,7 +62,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             AttentionSpec { mask: Mask::causal(), ..sized(1, [8, 8], [1024, 1024], [64, 64]) }
                 .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_decode",
@@ -75,7 +75,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_prefill",
@@ -88,7 +88,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_speculative",
@@ -101,13 +101,13 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "bert_padded",
         origin: "BERT base: eight texts padded to 128 tokens, true lengths as kv_lens",
         spec: || sized(8, [12, 12], [128, 128], [64, 64]).into(),
-        sides: &[("kv_lens", Dtype::I32, &[8])],
+        inputs: &[("kv_lens", Dtype::I32, &[8])],
     },
     NamedProblem {
         name: "sliding_window",
@@ -115,7 +115,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         spec: || {
             AttentionSpec { mask: window(127), ..sized(1, [4, 4], [8192, 8192], [64, 64]) }.into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "flux_joint",
@@ -124,7 +124,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             AttentionSpec { dtype: Dtype::Bf16, ..sized(1, [24, 24], [512, 512], [128, 128]) }
                 .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "gqa_odd_tails",
@@ -132,13 +132,13 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         spec: || {
             AttentionSpec { mask: Mask::causal(), ..sized(2, [6, 2], [77, 131], [80, 72]) }.into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "whisper_cross",
         origin: "Whisper base: 448 text tokens look at the 1,500 frames of 30 seconds",
         spec: || sized(1, [8, 8], [448, 1500], [64, 64]).into(),
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "gemma_softcap",
@@ -152,7 +152,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "gpt_oss_sinks",
@@ -166,7 +166,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "bloom_alibi",
@@ -180,7 +180,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "t5_bias",
@@ -193,7 +193,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "swin_windows",
@@ -205,7 +205,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[("bias", Dtype::F32, &[1, 3, 49, 49])],
+        inputs: &[("bias", Dtype::F32, &[1, 3, 49, 49])],
     },
     NamedProblem {
         name: "packed_documents",
@@ -218,7 +218,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefix_lm",
@@ -234,7 +234,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "block_sparse",
@@ -246,7 +246,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "deepseek_latent",
@@ -260,73 +260,73 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefill_causal_128",
         origin: "prefill_causal over 128 tokens",
         spec: causal::<128>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefill_causal_256",
         origin: "prefill_causal over 256 tokens",
         spec: causal::<256>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefill_causal_512",
         origin: "prefill_causal over 512 tokens",
         spec: causal::<512>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefill_causal_2048",
         origin: "prefill_causal over 2,048 tokens",
         spec: causal::<2048>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_decode_512",
         origin: "Llama 3 8B: one new token after 511",
         spec: llama_decode::<512>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_decode_2048",
         origin: "Llama 3 8B: one new token after 2,047",
         spec: llama_decode::<2048>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_decode_8192",
         origin: "Llama 3 8B: one new token after 8,191",
         spec: llama_decode::<8192>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_decode_16384",
         origin: "Llama 3 8B: one new token after 16,383",
         spec: llama_decode::<16384>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "sliding_window_32",
         origin: "sliding_window with 32 keys a token",
         spec: sliding::<32>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "sliding_window_512",
         origin: "sliding_window with 512 keys a token",
         spec: sliding::<512>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "sliding_window_2048",
         origin: "sliding_window with 2048 keys a token",
         spec: sliding::<2048>,
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "qwen3_decode",
@@ -339,7 +339,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "qwen3_prefill",
@@ -352,7 +352,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "gpt_oss_full",
@@ -366,7 +366,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "gpt_oss_decode",
@@ -380,7 +380,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "flux_joint_1024",
@@ -389,19 +389,19 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             AttentionSpec { dtype: Dtype::Bf16, ..sized(1, [24, 24], [1024, 1024], [128, 128]) }
                 .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefill_4096",
         origin: "an encoder layer over 4,096 tokens: 16 heads of 64, f32",
         spec: || sized(1, [16, 16], [4096, 4096], [64, 64]).into(),
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefill_4096_128",
         origin: "the same of 8 heads of 128",
         spec: || sized(1, [8, 8], [4096, 4096], [128, 128]).into(),
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "prefill_4096_f16",
@@ -410,7 +410,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             let spec = sized(1, [16, 16], [4096, 4096], [64, 64]);
             AttentionSpec { dtype: Dtype::F16, ..spec }.into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_prefill_4096",
@@ -419,12 +419,12 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             let spec = sized(1, [8, 2], [4096, 4096], [128, 128]);
             AttentionSpec { dtype: Dtype::F16, mask: Mask::causal(), ..spec }.into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_decode_32768",
         origin: "Llama 3 8B: one new token after 32,767",
         spec: llama_decode::<32768>,
-        sides: &[],
+        inputs: &[],
     },
 ];

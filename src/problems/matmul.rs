@@ -20,7 +20,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         name: "matmul_1024",
         origin: "1,024 rows, 512 to 1024: as much as the experts of moe_prefill do",
         spec: || sized(1024, 1024, 512).into(),
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_up_decode",
@@ -33,7 +33,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_up_prefill",
@@ -46,7 +46,7 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_up_prefill_mxint8",
@@ -60,24 +60,24 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
             }
             .into()
         },
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "llama_q_decode",
         origin: "Llama 3 8B: one token through the projection of queries, f16",
         spec: || MatmulSpec { dtype: Dtype::F16, ..sized(1, 4096, 4096) }.into(),
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "matmul_4096",
         origin: "2,048 rows, 4096 to 4096, f32",
         spec: || sized(2048, 4096, 4096).into(),
-        sides: &[],
+        inputs: &[],
     },
     NamedProblem {
         name: "matmul_4096_f16",
         origin: "the same in f16",
         spec: || MatmulSpec { dtype: Dtype::F16, ..sized(2048, 4096, 4096) }.into(),
-        sides: &[],
+        inputs: &[],
     },
 ];

@@ -33,7 +33,7 @@ fn attention_inputs(case: &Case, problem: &AttentionProblem) -> Inputs {
             continue;
         }
         let values = match problem.role(name) {
-            Some(role) if role.is_extra() => side_values(case, problem, name, role, &desc),
+            Some(role) if role.is_extra() => extra_values(case, problem, name, role, &desc),
             _ => core_values(case, name, &desc),
         };
         inputs.insert(name.to_owned(), filled(case, name, &desc, values));
@@ -137,7 +137,7 @@ fn core_values(case: &Case, name: &str, desc: &TensorDesc) -> Vec<f64> {
     (0..desc.layout.len()).map(|_| value()).collect()
 }
 
-fn side_values(
+fn extra_values(
     case: &Case,
     problem: &AttentionProblem,
     name: &str,

@@ -30,7 +30,7 @@ fn extents(draw: &mut Draw<'_>) -> Extents {
     }
 }
 
-/// Side tensors that a spec names, and the number of those so far.
+/// Extra inputs that a spec names, and the number of those so far.
 struct Sides<'a> {
     extents: &'a Extents,
     tensors: &'a mut TensorDescs,

@@ -50,7 +50,7 @@ fn elements_that_u64_does_not_count_are_named() {
 }
 
 #[test]
-fn a_side_tensor_must_not_have_gaps() {
+fn an_extra_input_must_not_have_gaps() {
     let mut descs = descs();
     let layout = Layout::new(&[2], &[2], 0).unwrap();
     descs.insert("kv_lens".to_owned(), TensorDesc { dtype: Dtype::I32, layout });

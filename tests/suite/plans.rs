@@ -133,7 +133,7 @@ fn a_head_larger_than_a_binding_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn side_tensors_share_a_binding_where_a_device_has_few() {
+fn extra_inputs_share_a_binding_where_a_device_has_few() {
     let mut spec = extents([1, 2, 2, 5, 7, 8]);
     spec["score"] = json!([{"bias": "a"}, {"bias": "b"}, {"alibi": "c"}, {"bias": "d"}]);
     spec["mask"] = json!({"and": [{"dense": "e"}, {"documents": {"q": "f", "kv": "g"}}]});

@@ -67,7 +67,7 @@ pub(in crate::attention) fn map_differs(problem: &AttentionProblem) -> [bool; 2]
     [by_batch, by_head]
 }
 
-/// Writes the three functions; side tensors that the mask names have their `NAME_get` already, snippets their functions.
+/// Writes the three functions; extra inputs that the mask names have their `NAME_get` already, snippets their functions.
 pub(super) fn write(source: &mut KernelSource, domain: &Sequences<'_>, mask: &Mask) {
     let mut writer = Writer { source, domain, counts: 0, snippets: 0 };
     let Forms { keeps, tile, range } = writer.forms(mask);

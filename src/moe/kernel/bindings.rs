@@ -72,9 +72,9 @@ fn bind_input(
     (bound, first): (Bound, u32),
 ) {
     let dtype = context.problem.tensors[tensor].dtype;
-    source.bind(&format!("{name}_in"), KernelSource::side_element(dtype), false, bound);
+    source.bind(&format!("{name}_in"), KernelSource::element_type_of(dtype), false, bound);
     source.params.u32(format!("{name}_in_first"), first);
-    source.side_reader(&format!("{name}_in"), dtype);
+    source.element_reader(&format!("{name}_in"), dtype);
     let kind = element_kind(dtype);
     let text = format!("fn {name}_get(i: u32) -> {kind} {{ return {name}_in_get(i); }}\n");
     source.accessor(&text);
@@ -132,10 +132,10 @@ pub(super) fn bind_logits(
         Some(desc) => (desc.dtype, context.tensor("router_logits")?),
         None => (Dtype::F32, (context.scratch(Scratch::Logits)?, 0)),
     };
-    source.bind("logits", KernelSource::side_element(dtype), false, bound);
+    source.bind("logits", KernelSource::element_type_of(dtype), false, bound);
     source.params.u32("logits_first", first);
     source.params.u32("logits_stride", context.logits_stride());
-    source.side_reader("logits", dtype);
+    source.element_reader("logits", dtype);
     Ok(())
 }
 

@@ -70,7 +70,7 @@ fn bind_outputs(context: &Context<'_>, source: &mut KernelSource) -> Result<(), 
 fn check(source: &KernelSource, bytes: u32, limits: &GpuLimits) -> Result<(), PlanError> {
     if source.binding_count() > limits.storage_buffers {
         return Err(PlanError::Limit {
-            what: "the routing of tokens with all their side tensors and outputs".to_owned(),
+            what: "the routing of tokens with all their extra inputs and outputs".to_owned(),
             limit: "storage buffers (max_storage_buffers_per_shader_stage)",
             needed: u64::from(source.binding_count()),
             available: u64::from(limits.storage_buffers),

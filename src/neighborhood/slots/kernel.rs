@@ -54,7 +54,7 @@ pub(super) fn aggregate_step(
     source.const_u32("VALUE_VECS", slots.dim.div_ceil(4));
     read_rows(context, &mut source, "v", slots.dim);
     let weights = slots.tensors["weights"].dtype;
-    let element = KernelSource::side_element(weights);
+    let element = KernelSource::element_type_of(weights);
     context.rows().bind(&mut source, ("weights", "weights"), ("weights", element, false));
     let weight = element_at("weights", weights, "at");
     source.accessor(&format!("fn weights_get(at: u32) -> f32 {{ return {weight}; }}\n"));

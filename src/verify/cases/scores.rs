@@ -108,7 +108,7 @@ fn wgsl() -> Vec<Case> {
     ]
 }
 
-/// Side tensors in the spec's own type.
+/// Extra inputs in the spec's own type.
 fn halves() -> Vec<Case> {
     let mut cases = Vec::new();
     for dtype in [F16, Bf16] {
