@@ -101,9 +101,9 @@ fn domain_keys(block: Block) -> vec2<i32> {
 fn domain_block(workgroup: u32) -> Block {
     let index = workgroup + params.workgroup_first;
     var block: Block;
-    let split = index % params.kv_splits;
-    block.part = params.part_first + split;
-    let tile = index / params.kv_splits;
+    let split = split_of(index);
+    block.part = params.part_first + split.index;
+    let tile = split.block;
     let q_tile = tile % params.q_tiles;
     let group = tile / params.q_tiles;
     let kv_group = group % params.head_groups;
@@ -125,12 +125,12 @@ fn domain_block(workgroup: u32) -> Block {
     block.q_tile = map_group * params.q_tiles + last_first;
     if (index >= params.workgroups) { block.row_end = block.row_first; } // surplus of a folded grid
     if (block.row_first >= block.row_end) { return block; } // no rows, no tiles
+    if (!has_sequence(block.batch)) { return block; }
     block.kv_end = kv_len(block.batch);
-    if (block.kv_end == 0u) { return block; }
     if (block_gated_off(block)) { return block; }
     let keys = domain_keys(block);
     if (keys.x >= keys.y) { return block; }
-    let tiles = split_tiles(split, u32(keys.x) / TILE_KV, (u32(keys.y) + TILE_KV - 1u) / TILE_KV);
+    let tiles = split_tiles(split.index, u32(keys.x) / TILE_KV, (u32(keys.y) + TILE_KV - 1u) / TILE_KV);
     block.tile_first = tiles.x;
     block.tile_end = tiles.y;
     return block;

@@ -125,14 +125,14 @@ fn row_place(row: Row) -> RowPlace {
 
 fn domain_block(workgroup: u32) -> Block {
     let index = workgroup + params.workgroup_first;
-    let split = index % params.kv_splits;
-    let number = index / params.kv_splits;
+    let split = split_of(index);
+    let number = split.block;
     let boxes = vec3(params.boxes_x, params.boxes_y, params.boxes_z);
     let box_count = boxes.x * boxes.y * boxes.z;
     let class_number = number / box_count;
     let head_number = class_number / CLASSES;
     var block: Block;
-    block.part = params.part_first + split;
+    block.part = params.part_first + split.index;
     block.row_end = TILE_Q;
     block.q_tile = number % params.map_boxes;
     block.head = params.head_first + head_number % params.heads;
@@ -172,7 +172,7 @@ fn domain_block(workgroup: u32) -> Block {
     block.k_first = k_row(block.batch, block.kv_head, token);
     block.v_first = v_row(block.batch, block.kv_head, token);
     if (block_gated_off(block)) { block.tile_end = 0u; }
-    let tiles = split_tiles(split, 0u, block.tile_end);
+    let tiles = split_tiles(split.index, 0u, block.tile_end);
     block.tile_first = tiles.x;
     block.tile_end = tiles.y;
     return block;

@@ -107,6 +107,7 @@ impl<'a> Sequences<'a> {
         let (first, count) = work.range();
         source.params.u32("workgroup_first", first);
         source.params.u32("workgroups", first + count);
+        source.const_bool("SPLIT_KEYS", kv_splits > 1);
         source.params.u32("kv_splits", kv_splits);
         source.params.u32("part_first", pass.part_first);
         source.params.u32("batch_first", part.slice.batch.start);
