@@ -127,7 +127,7 @@ fn domain_block(workgroup: u32) -> Block {
     if (block.row_first >= block.row_end) { return block; } // no rows, no tiles
     if (!has_sequence(block.batch)) { return block; }
     block.kv_end = kv_len(block.batch);
-    if (block_gated_off(block)) { return block; }
+    if (GATE_SKIPS && block_gated_off(block)) { return block; }
     let keys = domain_keys(block);
     if (keys.x >= keys.y) { return block; }
     let tiles = split_tiles(split.index, u32(keys.x) / TILE_KV, (u32(keys.y) + TILE_KV - 1u) / TILE_KV);

@@ -7,7 +7,6 @@ fn row_gate(row: Row) -> f32 {
 
 // Every row's gate is 0: whatever the block would compute comes to 0.
 fn block_gated_off(block: Block) -> bool {
-    if (!GATE_SKIPS) { return false; }
     for (var r = 0u; r < TILE_Q; r++) {
         let row = domain_row(block, r);
         if (row.valid && row_gate(row) != 0.0) { return false; }

@@ -171,9 +171,11 @@ fn domain_block(workgroup: u32) -> Block {
     let token = block.origin + DILATION * block.key_first;
     block.k_first = k_row(block.batch, block.kv_head, token);
     block.v_first = v_row(block.batch, block.kv_head, token);
-    if (block_gated_off(block)) { block.tile_end = 0u; }
-    let tiles = split_tiles(split.index, 0u, block.tile_end);
-    block.tile_first = tiles.x;
-    block.tile_end = tiles.y;
+    if (GATE_SKIPS && block_gated_off(block)) { block.tile_end = 0u; }
+    if (SPLIT_KEYS) {
+        let tiles = split_tiles(split.index, 0u, block.tile_end);
+        block.tile_first = tiles.x;
+        block.tile_end = tiles.y;
+    }
     return block;
 }
