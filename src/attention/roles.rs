@@ -123,8 +123,8 @@ impl Role {
         }
     }
 
-    /// The element types that it may have, those of q, k and v being `dtype`.
-    fn dtypes(self, spec: &AttentionSpec) -> Vec<Dtype> {
+    /// The element types that it may have; the first is what a spec alone implies.
+    pub(super) fn dtypes(self, spec: &AttentionSpec) -> Vec<Dtype> {
         match self {
             Self::Queries | Self::Keys | Self::Values | Self::PrefixKeys | Self::PrefixValues => {
                 vec![spec.dtype]
@@ -150,30 +150,7 @@ impl Role {
 
     /// Whether kernels address its rows by batch and head, and a slice binds only its own part of them.
     pub(super) const fn is_sliced(self) -> bool {
-        match self {
-            Self::Queries
-            | Self::Keys
-            | Self::Values
-            | Self::PrefixKeys
-            | Self::PrefixValues
-            | Self::HeadGate
-            | Self::Out
-            | Self::Lse
-            | Self::Bias
-            | Self::DenseMask
-            | Self::BlockMask { .. } => true,
-            Self::AlibiSlopes
-            | Self::BatchedAlibiSlopes
-            | Self::SinkLogits
-            | Self::KvLens
-            | Self::Starts { .. }
-            | Self::BlockTable
-            | Self::BatchCount
-            | Self::HeadCount
-            | Self::QueryDocuments
-            | Self::KeyDocuments
-            | Self::Aux => false,
-        }
+        self.is_core() || self.is_score_table()
     }
 
     /// Whether it is one of the tensors that every attention has, which the spec need not name.

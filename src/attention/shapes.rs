@@ -8,7 +8,7 @@ use super::storage::{KeyStorage, Storage};
 use crate::error::{Error, SpecError};
 use crate::operator::rounded;
 use crate::tensor::check;
-use crate::tensor::{Dtype, Layout, TensorDesc, TensorDescs};
+use crate::tensor::{Layout, TensorDesc, TensorDescs};
 
 impl AttentionSpec {
     /// Tensors without gaps for a spec that says all its extents; extra inputs are f32 (i32, bool) in their fullest shape.
@@ -39,7 +39,7 @@ impl AttentionSpec {
                 }
                 role => shape(role),
             };
-            let dtype = named.role.assumed_dtype();
+            let dtype = named.role.dtypes(self)[0];
             tensors.insert(named.name, TensorDesc::contiguous(dtype, &shape));
         }
         Ok(tensors)
@@ -64,23 +64,6 @@ impl AttentionSpec {
             prefix_len: 0,
             pages: PageExtents::default(),
         })
-    }
-}
-
-impl Role {
-    /// The element type of an input that the spec alone implies.
-    fn assumed_dtype(self) -> Dtype {
-        match self {
-            Self::DenseMask | Self::BlockMask { .. } => Dtype::Bool,
-            Self::KvLens
-            | Self::Starts { .. }
-            | Self::BlockTable
-            | Self::BatchCount
-            | Self::HeadCount
-            | Self::QueryDocuments
-            | Self::KeyDocuments => Dtype::I32,
-            _ => Dtype::F32,
-        }
     }
 }
 

@@ -15,17 +15,11 @@ use tilewise::problems::problems;
 use tilewise::verify::cases;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::support::gpu;
+
 /// Devices by what kernels depend on.
 fn devices() -> [(&'static str, GpuLimits); 3] {
-    let gpu = GpuLimits {
-        workgroup_bytes: 64 << 10,
-        workgroup_invocations: 1024,
-        storage_buffers: 16,
-        subgroup: Some(SubgroupSizes { least: 32, most: 32 }),
-        f16: true,
-        matrix: Some(16),
-        ..GpuLimits::floor()
-    };
+    let gpu = gpu();
     let processor = SubgroupSizes { least: 8, most: 8 };
     let cpu = GpuLimits { is_cpu: true, subgroup: Some(processor), matrix: Some(8), ..gpu.clone() };
     [("gpu", gpu), ("cpu", cpu), ("floor", GpuLimits::floor())]

@@ -12,20 +12,7 @@ use tilewise::gpu::recording::{Plan, Step};
 use tilewise::operator::Operator;
 use tilewise::verify::{Case, cases};
 
-use crate::support::repository;
-
-/// A GPU with subgroups of 32, matrices and much workgroup memory: has every tile set.
-fn gpu() -> GpuLimits {
-    GpuLimits {
-        workgroup_bytes: 64 << 10,
-        workgroup_invocations: 1024,
-        storage_buffers: 16,
-        subgroup: Some(SubgroupSizes { least: 32, most: 32 }),
-        f16: true,
-        matrix: Some(16),
-        ..GpuLimits::floor()
-    }
-}
+use crate::support::{gpu, repository};
 
 /// Each distinct kernel of the suite's problems: every tile set for the core ones on a GPU, the first elsewhere.
 fn kernels() -> Vec<Step> {

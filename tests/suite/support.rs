@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tilewise::attention::{AttentionProblem, AttentionSpec};
+use tilewise::gpu::limits::{GpuLimits, SubgroupSizes};
 use tilewise::tensor::{Dtype, HostTensor};
 use tilewise::{Engine, EngineOptions};
 
@@ -112,4 +113,17 @@ pub fn assert_near(what: &str, got: &[f64], expected: &[f64], most: f64) {
 
 pub fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A GPU with subgroups of 32, matrices and much workgroup memory: has every tile set.
+pub fn gpu() -> GpuLimits {
+    GpuLimits {
+        workgroup_bytes: 64 << 10,
+        workgroup_invocations: 1024,
+        storage_buffers: 16,
+        subgroup: Some(SubgroupSizes { least: 32, most: 32 }),
+        f16: true,
+        matrix: Some(16),
+        ..GpuLimits::floor()
+    }
 }
