@@ -4,6 +4,7 @@ use super::domain::{Domain, Part, Pass, Words};
 use super::score::{Normaliser, ScoreModifier};
 use crate::error::PlanError;
 use crate::kernel::source::{KernelSource, add_fragment};
+use crate::kernel::template::{statements, template};
 
 /// Writes `score_modify`: the list of modifiers, in order. Says whether the caller's must run checked.
 pub(super) fn score(
@@ -13,22 +14,24 @@ pub(super) fn score(
     pass: &Pass,
 ) -> Result<bool, PlanError> {
     let words = domain.words();
-    let mut body = String::new();
+    let mut steps = Vec::new();
     let mut checked = false;
     for (index, modifier) in part.call.score.iter().enumerate() {
         if let ScoreModifier::Wgsl(snippet) = modifier {
             let (asked, prefix) = (domain.score_snippet(snippet), format!("score{index}_"));
             checked |= part.extra.snippet(source, asked, &prefix)?;
         }
-        body.push_str(&step(domain, source, (part, pass), (index, modifier), &words));
+        steps.push(step(domain, source, (part, pass), (index, modifier), &words));
     }
     if part.call.score_may_mask() {
         // Minus infinity is "no key"; the lowest finite scores, which some masks use, still are keys.
-        body.push_str("    if (bitcast<u32>(s) == 0xff800000u) { return LOWEST; }\n    s = select(max(s, LOWEST_KEPT), s, s != s);\n");
+        steps.push("if (bitcast<u32>(s) == 0xff800000u) { return LOWEST; }".to_owned());
+        steps.push("s = select(max(s, LOWEST_KEPT), s, s != s);".to_owned());
     }
-    let query = words.query_type;
-    let text = format!(
-        "fn score_modify(score: f32, b: u32, h: u32, q: {query}, kv: u32) -> f32 {{\n    var s = score;\n{body}    return s;\n}}\n"
+    let text = template!(
+        "fused/score_modify.wgsl",
+        "QUERY" = words.query_type,
+        "STEPS" = statements(steps)
     );
     source.fragment("score of the spec", text);
     Ok(checked)
@@ -62,8 +65,8 @@ fn step(
         ScoreModifier::Wgsl(_) => (format!("score{index}_score_mod(s, b, h, {q}, {kv})"), true),
     };
     match has_place.filter(|_| of_place) {
-        Some(has_place) => format!("    if ({has_place}) {{ s = {value}; }}\n"),
-        None => format!("    s = {value};\n"),
+        Some(has_place) => format!("if ({has_place}) {{ s = {value}; }}"),
+        None => format!("s = {value};"),
     }
 }
 

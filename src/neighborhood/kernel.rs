@@ -13,6 +13,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::kernel::extra::{extra_id, table_index};
 use crate::kernel::slices::Slice;
 use crate::kernel::source::{Access, KernelSource, add_fragment};
+use crate::kernel::template::template;
 use crate::snippet::{Asked, Snippet, mask_reads};
 
 /// Offsets from here on are those of extra tokens' tensors: no binding has so many elements.
@@ -254,9 +255,7 @@ impl Domain for Boxes<'_> {
             let rows = Rows { name, role: name, tensor: name, element, writes: false };
             self.bind_rows(source, part, rows);
             source.row_reader(name, desc.dtype, access, dim, asked);
-            source.accessor(&format!(
-                "fn {role}_load4(offset: u32, d: u32) -> vec4<f32> {{\n    if (offset >= EXTRA_OFFSET) {{ return extra_{role}_load4(offset - EXTRA_OFFSET, d); }}\n    return window_{role}_load4(offset, d);\n}}\n"
-            ));
+            source.accessor(&template!("neighborhood/load_extra.wgsl", "ROLE" = role));
         }
         add_fragment!(source, "neighborhood/extra.wgsl");
     }
@@ -290,9 +289,7 @@ impl Domain for Boxes<'_> {
         };
         let checked = part.extra.snippet(source, asked, "mask_")?;
         let (q, kv) = (self.coordinates("q.token"), self.coordinates("key_token(q, key)"));
-        let text = format!(
-            "fn mask_keeps(b: u32, h: u32, q: Query, key: u32) -> bool {{\n    if (!window_keeps(q, key)) {{ return false; }}\n    if (HAS_EXTRA && key >= EXTRA_FIRST) {{ return true; }}\n    return mask_mask_mod(b, h, {q}, {kv});\n}}\n"
-        );
+        let text = template!("neighborhood/mask_of_spec.wgsl", "CALLERS_Q" = q, "CALLERS_KV" = kv);
         source.fragment("mask of the spec", text);
         Ok(checked)
     }

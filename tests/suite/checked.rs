@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use tilewise::Engine;
 use tilewise::verify::{CaseReport, CaseTiles, CheckedTrial, TileSets, checked_trials};
 
-use crate::support::{checked_engine, checked_floor_engine, repository};
+use crate::support::{checked_engine, checked_floor_engine, repository, templates};
 
 /// What the small cases took on an engine, each right.
 fn reports(engine: &Engine) -> Vec<CaseReport> {
@@ -36,26 +36,6 @@ fn shader_files() -> BTreeMap<String, Option<String>> {
         (file.replace('\\', "/"), entry)
     });
     files.collect()
-}
-
-/// What the source gives to `template!`.
-fn templates() -> String {
-    let mut folders = vec![repository("src")];
-    let mut named = String::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            match entry.unwrap().path() {
-                path if path.is_dir() => folders.push(path),
-                path => {
-                    let source = std::fs::read_to_string(path).unwrap();
-                    for call in source.split("template!(").skip(1) {
-                        named.push_str(call.trim_start().split_inclusive(',').next().unwrap());
-                    }
-                }
-            }
-        }
-    }
-    named
 }
 
 /// Together with [`reports`], that every result is right: no shader file and no entry point is left out.

@@ -12,7 +12,7 @@ use tilewise::gpu::recording::{Plan, Step};
 use tilewise::operator::Operator;
 use tilewise::verify::{Case, cases};
 
-use crate::support::{gpu, repository};
+use crate::support::{gpu, repository, templates};
 
 /// Each distinct kernel of the suite's problems: every tile set for the core ones on a GPU, the first elsewhere.
 fn kernels() -> Vec<Step> {
@@ -86,6 +86,8 @@ fn every_kernel_validates_and_is_what_the_host_says() {
     // The other operators' tests look after theirs; devices are measured and checked with kernels of their own.
     let own = |file: &&String| file.starts_with("common/") || file.starts_with("fused/");
     let apart = |file: &str| file.contains("/measure_") || file.contains("/check_");
+    let templates = templates();
+    let apart = |file: &str| apart(file) || templates.contains(&format!("\"{file}\""));
     for file in shader_files().iter().filter(own).filter(|file| !apart(file)) {
         assert!(used.contains(file), "no kernel uses shaders/{file}");
     }

@@ -127,3 +127,23 @@ pub fn gpu() -> GpuLimits {
         ..GpuLimits::floor()
     }
 }
+
+/// What the source gives to `template!`.
+pub fn templates() -> String {
+    let mut folders = vec![repository("src")];
+    let mut named = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            match entry.unwrap().path() {
+                path if path.is_dir() => folders.push(path),
+                path => {
+                    let source = std::fs::read_to_string(path).unwrap();
+                    for call in source.split("template!(").skip(1) {
+                        named.push_str(call.trim_start().split_inclusive(',').next().unwrap());
+                    }
+                }
+            }
+        }
+    }
+    named
+}

@@ -5,6 +5,7 @@ use crate::attention::mask::{BatchCount, HeadCount, Mask};
 use crate::attention::problem::AttentionProblem;
 use crate::attention::snippets::{MASK_FIELD, MASK_MOD};
 use crate::kernel::source::{KernelSource, add_fragment};
+use crate::kernel::template::template;
 use crate::snippet::mask_reads;
 
 /// Unlimited, and the most a count may be: sums with positions stay within i32.
@@ -71,10 +72,11 @@ pub(in crate::attention) fn map_differs(problem: &AttentionProblem) -> [bool; 2]
 pub(super) fn write(source: &mut KernelSource, domain: &Sequences<'_>, mask: &Mask) {
     let mut writer = Writer { source, domain, counts: 0, snippets: 0 };
     let Forms { keeps, tile, range } = writer.forms(mask);
-    let text = format!(
-        "fn mask_keeps(b: u32, h: u32, q: u32, kv: u32) -> bool {{\n    return {keeps};\n}}\n\
-         fn mask_tile(b: u32, h: u32, q: u32, q_last: u32, key: u32, key_last: u32) -> u32 {{\n    let first = pos_q(b, q);\n    let last = pos_q(b, q_last);\n    return {tile};\n}}\n\
-         fn mask_range(b: u32, h: u32, q: u32, q_last: u32) -> vec2<i32> {{\n    let first = pos_q(b, q);\n    let last = pos_q(b, q_last);\n    return {range};\n}}\n"
+    let text = template!(
+        "fused/mask_of_spec.wgsl",
+        "MASK_KEEPS" = keeps,
+        "MASK_STATE" = tile,
+        "MASK_KEYS" = range
     );
     add_fragment!(source, "fused/mask.wgsl");
     source.fragment("mask of the spec", text);
