@@ -38,18 +38,11 @@ impl Rows<'_> {
             _ => return (layout.offset(), layout.offset() + layout.len()), // the caller's, without gaps
         };
         let head_axis = self.head_axis(name);
-        let (mut first, mut last) = (layout.offset(), layout.offset());
-        for (axis, (&extent, &stride)) in layout.shape().iter().zip(layout.strides()).enumerate() {
-            let range = match axis {
-                _ if extent == 0 => return (layout.offset(), layout.offset()),
-                0 => &slice.batch,
-                _ if axis == head_axis => &heads,
-                _ => &(0..extent as u32),
-            };
-            first += u64::from(range.start) * stride;
-            last += u64::from(range.end.saturating_sub(1)) * stride;
-        }
-        (first, last + 1)
+        layout.range_within(|axis| match axis {
+            0 => Some(slice.batch.clone()),
+            _ if axis == head_axis => Some(heads.clone()),
+            _ => None,
+        })
     }
 
     fn head_axis(&self, name: &str) -> usize {

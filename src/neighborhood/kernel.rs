@@ -158,17 +158,11 @@ impl<'a> Boxes<'a> {
         let layout = &self.problem.tensors[name].layout;
         let group = self.problem.extents.group_size();
         let heads = slice.kv_heads.start * group..slice.kv_heads.end * group;
-        let (mut first, mut last) = (layout.offset(), layout.offset());
-        for (axis, (&extent, &stride)) in layout.shape().iter().zip(layout.strides()).enumerate() {
-            let range = match axis {
-                0 if extent > 1 => slice.batch.clone(),
-                1 if extent > 1 => heads.clone(),
-                _ => 0..extent as u32,
-            };
-            first += u64::from(range.start) * stride;
-            last += u64::from(range.end.saturating_sub(1)) * stride;
-        }
-        (first, last + 1)
+        layout.range_within(|axis| match axis {
+            0 => Some(slice.batch.clone()),
+            1 => Some(heads.clone()),
+            _ => None,
+        })
     }
 }
 

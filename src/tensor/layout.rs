@@ -138,6 +138,23 @@ impl Layout {
         (len <= MOST_ELEMENTS && last < MOST_ELEMENTS).then(|| last + 1)
     }
 
+    /// First element and end of what lies at some indices of each axis; `None` is all of an axis, and so is any part of one
+    /// that broadcasts. Without elements both are the offset.
+    pub(crate) fn range_within(&self, of_axis: impl Fn(usize) -> Option<Range<u32>>) -> (u64, u64) {
+        let (mut first, mut last) = (self.offset, self.offset);
+        for (axis, (&extent, &stride)) in self.shape.iter().zip(&self.strides).enumerate() {
+            match of_axis(axis) {
+                _ if extent == 0 => return (self.offset, self.offset),
+                Some(range) if extent > 1 => {
+                    first += u64::from(range.start) * stride;
+                    last += u64::from(range.end.saturating_sub(1)) * stride;
+                }
+                _ => last += (extent - 1) * stride,
+            }
+        }
+        (first, last + 1)
+    }
+
     /// First element and end of what lies at some indices of the first axis.
     pub(crate) fn range_of(&self, indices: Range<u32>) -> Range<u64> {
         let mut part = self.clone();

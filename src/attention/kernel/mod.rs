@@ -311,19 +311,7 @@ fn element_range(problem: &AttentionProblem, name: &str, slice: &Slice) -> (u64,
     let layout = &problem.tensors[name].layout;
     let role = problem.role(name).filter(|role| role.is_sliced());
     let axes = role.and_then(|role| role.axes(problem.storage)).unwrap_or_default();
-    let (mut first, mut last) = (layout.offset(), layout.offset());
-    for (axis, (&extent, &stride)) in layout.shape().iter().zip(layout.strides()).enumerate() {
-        let range = axes.get(axis).and_then(|axis| slice_of(problem, *axis, slice));
-        match range {
-            _ if extent == 0 => return (layout.offset(), layout.offset()),
-            Some(range) if extent > 1 => {
-                first += u64::from(range.start) * stride;
-                last += u64::from(range.end - 1) * stride;
-            }
-            _ => last += (extent - 1) * stride,
-        }
-    }
-    (first, last + 1)
+    layout.range_within(|axis| axes.get(axis).and_then(|axis| slice_of(problem, *axis, slice)))
 }
 
 /// What a slice has of an axis; `None`: all of it.
