@@ -15,12 +15,15 @@ use self::tune::Tuner;
 use crate::cache::CachePlace;
 use crate::error::{Error, GpuError, PlanError, SpecError};
 use crate::gpu::context::Gpu;
-use crate::gpu::device::{AdapterDescription, offered_matrix, open};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::device::offered_matrix;
+use crate::gpu::device::{AdapterDescription, open};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 pub use crate::gpu::scratch::KEPT_SCRATCH_BYTES;
 #[cfg(feature = "cli")]
 use crate::gpu::shader::Shader;
+use crate::gpu::signal::Waiting;
 use crate::operator::{Operator, Spec, TilesFrom};
 use crate::prepared::Prepared;
 use crate::tensor::{TensorDescs, TensorView};
@@ -76,12 +79,12 @@ fn described(tensors: &Tensors<'_>) -> Result<TensorDescs, SpecError> {
 }
 
 /// The size of a device's matrices if they are multiplied as kernels take them to be.
-fn working_matrix(device: &wgpu::Device, queue: &wgpu::Queue, size: u32) -> Option<u32> {
+async fn working_matrix(device: &wgpu::Device, queue: &wgpu::Queue, size: u32) -> Option<u32> {
     let gpu = Gpu::new(device.clone(), queue.clone(), false, Some(size));
     let engine = Engine { gpu: Arc::new(gpu), calls: Arc::default() };
     let check = MatrixCheck { size };
     let inputs = check.inputs();
-    let results = engine.run(&check, None, &inputs).ok()?;
+    let results = engine.run_async(&check, None, &inputs).await.ok()?;
     check.is_right(&inputs, &results["result"]).then_some(size)
 }
 
@@ -90,6 +93,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`GpuError::NoAdapter`] naming the adapters there are; [`GpuError::NoDevice`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn open(options: &EngineOptions) -> Result<Self, GpuError> {
         pollster::block_on(Self::open_async(options))
     }
@@ -97,12 +101,12 @@ impl Engine {
     /// Opens an adapter of the machine, or of the browser.
     ///
     /// # Errors
-    /// As [`Engine::open`].
+    /// [`GpuError::NoAdapter`] naming the adapters there are; [`GpuError::NoDevice`].
     pub async fn open_async(options: &EngineOptions) -> Result<Self, GpuError> {
         let wanted = options.matrices != Matrices::Off;
         let (device, queue, offered) = open(&options.adapter, options.floor, wanted).await?;
         let matrix = match (options.matrices, offered) {
-            (Matrices::Checked, Some(size)) => working_matrix(&device, &queue, size),
+            (Matrices::Checked, Some(size)) => working_matrix(&device, &queue, size).await,
             (_, offered) => offered,
         };
         let gpu = Gpu::new(device, queue, options.checked, matrix);
@@ -120,7 +124,9 @@ impl Engine {
     }
 
     /// [`Engine::from_device`] for a device that was opened with `Features::EXPERIMENTAL_COOPERATIVE_MATRIX` and
-    /// `SHADER_F16`: multiplies two matrices first, and uses them only if that comes out right. Blocks.
+    /// `SHADER_F16`: multiplies two matrices first, and uses them only if that comes out right. Blocks; browsers have no
+    /// such matrices.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn from_device_with_matrices(
         adapter: &wgpu::Adapter,
         device: wgpu::Device,
@@ -129,7 +135,8 @@ impl Engine {
         let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
         let opened = device.features().contains(needed);
         let offered = if opened { offered_matrix(adapter) } else { None };
-        let matrix = offered.and_then(|size| working_matrix(&device, &queue, size));
+        let check = |size| pollster::block_on(working_matrix(&device, &queue, size));
+        let matrix = offered.and_then(check);
         Self { gpu: Arc::new(Gpu::new(device, queue, false, matrix)), calls: Arc::default() }
     }
 
@@ -169,8 +176,33 @@ impl Engine {
     ///
     /// # Errors
     /// [`SpecError`] for a wrong problem, [`PlanError`] for one that the device cannot take, [`GpuError`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn record<S: Spec>(
         &self,
+        encoder: &mut wgpu::CommandEncoder,
+        spec: &S,
+        tensors: &Tensors<'_>,
+    ) -> Result<(), Error> {
+        pollster::block_on(self.record_with(Waiting::Block, encoder, spec, tensors))
+    }
+
+    /// [`Engine::record`] without threads and without blocking, for the browser. What wgpu refuses there is told later,
+    /// as by [`Prepared::record`].
+    ///
+    /// # Errors
+    /// As [`Engine::record`].
+    pub async fn record_async<S: Spec>(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        spec: &S,
+        tensors: &Tensors<'_>,
+    ) -> Result<(), Error> {
+        self.record_with(Waiting::Yield, encoder, spec, tensors).await
+    }
+
+    async fn record_with<S: Spec>(
+        &self,
+        waiting: Waiting,
         encoder: &mut wgpu::CommandEncoder,
         spec: &S,
         tensors: &Tensors<'_>,
@@ -179,7 +211,7 @@ impl Engine {
         let prepared: Arc<Prepared<S::Problem>> = match self.calls.kept.find(&asked) {
             Some(prepared) => prepared,
             None => {
-                let prepared = self.prepare(&spec.ask(&asked.1)?, None)?;
+                let prepared = self.prepare_with(waiting, &spec.ask(&asked.1)?, None).await?;
                 self.calls.kept.keep(asked, &prepared);
                 prepared
             }
@@ -193,63 +225,81 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::record`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn submit<S: Spec>(&self, spec: &S, tensors: &Tensors<'_>) -> Result<(), Error> {
-        let record = |encoder: &mut wgpu::CommandEncoder| self.record(encoder, spec, tensors);
-        let commands = self.gpu.record("a call", record)?;
+        pollster::block_on(self.submit_with(Waiting::Block, spec, tensors))
+    }
+
+    /// [`Engine::submit`] as [`Engine::record_async`] records.
+    ///
+    /// # Errors
+    /// As [`Engine::record`].
+    pub async fn submit_async<S: Spec>(
+        &self,
+        spec: &S,
+        tensors: &Tensors<'_>,
+    ) -> Result<(), Error> {
+        self.submit_with(Waiting::Yield, spec, tensors).await
+    }
+
+    async fn submit_with<S: Spec>(
+        &self,
+        waiting: Waiting,
+        spec: &S,
+        tensors: &Tensors<'_>,
+    ) -> Result<(), Error> {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tilewise") };
+        let create = || self.gpu.device.create_command_encoder(&descriptor);
+        let mut encoder = self.gpu.guarded("a call", create)?;
+        self.record_with(waiting, &mut encoder, spec, tensors).await?;
+        let commands = self.gpu.guarded("a call", || encoder.finish())?;
         self.gpu.submit("a call", commands)?;
         Ok(self.gpu.healthy()?)
     }
 
     /// Makes a problem ready: plans it and compiles its kernels, in parallel, once. `None` takes stored tiles, where
-    /// the engine's policy and cache have some, else the heuristic's. Blocks.
+    /// the engine's policy and cache have some, else the heuristic's. Blocks; see [`Engine::prepare_async`].
     ///
     /// # Errors
     /// [`PlanError`] when tiles or tensors do not fit the device, [`GpuError`] when it fails.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn prepare<O: Operator>(
         &self,
         operator: &O,
         tiles: Option<O::Tiles>,
     ) -> Result<Arc<Prepared<O>>, Error> {
-        self.gpu.healthy()?;
-        if let Some(known) = self.calls.kept.find(&(operator.clone(), tiles)) {
-            return Ok(known);
-        }
-        let (chosen, plan) = self.choose(operator, tiles)?;
-        let pipelines = self.gpu.pipelines(&plan)?;
-        let prepared = Prepared::new(&self.gpu, operator, chosen, plan, pipelines)?;
-        Ok(self.keep(tiles, prepared))
+        pollster::block_on(self.prepare_with(Waiting::Block, operator, tiles))
     }
 
     /// [`Engine::prepare`] without threads and without blocking, for the browser.
     ///
     /// # Errors
-    /// As [`Engine::prepare`].
+    /// [`PlanError`] when tiles or tensors do not fit the device, [`GpuError`] when it fails.
     pub async fn prepare_async<O: Operator>(
         &self,
         operator: &O,
         tiles: Option<O::Tiles>,
     ) -> Result<Arc<Prepared<O>>, Error> {
+        self.prepare_with(Waiting::Yield, operator, tiles).await
+    }
+
+    pub(crate) async fn prepare_with<O: Operator>(
+        &self,
+        waiting: Waiting,
+        operator: &O,
+        tiles: Option<O::Tiles>,
+    ) -> Result<Arc<Prepared<O>>, Error> {
         self.gpu.healthy()?;
-        if let Some(known) = self.calls.kept.find(&(operator.clone(), tiles)) {
+        let asked = (operator.clone(), tiles);
+        if let Some(known) = self.calls.kept.find(&asked) {
             return Ok(known);
         }
         let (chosen, plan) = self.choose(operator, tiles)?;
-        let mut pipelines = Vec::new();
-        for step in &plan.steps {
-            pipelines.push(self.gpu.pipeline(&step.shader).await?);
-        }
-        let prepared = Prepared::new(&self.gpu, operator, chosen, plan, pipelines)?;
-        Ok(self.keep(tiles, prepared))
-    }
-
-    fn keep<O: Operator>(
-        &self,
-        tiles: Option<O::Tiles>,
-        prepared: Prepared<O>,
-    ) -> Arc<Prepared<O>> {
+        let pipelines = self.gpu.pipelines(&plan, waiting).await?;
+        let prepared = Prepared::new(&self.gpu, operator, chosen, plan, pipelines).await?;
         let prepared = Arc::new(prepared);
-        self.calls.kept.keep((prepared.operator.clone(), tiles), &prepared);
-        prepared
+        self.calls.kept.keep(asked, &prepared);
+        Ok(prepared)
     }
 
     /// The tiles asked for, or stored ones, or the heuristic's, and their plan.

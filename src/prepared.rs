@@ -34,7 +34,7 @@ pub struct Prepared<O: Operator> {
 }
 
 impl<O: Operator> Prepared<O> {
-    pub(crate) fn new(
+    pub(crate) async fn new(
         gpu: &Arc<Gpu>,
         operator: &O,
         (tiles, tiles_from): (O::Tiles, TilesFrom),
@@ -47,7 +47,7 @@ impl<O: Operator> Prepared<O> {
             bytes[offset as usize..][..step.params.len()].copy_from_slice(&step.params);
         }
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let params = gpu.buffer("params", bytes.len() as u64, usage)?;
+        let params = gpu.buffer("params", bytes.len() as u64, usage).await?;
         gpu.write("params", &params, &bytes)?;
         Ok(Self {
             operator: operator.clone(),
@@ -83,7 +83,9 @@ impl<O: Operator> Prepared<O> {
     }
 
     /// Records the call into an encoder: no submit, no wait. `buffers` are those of the views that the problem was
-    /// made of, by name. Where it fails, nothing was recorded, unless the device was lost meanwhile.
+    /// made of, by name. Where it fails, nothing was recorded, unless the device was lost meanwhile. In a browser, what
+    /// wgpu refuses is told later, by the next call that waits ([`Engine::wait_async`](crate::Engine::wait_async),
+    /// [`Engine::download_async`](crate::Engine::download_async)).
     ///
     /// # Errors
     /// [`SpecError`] for a buffer that is missing, named twice, too small, without `STORAGE`, or shared between an

@@ -17,8 +17,14 @@ const KEPT_CALLS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct KeptCalls {
     /// A [`CallsOf`] for each kind of key.
-    kinds: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
+    kinds: Mutex<HashMap<TypeId, Box<AnyCalls>>>,
 }
+
+#[cfg(not(target_arch = "wasm32"))]
+type AnyCalls = dyn Any + Send;
+/// What a browser makes is bound to its thread.
+#[cfg(target_arch = "wasm32")]
+type AnyCalls = dyn Any;
 
 type CallsOf<K, O> = HashMap<K, Arc<Prepared<O>>>;
 

@@ -8,12 +8,30 @@ use crate::gpu::signal::Waiting;
 use crate::tensor::HostTensor;
 
 impl Engine {
-    /// Waits until the device has done all that was submitted.
+    /// Waits until the device has done all that was submitted. Blocks.
     ///
     /// # Errors
     /// [`GpuError::Lost`]; what else went wrong since the last look, on a device that is the engine's own.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<(), GpuError> {
         self.gpu.wait()
+    }
+
+    /// Until the device has done all that was submitted.
+    ///
+    /// # Errors
+    /// As [`Engine::wait`]; in a browser also what calls raised since the last look that could not wait.
+    pub async fn wait_async(&self) -> Result<(), GpuError> {
+        self.gpu.finished(Waiting::Yield).await
+    }
+
+    /// [`Engine::upload_async`] that blocks.
+    ///
+    /// # Errors
+    /// As [`Engine::upload_async`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn upload(&self, name: &str, tensor: &HostTensor) -> Result<wgpu::Buffer, Error> {
+        pollster::block_on(self.upload_async(name, tensor))
     }
 
     /// Copies a tensor to a new storage buffer, which can be read back.
@@ -21,7 +39,11 @@ impl Engine {
     /// # Errors
     /// [`SpecError`] for a tensor with fewer bytes than its shape takes; [`GpuError::OutOfMemory`],
     /// [`GpuError::Lost`].
-    pub fn upload(&self, name: &str, tensor: &HostTensor) -> Result<wgpu::Buffer, Error> {
+    pub async fn upload_async(
+        &self,
+        name: &str,
+        tensor: &HostTensor,
+    ) -> Result<wgpu::Buffer, Error> {
         let (needed, bytes) = (tensor.desc().bytes(), tensor.bytes.len() as u64);
         if bytes < needed {
             let expected = format!("{needed} (shape {:?} of {})", tensor.shape, tensor.dtype);
@@ -30,7 +52,7 @@ impl Engine {
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::COPY_SRC;
-        let buffer = self.gpu.buffer(name, bytes, usage)?;
+        let buffer = self.gpu.buffer(name, bytes, usage).await?;
         self.gpu.write(name, &buffer, &tensor.bytes)?;
         Ok(buffer)
     }
@@ -42,6 +64,7 @@ impl Engine {
     /// [`SpecError`] for a buffer without `COPY_SRC`, or a range beyond its whole words; [`GpuError::OutOfMemory`],
     /// [`GpuError::Lost`], [`GpuError::Map`], and [`GpuError::Validation`] for a buffer that is destroyed or another
     /// device's.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn download(
         &self,
         buffer: &wgpu::Buffer,
@@ -53,7 +76,7 @@ impl Engine {
     /// Reads a range of a buffer back without waiting: each poll looks once whether it is there.
     ///
     /// # Errors
-    /// As [`Engine::download`].
+    /// As [`Engine::download`]; in a browser also what calls raised since the last look that could not wait.
     pub async fn download_async(
         &self,
         buffer: &wgpu::Buffer,

@@ -42,7 +42,11 @@ fn bucket_id<O: Operator>(bucket: &O) -> BucketId {
 }
 
 /// Tunes a problem, whatever its operator.
+#[cfg(not(target_arch = "wasm32"))]
 type Asked = Box<dyn FnOnce(Engine, Duration, Waiting) -> Running + Send>;
+/// Tunes a problem, whatever its operator, on a browser's one thread.
+#[cfg(target_arch = "wasm32")]
+type Asked = Box<dyn FnOnce(Engine, Duration, Waiting) -> Running>;
 type Running = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
 /// Problems that wait at most; more than this are not noted.
@@ -143,6 +147,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::run`] with the heuristic's tiles; what goes wrong with another candidate is in its verdict.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn tune<O: Operator>(
         &self,
         operator: &O,
@@ -155,6 +160,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::tune`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn tune_watched<O: Operator>(
         &self,
         operator: &O,
@@ -199,6 +205,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::tune`]; the problems after the one that failed are not measured.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn tune_asked(&self) -> Result<usize, Error> {
         pollster::block_on(self.tune_asked_with(Waiting::Block))
     }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::device::{AdapterDescription, describe};
+use super::device::{AdapterDescription, describe_device};
 use super::kept::KeptPipelines;
 use super::limits::GpuLimits;
 use super::lock::lock;
 use super::pipeline::{Pipeline, compile};
 use super::recording::Plan;
 use super::shader::Shader;
+use super::signal::Waiting;
 use crate::cache::CachePlace;
 use crate::error::GpuError;
 
@@ -41,8 +42,7 @@ impl Gpu {
         checked: bool,
         matrix: Option<u32>,
     ) -> Self {
-        let (limits, features) = (device.limits(), device.features());
-        let adapter = describe(&device.adapter_info(), &limits, features, matrix);
+        let adapter = describe_device(&device, matrix);
         Self {
             device,
             queue,
@@ -59,8 +59,7 @@ impl Gpu {
 
     /// Keeps pipelines between runs, where the place has a folder and the device can.
     pub fn keep_pipelines(&self, place: &CachePlace) {
-        let opened = place.folder().and_then(|folder| KeptPipelines::open(&self.device, &folder));
-        if let Some(opened) = opened {
+        if let Some(opened) = KeptPipelines::open(&self.device, place) {
             self.kept.get_or_init(|| opened);
         }
     }
@@ -74,32 +73,52 @@ impl Gpu {
         &self.adapter.limits
     }
 
-    /// The pipelines of a plan's steps; those not known yet are compiled in parallel.
-    pub fn pipelines(&self, plan: &Plan) -> Result<Vec<Arc<Pipeline>>, GpuError> {
-        #[cfg(not(target_arch = "wasm32"))]
-        std::thread::scope(|scope| {
-            let mut wanted: Vec<&Arc<Shader>> = Vec::new();
-            for step in &plan.steps {
-                if !wanted.contains(&&step.shader) && !self.knows(&step.shader) {
-                    wanted.push(&step.shader);
-                }
+    /// The pipelines of a plan's steps. Those that are not known yet are compiled in parallel by who may block, else one
+    /// after the other.
+    pub async fn pipelines(
+        &self,
+        plan: &Plan,
+        waiting: Waiting,
+    ) -> Result<Vec<Arc<Pipeline>>, GpuError> {
+        match waiting {
+            #[cfg(not(target_arch = "wasm32"))]
+            Waiting::Block => self.compile_in_parallel(plan),
+            Waiting::Yield => {}
+        }
+        let mut pipelines = Vec::with_capacity(plan.steps.len());
+        for step in &plan.steps {
+            pipelines.push(self.pipeline(&step.shader).await?);
+        }
+        Ok(pipelines)
+    }
+
+    /// Compiles those of a plan's kernels that are not known yet.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn compile_in_parallel(&self, plan: &Plan) {
+        let mut wanted: Vec<&Arc<Shader>> = Vec::new();
+        for step in &plan.steps {
+            if !wanted.contains(&&step.shader) && !self.knows(&step.shader) {
+                wanted.push(&step.shader);
             }
+        }
+        // What fails here fails again, with its error, when it is asked for.
+        let compile = |shader| drop(pollster::block_on(self.pipeline(shader)));
+        std::thread::scope(|scope| {
             // One is compiled here, so that a call of one kernel starts no thread.
-            for shader in wanted.iter().skip(1) {
-                scope.spawn(|| pollster::block_on(self.pipeline(shader)));
+            for &shader in wanted.iter().skip(1) {
+                scope.spawn(move || compile(shader));
             }
             if let Some(shader) = wanted.first() {
-                let _ = pollster::block_on(self.pipeline(shader));
+                compile(shader);
             }
         });
-        plan.steps.iter().map(|step| pollster::block_on(self.pipeline(&step.shader))).collect()
     }
 
     pub async fn pipeline(&self, shader: &Arc<Shader>) -> Result<Arc<Pipeline>, GpuError> {
         if let Some(known) = lock(&self.pipelines).get(shader) {
             return Ok(Arc::clone(known));
         }
-        let cache = self.kept.get().map(|kept| &kept.cache);
+        let cache = self.kept.get().map(KeptPipelines::cache);
         let compiled = compile(&self.device, shader, self.checked, cache).await;
         self.alive()?;
         let pipeline = Arc::new(compiled?);
@@ -121,27 +140,43 @@ impl Gpu {
     }
 
     /// A buffer, or the error of having no memory for it.
-    pub fn buffer(
+    pub async fn buffer(
         &self,
         what: &str,
         size: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer, GpuError> {
-        let none = || GpuError::OutOfMemory { what: what.to_owned(), bytes: size };
-        if size > self.limits().buffer_bytes {
-            return self.alive().and(Err(none()));
+        self.fits(what, size)?;
+        let made = self.guarded_async(what, || self.create_buffer(what, size, usage)).await;
+        made.map_err(|error| sized(error, size))
+    }
+
+    /// [`Gpu::buffer`] for what cannot wait, as [`Gpu::guarded`].
+    pub fn buffer_at_once(
+        &self,
+        what: &str,
+        size: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        self.fits(what, size)?;
+        let made = self.guarded(what, || self.create_buffer(what, size, usage));
+        made.map_err(|error| sized(error, size))
+    }
+
+    fn fits(&self, what: &str, size: u64) -> Result<(), GpuError> {
+        if size <= self.limits().buffer_bytes {
+            return Ok(());
         }
+        self.alive().and(Err(GpuError::OutOfMemory { what: what.to_owned(), bytes: size }))
+    }
+
+    fn create_buffer(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         self.buffers_made.fetch_add(1, Ordering::Relaxed);
-        let descriptor = wgpu::BufferDescriptor {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(what),
             size: size.next_multiple_of(4).max(16),
             usage,
             mapped_at_creation: false,
-        };
-        let made = self.guarded(what, || self.device.create_buffer(&descriptor));
-        made.map_err(|error| match error {
-            GpuError::OutOfMemory { .. } => none(),
-            other => other,
         })
     }
 
@@ -150,13 +185,21 @@ impl Gpu {
         if let Some(made) = self.stand_in.get() {
             return Ok(made);
         }
-        let made = self.buffer("stand-in", 16, wgpu::BufferUsages::STORAGE)?;
+        let made = self.buffer_at_once("stand-in", 16, wgpu::BufferUsages::STORAGE)?;
         Ok(self.stand_in.get_or_init(|| made))
     }
 
     /// Buffers made so far.
     pub fn buffers_made(&self) -> u64 {
         self.buffers_made.load(Ordering::Relaxed)
+    }
+}
+
+/// The error of making a buffer, which knows its bytes.
+fn sized(error: GpuError, bytes: u64) -> GpuError {
+    match error {
+        GpuError::OutOfMemory { what, .. } => GpuError::OutOfMemory { what, bytes },
+        other => other,
     }
 }
 

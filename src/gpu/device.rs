@@ -9,10 +9,10 @@ use crate::error::GpuError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdapterChoice {
-    /// A discrete GPU before an integrated one before software.
+    /// A discrete GPU before an integrated one before software. A browser is asked for `high-performance`.
     #[default]
     HighPerformance,
-    /// An integrated GPU before a discrete one before software.
+    /// An integrated GPU before a discrete one before software. A browser is asked for `low-power`.
     LowPower,
     /// The adapter of this index in [`adapters`].
     Index(usize),
@@ -32,7 +32,8 @@ impl std::str::FromStr for AdapterChoice {
 /// An adapter, described.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AdapterDescription {
-    /// Its name.
+    /// Its name. A browser tells none: there it is what the device says of vendor, architecture, device and
+    /// description, and nothing before a device is opened.
     pub name: String,
     /// `discrete gpu`, `integrated gpu`, `virtual gpu`, `software` or `other`.
     pub kind: &'static str,
@@ -73,6 +74,8 @@ pub async fn adapters() -> Vec<AdapterDescription> {
     sorted_adapters(&AdapterChoice::HighPerformance).await.iter().map(describe_adapter).collect()
 }
 
+/// The adapters of this machine, those wished for first.
+#[cfg(not(target_arch = "wasm32"))]
 async fn sorted_adapters(choice: &AdapterChoice) -> Vec<wgpu::Adapter> {
     let mut adapters = instance().enumerate_adapters(wgpu::Backends::all()).await;
     let low_power = *choice == AdapterChoice::LowPower;
@@ -86,8 +89,40 @@ async fn sorted_adapters(choice: &AdapterChoice) -> Vec<wgpu::Adapter> {
     adapters
 }
 
+/// The adapter that the browser has for a wish: it shows no other.
+#[cfg(target_arch = "wasm32")]
+async fn sorted_adapters(choice: &AdapterChoice) -> Vec<wgpu::Adapter> {
+    let power_preference = match choice {
+        AdapterChoice::LowPower => wgpu::PowerPreference::LowPower,
+        AdapterChoice::HighPerformance => wgpu::PowerPreference::HighPerformance,
+        AdapterChoice::Index(_) | AdapterChoice::Name(_) => wgpu::PowerPreference::None,
+    };
+    let options =
+        wgpu::RequestAdapterOptions { power_preference, ..wgpu::RequestAdapterOptions::default() };
+    instance().request_adapter(&options).await.into_iter().collect()
+}
+
 fn describe_adapter(adapter: &wgpu::Adapter) -> AdapterDescription {
     describe(&adapter.get_info(), &adapter.limits(), adapter.features(), offered_matrix(adapter))
+}
+
+/// What a device in use offers.
+pub(crate) fn describe_device(device: &wgpu::Device, matrix: Option<u32>) -> AdapterDescription {
+    let (limits, features) = (device.limits(), device.features());
+    let described = describe(&device.adapter_info(), &limits, features, matrix);
+    #[cfg(target_arch = "wasm32")]
+    let described = AdapterDescription { name: name_in_browser(device), ..described };
+    described
+}
+
+/// What a browser tells of a device: vendor, architecture, device, description, each of which may be empty.
+#[cfg(target_arch = "wasm32")]
+fn name_in_browser(device: &wgpu::Device) -> String {
+    let Some(device) = device.as_webgpu() else { return String::new() };
+    let info = device.adapter_info();
+    let told = [info.vendor(), info.architecture(), info.device(), info.description()];
+    let told: Vec<&str> = told.iter().map(|part| part.trim()).filter(|it| !it.is_empty()).collect();
+    told.join(", ")
 }
 
 /// Rows and columns of the cooperative matrices that an adapter offers, f16 times f16 with sums in f32.
@@ -123,7 +158,7 @@ fn experimental() -> wgpu::ExperimentalFeatures {
 }
 
 /// What a device or adapter offers.
-pub(crate) fn describe(
+fn describe(
     info: &wgpu::AdapterInfo,
     limits: &wgpu::Limits,
     features: wgpu::Features,

@@ -1,22 +1,17 @@
 //! What goes wrong on a device, as values of the call that meets it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::context::Gpu;
 use super::lock::lock;
-use super::scopes::{from_wgpu, is_lost, scoped};
+use super::scopes::{Scopes, from_wgpu, is_lost};
 use crate::error::GpuError;
 
 impl Gpu {
     /// Takes loss and uncaught errors of a device that is the engine's own, to give them back as errors.
     pub fn watch(&self) {
         let fault = Arc::clone(&self.fault);
-        let note = move |error| {
-            let mut fault = lock(&fault);
-            if fault.is_none() || matches!(error, GpuError::Lost { .. }) {
-                *fault = Some(error);
-            }
-        };
+        let note = move |error| note(&fault, error);
         let lost = note.clone();
         self.device.set_device_lost_callback(move |reason, message| {
             lost(GpuError::Lost { message: format!("{reason:?} {message}").trim().to_owned() });
@@ -28,13 +23,44 @@ impl Gpu {
 
     /// Runs calls to wgpu, and gives back what they raise. A loss comes first: on a lost device whatever follows fails.
     /// Callbacks of the app that wgpu runs while it submits stand in the same scopes.
+    pub async fn guarded_async<T>(
+        &self,
+        what: &str,
+        calls: impl FnOnce() -> T,
+    ) -> Result<T, GpuError> {
+        let scopes = Scopes::open(&self.device);
+        let made = calls();
+        self.raised(what, scopes.close().await).map(|()| made)
+    }
+
+    /// [`Gpu::guarded_async`] for what cannot wait: recording, submitting, writing.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn guarded<T>(&self, what: &str, calls: impl FnOnce() -> T) -> Result<T, GpuError> {
-        let (made, error) = scoped(&self.device, calls);
+        pollster::block_on(self.guarded_async(what, calls))
+    }
+
+    /// [`Gpu::guarded_async`] for what cannot wait: recording, submitting, writing. What these calls raise is noted when
+    /// the browser tells it; who waits for the device next gets it.
+    #[cfg(target_arch = "wasm32")]
+    pub fn guarded<T>(&self, what: &str, calls: impl FnOnce() -> T) -> Result<T, GpuError> {
+        self.alive()?;
+        let scopes = Scopes::open(&self.device);
+        let made = calls();
+        let (raised, fault, what) = (scopes.close(), Arc::clone(&self.fault), what.to_owned());
+        wasm_bindgen_futures::spawn_local(async move {
+            if let Some(error) = raised.await {
+                note(&fault, from_wgpu(&what, &error));
+            }
+        });
+        Ok(made)
+    }
+
+    fn raised(&self, what: &str, error: Option<wgpu::Error>) -> Result<(), GpuError> {
         match error {
             // A device may be lost by it: the cause says more.
             Some(error @ wgpu::Error::OutOfMemory { .. }) => Err(from_wgpu(what, &error)),
             Some(error) => self.alive().and(Err(from_wgpu(what, &error))),
-            None => self.alive().map(|()| made),
+            None => self.alive(),
         }
     }
 
@@ -49,10 +75,19 @@ impl Gpu {
         Ok(())
     }
 
-    /// The first error that nobody has seen yet, if any, of a device that is the engine's own; a loss before others.
+    /// The first error that nobody has seen yet, if any; a loss before others. There is one of a device that is the
+    /// engine's own, and of calls in a browser that could not wait.
     pub fn healthy(&self) -> Result<(), GpuError> {
         self.alive()?;
         lock(&self.fault).take().map_or(Ok(()), Err)
+    }
+}
+
+/// Keeps the first error, and a loss before others.
+fn note(fault: &Mutex<Option<GpuError>>, error: GpuError) {
+    let mut fault = lock(fault);
+    if fault.is_none() || matches!(error, GpuError::Lost { .. }) {
+        *fault = Some(error);
     }
 }
 
@@ -82,7 +117,7 @@ mod tests {
         let gpu = Gpu::new(device, queue, false, None);
         let none = GpuError::OutOfMemory { what: "huge".to_owned(), bytes };
         // Of one percent of its memory, which not every driver tells.
-        match gpu.buffer("huge", bytes, wgpu::BufferUsages::STORAGE) {
+        match pollster::block_on(gpu.buffer("huge", bytes, wgpu::BufferUsages::STORAGE)) {
             Ok(made) => assert_eq!(made.size(), bytes),
             Err(error) => assert_eq!(error, none),
         }

@@ -6,13 +6,13 @@ use std::sync::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::lock::lock;
-use super::scopes::scoped;
-use crate::cache::{VERSION, write_atomically};
+use super::scopes::Scopes;
+use crate::cache::{CachePlace, VERSION, write_atomically};
 
 /// A device's pipeline cache and its file.
 #[derive(Debug)]
 pub(crate) struct KeptPipelines {
-    pub cache: wgpu::PipelineCache,
+    cache: wgpu::PipelineCache,
     path: PathBuf,
     /// Hash of what the file holds.
     written: Mutex<u64>,
@@ -23,8 +23,10 @@ const MAGIC: &[u8; 8] = b"tilewise";
 const HEADER: usize = 16;
 
 impl KeptPipelines {
-    /// The pipelines that a folder holds for a device, empty where it holds none; `None` where the device cannot.
-    pub fn open(device: &wgpu::Device, folder: &Path) -> Option<Self> {
+    /// The pipelines that a place holds for a device, empty where it holds none; `None` where the place has no folder, or
+    /// the device cannot.
+    pub fn open(device: &wgpu::Device, place: &CachePlace) -> Option<Self> {
+        let folder = place.folder()?;
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
         }
@@ -32,12 +34,18 @@ impl KeptPipelines {
         let path = folder.join(format!("{key}-{VERSION}.bin"));
         let data = read(&path);
         let written = Mutex::new(data.as_deref().map_or(0, xxh3_64));
-        let (cache, refused) = scoped(device, || create(device, data.as_deref()));
-        if let Some(error) = refused {
+        let scopes = Scopes::open(device);
+        let cache = create(device, data.as_deref());
+        if let Some(error) = pollster::block_on(scopes.close()) {
             log::warn!("pipelines are not kept in {}: {error}", path.display());
             return None;
         }
         Some(Self { cache, path, written })
+    }
+
+    /// What compiling is handed.
+    pub fn cache(&self) -> &wgpu::PipelineCache {
+        &self.cache
     }
 
     /// Writes the file where there is something new.

@@ -3,6 +3,10 @@
 pub(crate) mod context;
 pub mod device;
 mod faults;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod kept;
+#[cfg(target_arch = "wasm32")]
+#[path = "unkept.rs"]
 pub(crate) mod kept;
 pub mod limits;
 pub(crate) mod lock;

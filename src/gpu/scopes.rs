@@ -5,25 +5,30 @@
 
 use crate::error::GpuError;
 
-/// Runs calls to wgpu in error scopes, on this thread from begin to end; the first error that they raise.
-#[cfg(not(target_arch = "wasm32"))]
-pub(super) fn scoped<T>(
-    device: &wgpu::Device,
-    calls: impl FnOnce() -> T,
-) -> (T, Option<wgpu::Error>) {
-    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-    let made = calls();
-    // In reverse. What they hold is there at once: only a browser lets wait.
-    let popped = [memory.pop(), internal.pop(), validation.pop()].map(pollster::block_on);
-    (made, popped.into_iter().flatten().next())
-}
+/// Error scopes that are open, on this thread until they are closed.
+pub(super) struct Scopes([wgpu::ErrorScopeGuard; 3]);
 
-/// A browser tells errors later, when nobody here can wait: they go to the device's handler.
-#[cfg(target_arch = "wasm32")]
-pub(super) fn scoped<T>(_: &wgpu::Device, calls: impl FnOnce() -> T) -> (T, Option<wgpu::Error>) {
-    (calls(), None)
+impl Scopes {
+    /// Opens scopes for every kind of error.
+    pub fn open(device: &wgpu::Device) -> Self {
+        let kinds = [
+            wgpu::ErrorFilter::Validation,
+            wgpu::ErrorFilter::Internal,
+            wgpu::ErrorFilter::OutOfMemory,
+        ];
+        Self(kinds.map(|kind| device.push_error_scope(kind)))
+    }
+
+    /// Closes them at once, in reverse; the first error that was raised in between. It is there at once, but for a
+    /// browser, which tells it later.
+    pub fn close(self) -> impl Future<Output = Option<wgpu::Error>> + use<> {
+        let [validation, internal, memory] = self.0;
+        let raised = (memory.pop(), internal.pop(), validation.pop());
+        async move {
+            let raised = [raised.0.await, raised.1.await, raised.2.await];
+            raised.into_iter().flatten().next()
+        }
+    }
 }
 
 /// Whether a device is lost or destroyed. wgpu tells a loss to one callback, which is the app's, and to no error scope.

@@ -24,7 +24,7 @@ impl Gpu {
             }
             let replaced = pooled.map_or(0, wgpu::Buffer::size);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT;
-            let buffer = self.buffer(name, bytes, usage)?;
+            let buffer = self.buffer_at_once(name, bytes, usage)?;
             if kept - replaced + buffer.size() <= KEPT_SCRATCH_BYTES && index <= pool.len() {
                 kept = kept - replaced + buffer.size();
                 match pool.get_mut(index) {

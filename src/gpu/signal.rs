@@ -9,7 +9,8 @@ use super::lock::lock;
 /// How a future waits for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// It blocks its thread, which costs nothing; not in a browser.
+    /// It blocks its thread, which costs nothing.
+    #[cfg(not(target_arch = "wasm32"))]
     Block,
     /// It looks once each time that it is polled, and asks to be polled again.
     Yield,

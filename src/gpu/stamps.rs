@@ -16,7 +16,7 @@ const MOST_QUERIES: u32 = 4096;
 
 impl Stamps {
     /// `None` where the device writes no timestamps, or not so many.
-    pub fn new(gpu: &Gpu, pairs: u32) -> Result<Option<Self>, GpuError> {
+    pub async fn new(gpu: &Gpu, pairs: u32) -> Result<Option<Self>, GpuError> {
         let offered = gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         if !offered || 2 * pairs > MOST_QUERIES {
             return Ok(None);
@@ -26,9 +26,10 @@ impl Stamps {
             ty: wgpu::QueryType::Timestamp,
             count: 2 * pairs,
         };
-        let queries = gpu.guarded("timestamps", || gpu.device.create_query_set(&descriptor))?;
+        let create = || gpu.device.create_query_set(&descriptor);
+        let queries = gpu.guarded_async("timestamps", create).await?;
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let resolved = gpu.buffer("timestamps", 16 * u64::from(pairs), usage)?;
+        let resolved = gpu.buffer("timestamps", 16 * u64::from(pairs), usage).await?;
         Ok(Some(Self { queries, resolved, pairs }))
     }
 

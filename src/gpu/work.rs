@@ -53,7 +53,7 @@ impl Gpu {
         let size = bytes.end.next_multiple_of(WORD) - start;
         let what = "a readback";
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.buffer(what, size, usage)?;
+        let staging = self.buffer(what, size, usage).await?;
         let commands = self.record(what, |encoder| {
             encoder.copy_buffer_to_buffer(buffer, start, &staging, 0, size);
             Ok(())
@@ -66,6 +66,8 @@ impl Gpu {
         })?;
         let mapped = self.signalled(signal, waiting).await?;
         mapped.map_err(|error| self.unmapped(&error))?;
+        #[cfg(target_arch = "wasm32")]
+        self.healthy()?; // what was recorded without waiting
         let words = staging.get_mapped_range(..).map_err(|error| self.unmapped(&error))?;
         Ok(words[(bytes.start - start) as usize..(bytes.end - start) as usize].to_vec())
     }
@@ -77,6 +79,7 @@ impl Gpu {
     }
 
     /// Blocks until the device has done all that was submitted.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<(), GpuError> {
         self.poll(wgpu::PollType::wait_indefinitely())?;
         self.healthy()
@@ -117,6 +120,7 @@ impl Gpu {
     /// Looks after what the device has done. A loss is an error before the look and after it: `wgpu::Device::poll` panics
     /// where the driver tells of one (`handle_error_fatal`, up to wgpu 30). Panics of the app's own callbacks, which run
     /// in there, go on.
+    #[cfg(not(target_arch = "wasm32"))]
     fn poll(&self, poll: wgpu::PollType) -> Result<(), GpuError> {
         self.alive()?;
         let look = std::panic::AssertUnwindSafe(|| self.device.poll(poll));

@@ -36,12 +36,12 @@ enum Clock {
 }
 
 impl Clock {
-    fn of(gpu: &Gpu) -> Result<Self, Error> {
+    async fn of(gpu: &Gpu) -> Result<Self, Error> {
         #[cfg(not(target_arch = "wasm32"))]
         if gpu.adapter.is_software() {
             return Ok(Self::Processor);
         }
-        Ok(Stamps::new(gpu, 1)?.map_or(Self::Wall, Self::Device))
+        Ok(Stamps::new(gpu, 1).await?.map_or(Self::Wall, Self::Device))
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Output {
 
 impl<'a, O: Operator> Stand<'a, O> {
     /// Makes the tensors; outputs wait for [`Stand::poison`].
-    pub fn new(gpu: &'a Arc<Gpu>, operator: &'a O, waiting: Waiting) -> Result<Self, Error> {
+    pub async fn new(gpu: &'a Arc<Gpu>, operator: &'a O, waiting: Waiting) -> Result<Self, Error> {
         let mut inputs = operator.sample(SEED);
         let outputs = operator.outputs();
         let mut buffers = Vec::new();
@@ -61,7 +61,7 @@ impl<'a, O: Operator> Stand<'a, O> {
             let usage = wgpu::BufferUsages::STORAGE
                 | wgpu::BufferUsages::COPY_DST
                 | wgpu::BufferUsages::COPY_SRC;
-            let buffer = gpu.buffer(name, desc.bytes(), usage)?;
+            let buffer = gpu.buffer(name, desc.bytes(), usage).await?;
             if !outputs.contains(&name) {
                 let missing = || SpecError::MissingTensor {
                     name: name.to_owned(),
@@ -72,7 +72,7 @@ impl<'a, O: Operator> Stand<'a, O> {
             }
             buffers.push((name.to_owned(), buffer));
         }
-        Ok(Self { gpu, operator, waiting, buffers, clock: Clock::of(gpu)? })
+        Ok(Self { gpu, operator, waiting, buffers, clock: Clock::of(gpu).await? })
     }
 
     /// Whether a call takes as long after a pause as amid work: processors do, GPUs lower their clocks.

@@ -97,7 +97,7 @@ pub(crate) async fn race<O: Operator>(
     if candidates.len() > 1 {
         let mut fresh = Fresh { gpu, made: Vec::new() };
         let mut track = Track {
-            stand: Stand::new(gpu, operator, options.waiting)?,
+            stand: Stand::new(gpu, operator, options.waiting).await?,
             gpu,
             operator,
             options,
@@ -226,7 +226,7 @@ impl<O: Operator> Track<'_, O> {
             pipelines.push(self.gpu.pipeline(&step.shader).await?);
         }
         let chosen = (tiles, TilesFrom::Forced);
-        let prepared = Prepared::new(self.gpu, self.operator, chosen, plan, pipelines)?;
+        let prepared = Prepared::new(self.gpu, self.operator, chosen, plan, pipelines).await?;
         self.stand.poison()?;
         self.stand.run(&prepared, 1).await?; // some drivers compile only now
         let results = self.stand.results().await?;

@@ -24,5 +24,7 @@ pub use cases::{cases, find_cases};
 pub use checked::{CheckedTrial, TileSets, checked_trials};
 pub use expected::Expected;
 pub use report::{CaseFailure, CaseReport, Failure};
-pub use run::{Trial, run_case};
+#[cfg(not(target_arch = "wasm32"))]
+pub use run::run_case;
+pub use run::{Trial, run_case_async};
 pub use tiles::CaseTiles;

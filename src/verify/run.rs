@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::{Error, PlanError};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::shader::Shader;
+use crate::gpu::signal::Waiting;
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
 
@@ -37,17 +38,39 @@ struct Ran {
     buffers: Vec<Vec<u8>>,
 }
 
-/// Runs a case on an engine, with these tiles or those that the plan chooses.
+/// [`run_case_async`] that blocks.
 ///
 /// # Errors
 /// [`CaseFailure`], which says how to see it again.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn run_case(
     engine: &Engine,
     case: &Case,
     tiles: Option<CaseTiles>,
 ) -> Result<CaseReport, Box<CaseFailure>> {
+    pollster::block_on(run_with(Waiting::Block, engine, case, tiles))
+}
+
+/// Runs a case on an engine, with these tiles or those that the plan chooses.
+///
+/// # Errors
+/// [`CaseFailure`], which says how to see it again.
+pub async fn run_case_async(
+    engine: &Engine,
+    case: &Case,
+    tiles: Option<CaseTiles>,
+) -> Result<CaseReport, Box<CaseFailure>> {
+    run_with(Waiting::Yield, engine, case, tiles).await
+}
+
+async fn run_with(
+    waiting: Waiting,
+    engine: &Engine,
+    case: &Case,
+    tiles: Option<CaseTiles>,
+) -> Result<CaseReport, Box<CaseFailure>> {
     match Trial::new(case) {
-        Ok(trial) => trial.run(engine, tiles),
+        Ok(trial) => trial.run_with(waiting, engine, tiles, &|_, _| {}).await,
         Err(error) => Err(Box::new(CaseFailure {
             name: case.name.clone(),
             seed: case.seed,
@@ -79,10 +102,11 @@ impl Trial {
         candidates(&self.problem, limits)
     }
 
-    /// Runs it.
+    /// [`Trial::run_async`] that blocks.
     ///
     /// # Errors
     /// As [`run_case`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(
         &self,
         engine: &Engine,
@@ -91,13 +115,36 @@ impl Trial {
         self.run_changed(engine, tiles, &|_, _| {})
     }
 
+    /// Runs it.
+    ///
+    /// # Errors
+    /// As [`run_case_async`].
+    pub async fn run_async(
+        &self,
+        engine: &Engine,
+        tiles: Option<CaseTiles>,
+    ) -> Result<CaseReport, Box<CaseFailure>> {
+        self.run_with(Waiting::Yield, engine, tiles, &|_, _| {}).await
+    }
+
     /// Runs it and lets `change` at the bytes of each output's buffer before they are judged. Whoever tests the
-    /// suite itself breaks them.
+    /// suite itself breaks them. Blocks.
     ///
     /// # Errors
     /// As [`run_case`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run_changed(
         &self,
+        engine: &Engine,
+        tiles: Option<CaseTiles>,
+        change: &dyn Fn(&str, &mut Vec<u8>),
+    ) -> Result<CaseReport, Box<CaseFailure>> {
+        pollster::block_on(self.run_with(Waiting::Block, engine, tiles, change))
+    }
+
+    async fn run_with(
+        &self,
+        waiting: Waiting,
         engine: &Engine,
         tiles: Option<CaseTiles>,
         change: &dyn Fn(&str, &mut Vec<u8>),
@@ -113,9 +160,10 @@ impl Trial {
             })
         };
         let tiles = self.with_splits(engine, tiles).map_err(|e| failed(Error::from(e).into()))?;
-        let Ran { tiles, kernels, buffers } =
-            with_problem!(&self.problem, problem => self.call(engine, problem, tiles))
-                .map_err(|error| failed(error.into()))?;
+        let ran = with_problem!(&self.problem, problem => {
+            self.call(waiting, engine, problem, tiles).await
+        });
+        let Ran { tiles, kernels, buffers } = ran.map_err(|error| failed(error.into()))?;
         let outputs = self.judged(buffers, change).map_err(failed)?;
         Ok(CaseReport { name: self.case.name.clone(), tiles, kernels, outputs })
     }
@@ -135,13 +183,15 @@ impl Trial {
     }
 
     /// Uploads, records, submits and reads the outputs' buffers back.
-    fn call<O: Operator>(
+    async fn call<O: Operator>(
         &self,
+        waiting: Waiting,
         engine: &Engine,
         problem: &O,
         tiles: Option<CaseTiles>,
     ) -> Result<Ran, Error> {
-        let prepared = engine.prepare(problem, tiles.and_then(CaseTiles::of::<O>))?;
+        let tiles = tiles.and_then(CaseTiles::of::<O>);
+        let prepared = engine.prepare_with(waiting, problem, tiles).await?;
         let shared = |name: &str| self.case.placement == Placement::Packed && name != "out";
         let mut buffers: Vec<(&str, wgpu::Buffer)> = Vec::new();
         for (name, desc) in problem.tensors() {
@@ -161,7 +211,7 @@ impl Trial {
         let mut buffers_read = Vec::new();
         for ExpectedOutput { name, .. } in &self.expected {
             for (_, buffer) in buffers.iter().filter(|(known, _)| known == name) {
-                buffers_read.push(engine.download(buffer, ..)?);
+                buffers_read.push(engine.gpu.download(buffer, .., waiting).await?);
             }
         }
         let kernels = prepared.plan.steps.iter().map(|step| Arc::clone(&step.shader)).collect();
