@@ -24,6 +24,7 @@ pub use crate::gpu::scratch::KEPT_SCRATCH_BYTES;
 #[cfg(feature = "cli")]
 use crate::gpu::shader::Shader;
 use crate::gpu::signal::Waiting;
+use crate::names::{refuse_others, refuse_twice};
 use crate::operator::{Operator, Spec, TilesFrom};
 use crate::prepared::Prepared;
 use crate::tensor::{TensorDescs, TensorView};
@@ -69,13 +70,8 @@ pub type Tensors<'a> = [(&'a str, TensorView<'a>)];
 
 /// What is known of a call's tensors, each of which is named once.
 fn described(tensors: &Tensors<'_>) -> Result<TensorDescs, SpecError> {
-    let mut descs = TensorDescs::new();
-    for (name, view) in tensors {
-        if descs.insert((*name).to_owned(), view.desc.clone()).is_some() {
-            return Err(SpecError::value(name, "one tensor of this name", "several"));
-        }
-    }
-    Ok(descs)
+    refuse_twice(tensors.iter().map(|(name, _)| *name))?;
+    Ok(tensors.iter().map(|(name, view)| ((*name).to_owned(), view.desc.clone())).collect())
 }
 
 /// The size of a device's matrices if they are multiplied as kernels take them to be.
@@ -172,7 +168,8 @@ impl Engine {
     /// Records a call of any operator into the app's encoder: no submit, no wait, no readback. The first call of a
     /// problem compiles its kernels; later ones take microseconds.
     ///
-    /// `tensors` holds views by the contract's names, with axes in the order of the spec's layout.
+    /// `tensors` holds views by the contract's names, with axes in the order of the spec's layout; no others, and each
+    /// once.
     ///
     /// # Errors
     /// [`SpecError`] for a wrong problem, [`PlanError`] for one that the device cannot take, [`GpuError`].
@@ -211,7 +208,9 @@ impl Engine {
         let prepared: Arc<Prepared<S::Problem>> = match self.calls.kept.find(&asked) {
             Some(prepared) => prepared,
             None => {
-                let prepared = self.prepare_with(waiting, &spec.ask(&asked.1)?, None).await?;
+                let problem = spec.ask(&asked.1)?;
+                refuse_others(&problem, asked.1.keys().map(String::as_str))?;
+                let prepared = self.prepare_with(waiting, &problem, None).await?;
                 self.calls.kept.keep(asked, &prepared);
                 prepared
             }

@@ -25,6 +25,14 @@ pub enum SpecError {
         /// What asks for it.
         why: String,
     },
+    /// A tensor was given that the problem has no use for.
+    #[error("{}", unknown(.name, .nearest))]
+    UnknownTensor {
+        /// The tensor's name.
+        name: String,
+        /// The nearest name that the spec or its operator knows; the name itself where it is known, but not asked for.
+        nearest: String,
+    },
     /// A tensor has an element type that its place does not take.
     #[error("{tensor}: expected dtype {expected}, got {got}")]
     Dtype {
@@ -158,6 +166,13 @@ pub enum GpuError {
         /// What the backend says.
         message: String,
     },
+}
+
+fn unknown(name: &str, nearest: &str) -> String {
+    if name == nearest {
+        return format!("tensor {name} is not asked for by this spec");
+    }
+    format!("tensor {name} is not known; the nearest name that is known is {nearest}")
 }
 
 fn list_or_none(names: &[String]) -> String {

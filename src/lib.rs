@@ -69,6 +69,7 @@ mod json;
 mod kernel;
 pub mod matmul;
 pub mod moe;
+mod names;
 pub mod neighborhood;
 pub mod operator;
 mod prepared;

@@ -106,6 +106,12 @@ pub trait Operator:
     /// Names of the tensors that it writes.
     fn outputs(&self) -> Vec<&'static str>;
 
+    /// Names that the operator knows tensors by, whether this problem has them or not. By default it knows none beside
+    /// those that every problem has.
+    fn known_names(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The problem that stands for all of its size: extents that change from call to call are [`rounded`], tensors
     /// lie without gaps. Problems with the same bucket take the same tuned tiles. By default each stands for itself.
     #[must_use]

@@ -7,6 +7,7 @@ use crate::gpu::context::Gpu;
 use crate::gpu::pipeline::Pipeline;
 use crate::gpu::recording::{Bound, Grid, Plan, Slot};
 use crate::gpu::stamps::Stamps;
+use crate::names::{refuse_others, refuse_twice};
 use crate::operator::{Operator, TilesFrom};
 use crate::tensor::TensorDesc;
 
@@ -88,7 +89,7 @@ impl<O: Operator> Prepared<O> {
     /// [`Engine::download_async`](crate::Engine::download_async)).
     ///
     /// # Errors
-    /// [`SpecError`] for a buffer that is missing, named twice, too small, without `STORAGE`, or shared between an
+    /// [`SpecError`] for a buffer that is missing, named twice, of a tensor that the problem has not, too small, without `STORAGE`, or shared between an
     /// output and another tensor; [`GpuError::OutOfMemory`] for scratch; [`GpuError::Validation`] for a buffer that is
     /// destroyed or another device's; [`GpuError::Lost`].
     pub fn record(
@@ -199,11 +200,8 @@ impl<O: Operator> Prepared<O> {
     }
 
     fn check_buffers(&self, buffers: &[(&str, &wgpu::Buffer)]) -> Result<(), SpecError> {
-        for (index, (name, _)) in buffers.iter().enumerate() {
-            if buffers[..index].iter().any(|(known, _)| known == name) {
-                return Err(SpecError::value(name, "one buffer of this name", "several"));
-            }
-        }
+        refuse_twice(buffers.iter().map(|(name, _)| *name))?;
+        refuse_others(&self.operator, buffers.iter().map(|(name, _)| *name))?;
         for Needed { name, bytes, written } in &self.needed {
             let buffer = find(buffers, name)?;
             if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::{Error, SpecError};
 use crate::gpu::signal::Waiting;
 use crate::gpu::stamps::Stamps;
+use crate::names::refuse_others;
 use crate::operator::Operator;
 use crate::prepared::Prepared;
 use crate::tensor::HostTensor;
@@ -44,7 +45,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::prepare_async`] and [`Engine::download_async`];
-    /// [`SpecError::MissingTensor`](crate::SpecError::MissingTensor) for an input that is not there.
+    /// [`SpecError`] for an input that is not there, or that the problem has no use for.
     pub async fn run_async<O: Operator>(
         &self,
         operator: &O,
@@ -177,6 +178,7 @@ impl<O: Operator> Resident<O> {
         tiles: Option<O::Tiles>,
         inputs: &HostTensors,
     ) -> Result<Self, Error> {
+        refuse_others(operator, inputs.keys().map(String::as_str))?;
         let prepared = engine.prepare_with(waiting, operator, tiles).await?;
         let mut buffers = Vec::new();
         for (name, desc) in operator.tensors() {

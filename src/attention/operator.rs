@@ -15,6 +15,27 @@ use crate::kernel::extra::ExtraInputs;
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, TensorDesc};
 
+/// Names of the contract, in the order in which it tells of them.
+const KNOWN: [&str; 17] = [
+    "q",
+    "k",
+    "v",
+    "bias",
+    "alibi_slopes",
+    "sink_logits",
+    "kv_lens",
+    "cu_seqlens_q",
+    "cu_seqlens_kv",
+    "k_pages",
+    "v_pages",
+    "block_table",
+    "prefix_k",
+    "prefix_v",
+    HEAD_GATE,
+    "out",
+    "lse",
+];
+
 impl crate::operator::sealed::Sealed for AttentionProblem {}
 
 impl Operator for AttentionProblem {
@@ -74,6 +95,10 @@ impl Operator for AttentionProblem {
 
     fn outputs(&self) -> Vec<&'static str> {
         ["out", "lse"].into_iter().filter(|name| self.tensors.contains_key(*name)).collect()
+    }
+
+    fn known_names(&self) -> &'static [&'static str] {
+        &KNOWN
     }
 
     fn bucket(&self) -> Self {

@@ -22,6 +22,9 @@ pub(super) struct Common {
     /// Use WebGPU's default limits and no features, whatever the adapter has.
     #[arg(long, global = true)]
     pub floor: bool,
+    /// Take files that hold more tensors than the spec asks for.
+    #[arg(long, global = true)]
+    pub ignore_other_tensors: bool,
 }
 
 impl Common {
@@ -98,7 +101,13 @@ impl From<SpecError> for CliError {
 
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {
-        Self::Request(error.to_string())
+        match &error {
+            // Another device could do it.
+            PlanError::Limit { .. } => Self::Failed(error.to_string()),
+            PlanError::Tiles { .. } | PlanError::Unsupported { .. } => {
+                Self::Request(error.to_string())
+            }
+        }
     }
 }
 

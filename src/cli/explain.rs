@@ -49,7 +49,7 @@ pub(super) fn explain(common: &Common, args: &ExplainArgs) -> Result<(), CliErro
         let message = "attention_merge has one kernel and no choice to explain";
         return Err(CliError::Request(message.to_owned()));
     }
-    let problem = asked(&spec, args.input.as_deref())?;
+    let problem = asked(common, &spec, args.input.as_deref())?;
     if args.simulate && !matches!(problem, AnyProblem::Neighborhood(_)) {
         let message = "--simulate applies to neighborhood specs alone";
         return Err(CliError::Request(message.to_owned()));

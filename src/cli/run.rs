@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::common::{CliError, Common};
-use super::spec::{read_inputs, read_spec};
+use super::spec::{asked_of, read_inputs, read_spec};
 use crate::any::{AnyProblem, with_problem};
 use crate::attention::{AttentionProblem, MergeProblem, QueryStorage, merge_reference, reference};
 use crate::matmul;
@@ -38,15 +38,17 @@ enum Backend {
 
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
     let spec = read_spec(&args.spec)?;
-    let (inputs, descs) = read_inputs(&args.input)?;
-    let problem = spec.ask(&descs)?;
+    let (mut inputs, descs) = read_inputs(&args.input)?;
+    let problem = asked_of(common, &spec, &descs)?;
+    let asked = with_problem!(&problem, problem => Operator::tensors(problem));
+    inputs.retain(|name, _| asked.iter().any(|(asked, _)| asked == name));
     let outputs = match args.backend {
         Backend::Gpu => with_problem!(&problem, problem => {
             common.open()?.run(problem, common.tiles()?, &inputs)?
         }),
         Backend::Cpu => on_cpu(&problem, &inputs)?,
     };
-    Ok(write_safetensors(&args.output, &outputs)?)
+    write_safetensors(&args.output, &outputs).map_err(|error| CliError::Failed(error.to_string()))
 }
 
 /// The reference's results, in the order and the types that the spec asks for.

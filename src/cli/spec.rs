@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::common::CliError;
+use super::common::{CliError, Common};
 use super::output::read_text;
-use crate::any::{AnyProblem, AnySpec};
+use crate::any::{AnyProblem, AnySpec, with_problem};
+use crate::names::refuse_others;
 use crate::tensor::{HostTensor, TensorDescs, descs, read_safetensors};
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.
@@ -30,12 +31,29 @@ pub(super) fn read_inputs(
 }
 
 /// The problem of a spec: of the tensors of a file, or of tensors made up from its extents.
-pub(super) fn asked(spec: &AnySpec, input: Option<&Path>) -> Result<AnyProblem, CliError> {
-    let tensors = match input {
-        Some(path) => read_inputs(path)?.1,
-        None => spec.assumed_tensors()?,
-    };
-    Ok(spec.ask(&tensors)?)
+pub(super) fn asked(
+    common: &Common,
+    spec: &AnySpec,
+    input: Option<&Path>,
+) -> Result<AnyProblem, CliError> {
+    match input {
+        Some(path) => asked_of(common, spec, &read_inputs(path)?.1),
+        None => Ok(spec.ask(&spec.assumed_tensors()?)?),
+    }
+}
+
+/// The problem of a spec and the tensors of a file, which holds no others unless those are to be ignored.
+pub(super) fn asked_of(
+    common: &Common,
+    spec: &AnySpec,
+    tensors: &TensorDescs,
+) -> Result<AnyProblem, CliError> {
+    let problem = spec.ask(tensors)?;
+    if !common.ignore_other_tensors {
+        let given = tensors.keys().map(String::as_str);
+        with_problem!(&problem, problem => refuse_others(problem, given)?);
+    }
+    Ok(problem)
 }
 
 #[cfg(test)]

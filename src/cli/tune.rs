@@ -97,7 +97,7 @@ fn measure(common: &Common, args: &TuneArgs) -> Result<Engine, CliError> {
         false => args.problems.iter().map(String::as_str).collect(),
     };
     // A wrong name is told before anything is measured.
-    let named = names.iter().map(|name| Named::new(name, args.input.as_deref()));
+    let named = names.iter().map(|name| Named::new(common, name, args.input.as_deref()));
     let named = named.collect::<Result<Vec<_>, _>>()?;
     let bar = progress_bar(named.len());
     let budget = Duration::from_secs_f64(args.budget);
@@ -129,7 +129,7 @@ struct Named {
 }
 
 impl Named {
-    fn new(name: &str, input: Option<&Path>) -> Result<Self, CliError> {
+    fn new(common: &Common, name: &str, input: Option<&Path>) -> Result<Self, CliError> {
         let is_spec = name.trim_start().starts_with('{') || name.ends_with(".json");
         if !is_spec {
             return Ok(Self { name: name.to_owned(), problem: find(name)?.problem()? });
@@ -139,7 +139,7 @@ impl Named {
             let message = "this operator's kernels have one form: there is nothing to tune";
             return Err(CliError::Request(message.to_owned()));
         }
-        Ok(Self { name: name.to_owned(), problem: asked(&spec, input)? })
+        Ok(Self { name: name.to_owned(), problem: asked(common, &spec, input)? })
     }
 
     fn tune(

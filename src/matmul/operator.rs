@@ -33,6 +33,10 @@ impl Operator for MatmulProblem {
         vec!["out"]
     }
 
+    fn known_names(&self) -> &'static [&'static str] {
+        &["x", "w", "w_scales", "bias", "out"]
+    }
+
     /// Weights shrink with what is summed, so that results are about as large as x.
     fn sample(&self, seed: u64) -> BTreeMap<String, HostTensor> {
         let scale = 1.0 / f64::from(self.extents.inner.max(1)).sqrt();

@@ -12,6 +12,47 @@ use crate::matmul::MatmulTiles;
 use crate::operator::Operator;
 use crate::tensor::{HostTensor, TensorDesc};
 
+/// Names of the contract: inputs, then outputs that are not inputs of other routers.
+const KNOWN: [&str; 37] = [
+    "x",
+    "router_w",
+    "router_logits",
+    "router_b",
+    "correction_bias",
+    "logit_mask",
+    "token_top_k",
+    "topk_ids",
+    "topk_weights",
+    "phi",
+    "w_gate",
+    "w_up",
+    "w_down",
+    "w_gate_scales",
+    "w_up_scales",
+    "w_down_scales",
+    "b_gate",
+    "b_up",
+    "b_down",
+    "shared_w_gate",
+    "shared_w_up",
+    "shared_w_down",
+    "shared_w_gate_scales",
+    "shared_w_up_scales",
+    "shared_w_down_scales",
+    "shared_gate_w",
+    "out",
+    "gates",
+    "counts",
+    "expert_offsets",
+    "row_tokens",
+    "pair_rows",
+    "dropped",
+    "token_ids",
+    "token_weights",
+    "load_balancing_loss",
+    "z_loss",
+];
+
 impl crate::operator::sealed::Sealed for MoeProblem {}
 
 impl Operator for MoeProblem {
@@ -32,6 +73,10 @@ impl Operator for MoeProblem {
 
     fn outputs(&self) -> Vec<&'static str> {
         self.spec.outputs.iter().map(|output| output.name()).collect()
+    }
+
+    fn known_names(&self) -> &'static [&'static str] {
+        &KNOWN
     }
 
     fn bucket(&self) -> Self {

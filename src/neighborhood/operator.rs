@@ -6,7 +6,7 @@ use super::simulate::candidate_tiles;
 use super::tiles::NeighborhoodTiles;
 use crate::error::PlanError;
 use crate::fused::FusedShape;
-use crate::fused::domain::Call;
+use crate::fused::domain::{Call, HEAD_GATE};
 use crate::fused::plan::{self, ScratchBytes, Splitting};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
@@ -21,6 +21,10 @@ impl NeighborhoodProblem {
         FusedShape { head_dim: e.head_dim, value_dim: e.value_dim, dtype: self.spec.dtype }
     }
 }
+
+/// Names of the contract.
+const KNOWN: [&str; 10] =
+    ["q", "k", "v", "extra_k", "extra_v", "bias", "sink_logits", HEAD_GATE, "out", "lse"];
 
 impl crate::operator::sealed::Sealed for NeighborhoodProblem {}
 
@@ -69,6 +73,10 @@ impl Operator for NeighborhoodProblem {
 
     fn outputs(&self) -> Vec<&'static str> {
         ["out", "lse"].into_iter().filter(|name| self.tensors.contains_key(*name)).collect()
+    }
+
+    fn known_names(&self) -> &'static [&'static str] {
+        &KNOWN
     }
 
     fn bucket(&self) -> Self {

@@ -6,6 +6,7 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView as FileView};
 
+use super::names::named_twice;
 use super::{Dtype, TensorDesc};
 
 /// A tensor in host memory, row-major without gaps, little-endian.
@@ -38,6 +39,14 @@ pub enum TensorFileError {
         path: String,
         /// What is wrong with it.
         message: String,
+    },
+    /// A name stands for several tensors.
+    #[error("{path}: tensor {tensor} is there several times")]
+    Twice {
+        /// The file.
+        path: String,
+        /// The name.
+        tensor: String,
     },
     /// An element type that tilewise does not know.
     #[error("{path}: tensor {tensor} has dtype {dtype}; known are f32, f16, bf16, i32, bool, u8")]
@@ -118,6 +127,9 @@ pub fn parse_safetensors(
     raw: &[u8],
 ) -> Result<BTreeMap<String, HostTensor>, TensorFileError> {
     let name = || path.to_owned();
+    if let Some(tensor) = named_twice(raw) {
+        return Err(TensorFileError::Twice { path: name(), tensor });
+    }
     let file = SafeTensors::deserialize(raw)
         .map_err(|error| TensorFileError::Format { path: name(), message: error.to_string() })?;
     let mut tensors = BTreeMap::new();

@@ -11,6 +11,7 @@ mod harness;
 mod kernels;
 mod known_issues;
 mod laws;
+mod names;
 mod plans;
 mod shaders;
 mod support;
