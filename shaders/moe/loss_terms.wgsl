@@ -9,7 +9,7 @@ fn moe_loss_terms(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     var sum = 0.0;
     for (var token = lane; token < params.tokens; token += WORKGROUP_SIZE) {
         let logit = logits_get(token * params.logits_stride + expert);
-        sum += exp(logit - stats[2u * token]) * stats[2u * token + 1u];
+        if (!is_lowest(logit)) { sum += power(logit, stats[2u * token]) * stats[2u * token + 1u]; }
     }
     var count = 0u;
     for (var pair = lane; pair < params.pairs; pair += WORKGROUP_SIZE) {

@@ -6,7 +6,8 @@ var<workgroup> wg_sum: array<vec2<f32>, WORKGROUP_SIZE>;
 fn moe_losses(@builtin(local_invocation_index) lane: u32) {
     var sum = vec2(0.0);
     for (var token = lane; token < params.tokens; token += WORKGROUP_SIZE) {
-        let lse = stats[2u * token] - log(stats[2u * token + 1u]);
+        var lse = stats[2u * token + 1u];
+        if (!is_nan(lse)) { lse = stats[2u * token] - log(lse); }
         sum.y = fma(lse, lse, sum.y);
     }
     if (params.tokens > 0u) {

@@ -5,5 +5,5 @@ fn part_of(token: u32, index: u32) -> Part {
     if (!is_open(at)) { return Part(NONE, 0.0); }
     let most = stats[params.stats_first + 2u * token];
     let inverse = stats[params.stats_first + 2u * token + 1u];
-    return Part(index, exp(logits_get(at) - most) * inverse);
+    return Part(index, power(logits_get(at), most) * inverse);
 }

@@ -16,7 +16,7 @@ fn moe_soft_slots(
     for (var token = 0u; token < params.tokens; token++) {
         let at = token * params.slots + slot;
         if (is_open(at)) {
-            let weight = exp(logits_get(at) - most) * inverse;
+            let weight = power(logits_get(at), most) * inverse;
             sum = fma(x_load4(params.x_first + token * params.x_stride, vec * 4u), vec4(weight), sum);
         }
     }

@@ -1,4 +1,5 @@
 // Maximum of a line of logits and the inverse sum of its exponentials: over tokens for a slot, over slots for a token. A lane a line.
+// Where one of them is NaN, or +inf, the sum is NaN.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_soft_stats(
@@ -11,13 +12,14 @@ fn moe_soft_stats(
     var most = LOWEST;
     for (var i = 0u; i < params.length; i++) {
         let at = first + i * params.step;
-        if (is_open(at)) { most = max(most, logits_get(at)); }
+        if (is_open(at) && is_finite(logits_get(at))) { most = max(most, logits_get(at)); }
     }
     var sum = 0.0;
     for (var i = 0u; i < params.length; i++) {
         let at = first + i * params.step;
-        if (is_open(at)) { sum += exp(logits_get(at) - most); }
+        if (is_open(at)) { sum += power(logits_get(at), most); }
     }
     stats[params.stats_first + 2u * line] = most;
-    stats[params.stats_first + 2u * line + 1u] = select(1.0 / sum, 0.0, sum == 0.0); // a line that is masked as a whole weighs nothing
+    if (!is_nan(sum)) { sum = select(1.0 / sum, 0.0, sum == 0.0); } // a line that is masked as a whole weighs nothing
+    stats[params.stats_first + 2u * line + 1u] = sum;
 }

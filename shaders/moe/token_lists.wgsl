@@ -1,5 +1,5 @@
-// Expert choice: which tokens each expert took, and their weights. A lane a row; every expert has as many. Those
-// of experts that are not here have no token.
+// Expert choice: which tokens each expert took, and their weights. A lane an entry. Those of experts that are not here, and those
+// that an expert found no token for, have none.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_token_lists(
@@ -8,8 +8,9 @@ fn moe_token_lists(
 ) {
     let entry = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
     if (entry >= params.entries) { return; }
-    let row = entry - params.first_entry; // wraps before the first
-    if (row >= params.rows) {
+    let expert = entry / params.capacity;
+    let row = routing[params.offsets + expert] + entry % params.capacity;
+    if (row >= routing[params.offsets + expert + 1u]) {
         ids_out(entry, NONE);
         weights_out(entry, 0.0);
         return;

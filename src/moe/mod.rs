@@ -13,6 +13,12 @@
 //! token choice `token_top_k` (i32 `[tokens]`: a token's own number of
 //! experts, at most `top_k`; unused slots have id −1 and weight 0; an external router takes it too).
 //!
+//! An expert that the mask closes, or whose logit is −inf, is never chosen, and its group is judged without it. A token with
+//! fewer experts left than `top_k` has unused slots, and an expert choice with fewer tokens left than its capacity has
+//! `token_ids` of −1 with weight 0. In choosing NaN comes after all numbers, −inf too, and ties go to the lower index: ids
+//! are always in range and distinct. Weights are computed with the NaN as it is, so that it stays in its token's row; a
+//! softmax with NaN or +inf among its logits is NaN as a whole, in whose choice experts are therefore equal.
+//!
 //! Null experts stand behind the others in the router's columns and have no weights: they cost nothing and give 0, or
 //! what they take (Jin et al. 2024: MoE++). `counts` tells how many pairs they took.
 //!

@@ -176,7 +176,7 @@ pub enum MoeOutput {
     RouterLogits,
     /// i32 `[1]`: rows that no capacity was left for.
     Dropped,
-    /// i32 `[experts, capacity]` of expert choice, in token order.
+    /// i32 `[experts, capacity]` of expert choice, in token order; −1 behind the last, where fewer are open to an expert.
     TokenIds,
     /// f32 `[experts, capacity]` of expert choice.
     TokenWeights,

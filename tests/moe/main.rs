@@ -5,6 +5,7 @@ mod cli;
 mod errors;
 mod golden;
 mod laws;
+mod not_chosen;
 mod null_experts;
 mod parallel;
 mod quantised;

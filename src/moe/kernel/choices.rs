@@ -11,6 +11,9 @@ use crate::kernel::source::{KernelSource, add_fragment};
 use crate::moe::routing::{GroupScore, Score, TokenChoice, Weight};
 use crate::moe::spec::MoeOutput;
 
+/// Most lanes that route a token: what a token has to do beside looking at every expert grows with them.
+const MOST_LANES: u32 = 64;
+
 /// Every token's choice.
 pub(super) fn route(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
@@ -23,7 +26,7 @@ pub(super) fn route(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
 /// One dispatch of it.
 fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step, PlanError> {
     let e = &context.problem.extents;
-    let workgroup_size = e.choices().next_power_of_two().clamp(32, 256);
+    let workgroup_size = e.choices().next_power_of_two().clamp(32, MOST_LANES);
     let mut source = kernel(workgroup_size);
     source.params.u32("tokens", e.tokens);
     source.params.u32("place_first", first);
@@ -39,11 +42,15 @@ fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
     own_top_k(context, &mut source)?;
     bind_outputs(context, &mut source)?;
     add_fragment!(source, "moe/sort_key.wgsl");
-    add_fragment!(source, "moe/sigmoid.wgsl");
+    add_fragment!(source, "moe/not_finite.wgsl");
+    add_fragment!(source, "moe/scores.wgsl");
     add_fragment!(source, "moe/route.wgsl");
     // Where every expert sees every token, tokens choose none.
     let chosen = if choice.is_some() { e.top_k } else { 1 };
-    let bytes = 4 * (3 * e.choices() + groups + chosen + workgroup_size);
+    let left = 2 * chosen * e.choices().div_ceil(workgroup_size);
+    let group_lanes = (workgroup_size / groups).max(1);
+    let words = 2 * e.choices() + 3 * workgroup_size + left + (2 * group_lanes + 1) * groups;
+    let bytes = 4 * (words + 2 * chosen);
     check(&source, bytes, context.limits)?;
     Ok(close(source, "moe_route", workgroup_size, bytes, grid))
 }
@@ -92,17 +99,20 @@ fn route_constants(context: &Context<'_>, source: &mut KernelSource, choice: &To
     let e = &context.problem.extents;
     let TokenChoice { score, correction_bias, groups, weight, scale, epsilon } = choice;
     let by_sum = groups.is_some_and(|groups| groups.by == GroupScore::Top2Sum);
-    let ordered = *score == Score::Softmax && correction_bias.is_none() && !by_sum;
+    let unbiased = correction_bias.is_none();
     source.const_u32("CHOICES", e.choices());
     source.const_u32("TOP_K", e.top_k);
     source.const_bool("EVERY", context.problem.token_choice().is_none());
     source.const_bool("CAPACITY", context.problem.capacity().is_some());
-    source.const_bool("CHOICE_BY_LOGIT", ordered);
+    source.const_bool("CHOICE_BY_LOGIT", unbiased);
+    source.const_bool("GROUP_BY_LOGIT", unbiased && !by_sum);
     source.const_u32("GROUPS", groups.map_or(1, |groups| groups.count));
     source.const_u32("GROUPS_KEPT", groups.map_or(1, |groups| groups.keep));
     source.const_bool("GROUP_BY_SUM", by_sum);
     source.const_f32("SCALE", scale.0);
     source.const_f32("EPSILON", epsilon.0);
+    let log = if epsilon.0 == 0.0 { 0.0 } else { f64::from(epsilon.0).abs().ln() };
+    source.const_f32("EPSILON_LOG", log as f32);
     source.const_f32("LOWEST", f32::MIN);
     source.const_u32("SCORE", score_number(*score));
     source.const_u32("WEIGHT", weight_number(*weight));

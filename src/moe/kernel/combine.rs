@@ -54,6 +54,7 @@ fn soft_parts(context: &Context<'_>, source: &mut KernelSource) -> Result<u32, P
     source.params.u32("slot_first", e.expert_start * e.slots);
     source.params.u32("stats_first", 2 * e.router_columns());
     source.accessor(NO_OWN);
+    add_fragment!(source, "moe/not_finite.wgsl");
     add_fragment!(source, "moe/parts_soft.wgsl");
     Ok(e.local_experts() * e.slots)
 }
@@ -104,7 +105,10 @@ fn shared_part(context: &Context<'_>, source: &mut KernelSource) -> Result<(), P
     source.bind("shared_given", "vec4<f32>", false, context.scratch(Scratch::Shared)?);
     let gate = if context.problem.has("shared_gate_w") {
         source.bind("shared_gate", "f32", false, context.scratch(Scratch::SharedGate)?);
-        " / (1.0 + exp(min(-shared_gate[token], 88.0)))"
+        add_fragment!(source, "moe/not_finite.wgsl");
+        add_fragment!(source, "moe/sigmoid.wgsl");
+        add_fragment!(source, "moe/shared_gate.wgsl");
+        " * shared_weight(token)"
     } else {
         ""
     };

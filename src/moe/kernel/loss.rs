@@ -20,6 +20,7 @@ pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     bind_logits(context, &mut source)?;
     source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
     source.params.u32("tokens", e.tokens);
+    add_fragment!(source, "moe/not_finite.wgsl");
     add_fragment!(source, "moe/loss_terms.wgsl");
     let grid = [e.choices(), 1, 1];
     let experts = close(source, "moe_loss_terms", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, grid);
@@ -35,6 +36,7 @@ pub(super) fn losses(context: &Context<'_>) -> Result<Step, PlanError> {
     source.params.u32("tokens", e.tokens);
     optional_output(context, &mut source, "balance", MoeOutput::LoadBalancingLoss, "f32")?;
     optional_output(context, &mut source, "z", MoeOutput::ZLoss, "f32")?;
+    add_fragment!(source, "moe/not_finite.wgsl");
     add_fragment!(source, "moe/losses.wgsl");
     Ok(close(source, "moe_losses", WORKGROUP_SIZE, 8 * WORKGROUP_SIZE, [1, 1, 1]))
 }

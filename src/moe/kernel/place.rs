@@ -173,8 +173,7 @@ pub(super) fn token_lists(context: &Context<'_>) -> Result<Option<Step>, PlanErr
     source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
     source.const_u32("CHOICES", e.choices());
     source.params.u32("entries", e.experts * capacity);
-    source.params.u32("first_entry", e.expert_start * capacity);
-    source.params.u32("rows", e.local_experts() * capacity);
+    source.params.u32("capacity", capacity);
     optional_output(context, &mut source, "ids", MoeOutput::TokenIds, "u32")?;
     optional_output(context, &mut source, "weights", MoeOutput::TokenWeights, "f32")?;
     add_fragment!(source, "moe/token_lists.wgsl");

@@ -24,24 +24,26 @@ pub(super) fn soft_stats(
     source.params.u32("length", length);
     source.params.u32("step", step);
     source.params.u32("stats_first", stats_first);
+    add_fragment!(source, "moe/not_finite.wgsl");
     add_fragment!(source, "moe/soft_stats.wgsl");
     let grid = lanes(context, "softmax", u64::from(lines_count), WORKGROUP_SIZE)?;
     Ok(close(source, "moe_soft_stats", WORKGROUP_SIZE, 0, grid))
 }
 
-/// `is_open(at)`: whether a soft router's token and slot see each other; all do where there is no mask.
+/// `is_open(at)`: whether a logit counts: −inf does not, nor, of a soft router, one of a token and a slot that the mask keeps
+/// apart.
 pub(super) fn soft_mask(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
     let (problem, e) = (context.problem, &context.problem.extents);
     let mask = Some("logit_mask").filter(|name| e.slots > 0 && problem.has(name));
     let Some(mask) = mask else {
-        source.accessor("fn is_open(at: u32) -> bool { return true; }\n");
+        source.accessor("fn is_open(at: u32) -> bool { return !is_lowest(logits_get(at)); }\n");
         return Ok(());
     };
     optional_input(context, source, "mask", Some(mask), "true")?;
     source.params.u32("mask_stride", problem.tensors[mask].layout.strides()[0] as u32);
     source.const_u32("COLUMNS", e.router_columns());
     source.const_u32("EXPERT_SLOTS", e.slots);
-    source.accessor("fn is_open(at: u32) -> bool { return mask_get(at / COLUMNS * params.mask_stride + at % COLUMNS / EXPERT_SLOTS); }\n");
+    source.accessor("fn is_open(at: u32) -> bool { return mask_get(at / COLUMNS * params.mask_stride + at % COLUMNS / EXPERT_SLOTS) && !is_lowest(logits_get(at)); }\n");
     Ok(())
 }
 
@@ -78,6 +80,7 @@ fn slots_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
     let local = e.local_experts() * e.slots;
     source.params.u32("local_slots", local);
     bind_x(context, &mut source)?;
+    add_fragment!(source, "moe/not_finite.wgsl");
     add_fragment!(source, "moe/soft_slots.wgsl");
     Ok(close(source, "moe_soft_slots", WORKGROUP_SIZE, 0, grid))
 }

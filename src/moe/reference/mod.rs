@@ -190,7 +190,8 @@ fn soft_rows(experts: &Experts<'_>, logits: &[f64]) -> Vec<Row> {
     let slot_output = |slot: usize| {
         let column: Vec<f64> = (0..tokens).map(|token| logits[token * slots + slot]).collect();
         let mut input = Row::zero(dim);
-        for (token, weight) in softmax(&column).into_iter().enumerate() {
+        let weights = softmax(&column).into_iter().enumerate();
+        for (token, weight) in weights.filter(|(token, _)| column[*token] != f64::NEG_INFINITY) {
             input.add(weight, experts.token(token));
         }
         experts.expert(slot / e.slots as usize, &input.sum, 1.0)
@@ -199,9 +200,12 @@ fn soft_rows(experts: &Experts<'_>, logits: &[f64]) -> Vec<Row> {
     let given: Vec<Vec<f64>> = local.clone().into_par_iter().map(slot_output).collect();
     let token_row = |token: usize| {
         let mut row = Row::zero(dim);
-        let weights = softmax(&logits[token * slots..(token + 1) * slots]);
-        for (weight, values) in weights[local.clone()].iter().zip(&given) {
-            row.add(*weight, values);
+        let line = &logits[token * slots..(token + 1) * slots];
+        let weights = softmax(line);
+        for (slot, values) in local.clone().zip(&given) {
+            if line[slot] != f64::NEG_INFINITY {
+                row.add(weights[slot], values);
+            }
         }
         if let Some((weight, values)) = experts.shared(experts.token(token)) {
             row.add(weight, &values);
@@ -237,7 +241,8 @@ fn z_loss(problem: &MoeProblem, logits: &[f64]) -> f64 {
     let rows = logits.chunks_exact(problem.extents.choices() as usize);
     let square = |row: &[f64]| {
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let lse = most + row.iter().map(|l| (l - most).exp()).sum::<f64>().ln();
+        let power = |l: &f64| if *l == f64::NEG_INFINITY { 0.0 } else { (l - most).exp() };
+        let lse = most + row.iter().map(power).sum::<f64>().ln();
         lse * lse
     };
     rows.map(square).sum::<f64>() / tokens.max(1.0)

@@ -1,5 +1,7 @@
 //! Who goes where, in f64.
 
+use std::cmp::Ordering;
+
 use super::numbers::Numbers;
 use crate::moe::extents::MoeExtents;
 use crate::moe::problem::MoeProblem;
@@ -89,20 +91,21 @@ impl Routing {
         pairs.filter(|(id, kept)| !**kept && is_local(id)).count() as f64
     }
 
-    /// Of expert choice: something of every pair that an expert took, expert by expert; `elsewhere` for an expert
-    /// that is not here.
+    /// Of expert choice: something of every pair that an expert took, expert by expert; `none` where an expert found no
+    /// token, or is not here.
     pub(super) fn token_lists(
         &self,
         problem: &MoeProblem,
-        elsewhere: f64,
+        none: f64,
         value: impl Fn(usize) -> f64,
     ) -> Vec<f64> {
-        let e = &problem.extents;
-        let rows = problem.capacity().map_or(0, |capacity| capacity.rows as usize);
-        let mut list = vec![elsewhere; e.experts as usize * rows];
-        let first = e.expert_start as usize * rows;
-        for (index, pair) in self.rows(problem).into_iter().enumerate() {
-            list[first + index] = value(pair);
+        let capacity = problem.capacity().map_or(0, |capacity| capacity.rows as usize);
+        let mut list = vec![none; problem.extents.experts as usize * capacity];
+        let mut taken = vec![0; problem.extents.experts as usize];
+        for pair in self.rows(problem) {
+            let Some(expert) = self.ids[pair] else { continue };
+            list[expert * capacity + taken[expert]] = value(pair);
+            taken[expert] += 1;
         }
         list
     }
@@ -127,15 +130,16 @@ pub(super) fn router_logits(problem: &MoeProblem, numbers: &Numbers) -> Vec<f64>
     numbers.get("router_logits").to_vec()
 }
 
-/// 0 for what is masked, minus infinity.
+/// 0 for what is masked, minus infinity; NaN for all others where one of them is NaN or infinite.
 pub(super) fn softmax(logits: &[f64]) -> Vec<f64> {
     let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if most == f64::NEG_INFINITY {
-        return vec![0.0; logits.len()]; // all are masked
-    }
-    let powers: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.iter().map(|power| power / sum).collect()
+    let power = |logit: &f64| match *logit {
+        f64::NEG_INFINITY => 0.0,
+        logit => (logit - most).exp(),
+    };
+    let sum: f64 = logits.iter().map(power).sum();
+    let share = |logit: &f64| if *logit == f64::NEG_INFINITY { 0.0 } else { power(logit) / sum };
+    logits.iter().map(share).collect()
 }
 
 fn sigmoid(value: f64) -> f64 {
@@ -165,7 +169,9 @@ pub(super) fn route(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> 
         Router::ExpertChoice { .. } => {
             let rows = masked(problem, numbers, logits);
             let weights: Vec<f64> = rows.chunks_exact(experts).flat_map(softmax).collect();
-            let ids = (0..weights.len()).map(|pair| Some(pair % experts)).collect();
+            let open = |pair: &usize| rows[*pair] != f64::NEG_INFINITY;
+            let id = |pair| Some(pair).filter(open).map(|pair| pair % experts);
+            let ids = (0..weights.len()).map(id).collect();
             Routing { ids, kept: vec![true; weights.len()], weights }
         }
         Router::TokenChoice(choice) => token_choice(problem, numbers, logits, choice),
@@ -214,7 +220,13 @@ fn token_choice(
     routing
 }
 
-/// The best `top_k` experts of a token, best first, and their weights.
+/// Larger numbers first; what is no number comes after all of them.
+fn descending(a: f64, b: f64) -> Ordering {
+    let numbers = || b.partial_cmp(&a).unwrap_or(Ordering::Equal);
+    a.is_nan().cmp(&b.is_nan()).then_with(numbers)
+}
+
+/// The best `top_k` experts of a token, best first, and their weights; fewer where fewer may be chosen.
 fn choose(
     choice: &TokenChoice,
     logits: &[f64],
@@ -230,14 +242,22 @@ fn choose(
         }
         Score::Logit => logits.to_vec(),
     };
-    let by: Vec<f64> =
-        scores.iter().enumerate().map(|(e, s)| s + bias.map_or(0.0, |bias| bias[e])).collect();
     let mut left: Vec<usize> = (0..logits.len()).collect();
-    if let Some(groups) = groups {
-        left = experts_of_best_groups(groups, &by);
-    }
     left.retain(|expert| logits[*expert] != f64::NEG_INFINITY);
-    left.sort_by(|a, b| by[*b].total_cmp(&by[*a]).then(a.cmp(b)));
+    // Every score grows with its logit, which tells apart what rounding makes equal.
+    let by = |expert: usize| match bias {
+        Some(bias) => scores[expert] + bias[expert],
+        None if scores[expert].is_nan() => f64::NAN,
+        None => logits[expert],
+    };
+    if let Some(groups) = groups {
+        let kept = best_groups(groups, &left, logits.len(), |expert| match (groups.by, bias) {
+            (GroupScore::Top2Sum, None) => scores[expert],
+            _ => by(expert),
+        });
+        left.retain(|expert| kept.contains(&(expert * groups.count as usize / logits.len())));
+    }
+    left.sort_by(|a, b| descending(by(*a), by(*b)).then(a.cmp(b)));
     left.truncate(top_k);
     let chosen = left.iter().map(|expert| scores[*expert]);
     let mut weights: Vec<f64> = match weight {
@@ -253,21 +273,34 @@ fn choose(
     (left, weights)
 }
 
-fn experts_of_best_groups(groups: &Groups, by: &[f64]) -> Vec<usize> {
-    let size = by.len() / groups.count as usize;
-    let value = |group: &[f64]| {
-        let mut sorted = group.to_vec();
-        sorted.sort_by(|a, b| b.total_cmp(a));
-        match groups.by {
-            GroupScore::Max => sorted[0],
-            GroupScore::Top2Sum => sorted.iter().take(2).sum(),
+/// The groups that are kept, judged by those of their experts that may be chosen; a group without any comes last.
+fn best_groups(
+    groups: &Groups,
+    open: &[usize],
+    experts: usize,
+    by: impl Fn(usize) -> f64,
+) -> Vec<usize> {
+    let size = experts / groups.count as usize;
+    let value = |group: usize| {
+        let own = open.iter().filter(|expert| *expert / size == group);
+        let mut values: Vec<f64> = own.map(|expert| by(*expert)).collect();
+        values.sort_by(|a, b| descending(*a, *b));
+        let first = values.first().copied();
+        match (groups.by, values.get(1)) {
+            (GroupScore::Top2Sum, Some(second)) if *second > f64::NEG_INFINITY => {
+                first.map(|first| first + second)
+            }
+            _ => first,
         }
     };
-    let values: Vec<f64> = by.chunks_exact(size).map(value).collect();
+    let values: Vec<Option<f64>> = (0..groups.count as usize).map(value).collect();
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order.sort_by(|a, b| match (values[*a], values[*b]) {
+        (Some(one), Some(other)) => descending(one, other).then(a.cmp(b)),
+        (one, other) => one.is_none().cmp(&other.is_none()).then(a.cmp(b)),
+    });
     order.truncate(groups.keep as usize);
-    order.iter().flat_map(|group| group * size..(group + 1) * size).collect()
+    order
 }
 
 /// Of each expert and sequence, the first `rows` pairs in priority order stay.
@@ -281,7 +314,7 @@ fn drop_beyond(capacity: Capacity, experts: usize, routing: &mut Routing) {
                 .collect();
             if priority == Priority::Score {
                 let weights = &routing.weights;
-                of_expert.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
+                of_expert.sort_by(|a, b| descending(weights[*a], weights[*b]).then(a.cmp(b)));
             }
             for pair in of_expert.into_iter().skip(rows as usize) {
                 routing.kept[pair] = false;
