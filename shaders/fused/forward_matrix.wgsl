@@ -24,6 +24,7 @@ const K_LOADS: u32 = (K_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const V_LOADS: u32 = (V_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 // In log2 units: weights stay below 2^8, far from the end of halves.
 const RISE: f32 = 8.0;
+const LEFT_OUT: u32 = 2u; // of a word of wg_raised: v's stage leaves out what is not finite
 
 var<workgroup> wg_stage: array<vec4<f16>, max(max(TILE_Q, TILE_KV) * STAGE_STRIDE, V_ROWS * V_STRIDE)>; // q, then k and v in turn
 var<workgroup> wg_scores: array<vec4<f32>, TILE_Q * SCORE_STRIDE>;              // or a piece of the outputs
@@ -41,14 +42,32 @@ fn finish_scores(block: Block, row: Row, tile: u32, column: u32, tests: bool, sc
     return s;
 }
 
-// Whether a subgroup raised a maximum: read alike by all lanes, as branches around matrices want it.
-fn any_raised() -> bool {
-    return (wg_raised[0] | wg_raised[1] | wg_raised[2] | wg_raised[3] | wg_raised[4] | wg_raised[5] | wg_raised[6] | wg_raised[7]) != 0u;
+// What is not finite in the values of a tile, which v's stage leaves out, for a row that does not drop its key: rare, and read anew.
+fn values_not_finite(block: Block, tile: u32, row: u32, d: u32) -> vec4<f32> {
+    var sum = vec4(0.0);
+    for (var key = 0u; key < TILE_KV; key++) {
+        let place = domain_key(block, tile, key);
+        if (!key_exists(block, place)) { continue; }
+        let weight = f32(wg_weights[row * WEIGHT_STRIDE + key / 4u][key % 4u]);
+        sum = add_not_finite(sum, weight, v_load4(v_offset(block, key_within(block, place)), d));
+    }
+    return sum;
+}
+
+// Whether a subgroup raised a maximum, or staged v without what is not finite in it: read alike by all lanes, as branches around
+// matrices want it.
+fn any_raised() -> u32 {
+    return wg_raised[0] | wg_raised[1] | wg_raised[2] | wg_raised[3] | wg_raised[4] | wg_raised[5] | wg_raised[6] | wg_raised[7];
 }
 
 // Matrix n of a piece of the outputs. The last piece repeats its last one, for matrices want no branches.
 fn piece_matrix(piece: u32, n: u32) -> u32 {
     return min(piece * KEY_MATRICES + n, VALUE_MATRICES - 1u);
+}
+
+// The dim of a column of a piece.
+fn piece_dim(piece: u32, column: u32) -> u32 {
+    return piece_matrix(piece, column / MATRIX) * MATRIX + column % MATRIX;
 }
 
 // Writes a piece of the outputs, as wide as a tile has keys, to where the scores were.
@@ -130,6 +149,14 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                 v[i * 4u + c] = vec4<f16>(select(vec4(0.0), value, key_exists(block, key)));
             }
         }
+        var left_out = false;
+        if (some_dropped(state)) {
+            for (var i = 0u; i < V_LOADS * 4u; i++) {
+                let value = vec4<f32>(v[i]);
+                left_out |= any(not_finite(value));
+                v[i] = vec4<f16>(finite_part(value));
+            }
+        }
         for (var n = 0u; n < KEY_MATRICES; n++) {
             var s: array<SumMatrix, ROW_MATRICES>;
             for (var r = 0u; r < ROW_MATRICES; r++) { s[r] = SumMatrix(); }
@@ -185,7 +212,7 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             for (var i = 0u; i < LANE_VECS; i++) {
                 let score = s[r * LANE_VECS + i];
                 var weight = vec4(norm_weight(score.x, m_new), norm_weight(score.y, m_new), norm_weight(score.z, m_new), norm_weight(score.w, m_new));
-                if (SCORE_MAY_MASK || state == PARTIAL_TILE) {
+                if (some_dropped(state)) {
                     weight = vec4(kept_weight(weight.x, score.x), kept_weight(weight.y, score.y), kept_weight(weight.z, score.z), kept_weight(weight.w, score.w));
                 }
                 wg_weights[(y + r * LANES_Y) * WEIGHT_STRIDE + x + i * LANES_X] = vec4<f16>(weight);
@@ -193,16 +220,23 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             }
         }
         if (next < block.tile_end) { load_k(block, next, lane, &k); }
-        let raises = subgroupAny(raised);
-        if (place.lane == 0u) { wg_raised[place.subgroup % SUBGROUPS] = u32(raises); }
+        let raises = u32(subgroupAny(raised));
+        let leaves_out = select(0u, LEFT_OUT, some_dropped(state) && subgroupAny(left_out));
+        if (place.lane == 0u) { wg_raised[place.subgroup % SUBGROUPS] = raises | leaves_out; }
         workgroupBarrier(); // weights, v and wg_raised are written
-        if (any_raised()) {
+        let raised_or_left_out = any_raised();
+        if (raised_or_left_out != 0u) {
             for (var piece = 0u; piece < VALUE_PIECES; piece++) { // unrolled
                 write_piece(row_first, piece, &acc);
                 workgroupBarrier(); // the piece is written
                 for (var r = 0u; r < ROWS; r++) {
                     for (var i = 0u; i < LANE_VECS; i++) {
-                        wg_scores[(y + r * LANES_Y) * SCORE_STRIDE + x + i * LANES_X] *= rescale[r];
+                        let at = (y + r * LANES_Y) * SCORE_STRIDE + x + i * LANES_X;
+                        var sum = wg_scores[at] * rescale[r];
+                        if ((raised_or_left_out & LEFT_OUT) != 0u) {
+                            sum += values_not_finite(block, tile, y + r * LANES_Y, piece_dim(piece, (x + i * LANES_X) * 4u));
+                        }
+                        wg_scores[at] = sum;
                     }
                 }
                 workgroupBarrier(); // and rescaled

@@ -10,6 +10,7 @@ const HEAD_STEPS: u32 = (HEAD_DIM + 4u * LANES - 1u) / (4u * LANES);    // vec4s
 const VALUE_STEPS: u32 = (VALUE_DIM + 4u * LANES - 1u) / (4u * LANES);  // vec4s of a v or out row a lane holds
 
 const NO_ROW: u32 = 0xffffffffu;        // an offset: the row is not there
+const LARGEST: f32 = -LOWEST;
 
 fn dot_add(sum: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
@@ -52,6 +53,153 @@ fn merge_groups(
     }
 }
 
+// What stands for infinity and NaN in values; their product with LARGEST is infinity.
+fn infinity_of(value: vec4<f32>, turn: u32) -> vec4<f32> {
+    let bits = bitcast<vec4<u32>>(value);
+    let is_nan = (bits & vec4(0x7fffffffu)) > vec4(0x7f800000u);
+    let signed = select(vec4(LARGEST), vec4(-LARGEST), bits == vec4(0xff800000u));
+    let first = select(vec4(0.0), signed, not_finite(value));
+    return select(first, select(vec4(0.0), vec4(-LARGEST), is_nan), turn == 1u);
+}
+
+// The walk of a group over its block's tiles, with row maxima lifted; then all groups that own the same rows have their sums.
+fn walk(
+    block: Block, lane: u32, key_group: u32, lift: f32, q: ptr<function, array<array<array<vec4<f32>, HEAD_STEPS>, SPREAD>, STATS>>,
+    rows: ptr<function, array<Row, STATS>>, m: ptr<function, array<f32, STATS>>, l: ptr<function, array<f32, STATS>>,
+    out: ptr<function, array<array<array<vec4<f32>, VALUE_STEPS>, SPREAD>, STATS>>,
+) {
+    for (var g = 0u; g < STATS; g++) {
+        (*m)[g] = LOWEST;
+        (*l)[g] = 0.0;
+        for (var j = 0u; j < SPREAD; j++) {
+            for (var d = 0u; d < VALUE_STEPS; d++) { (*out)[g][j][d] = vec4(0.0); }
+        }
+    }
+    // This loop and the two inside are tested at their end: lavapipe masks instead of jumping and would run one more trip.
+    var tile = tile_from(block, block.tile_first);
+    if (tile < block.tile_end) {
+        loop {
+            let state = domain_tile_state(block, tile);
+            var column = key_group * KEYS;
+            loop {
+                // Scores of KEYS keys, KEYS_ASKED a trip; they move down a place each time. A GPU asks for all at once; more than one
+                // would outgrow a processor's instruction cache.
+                var scores: array<array<f32, STATS>, KEYS>;
+                var trip = 0u;
+                loop {
+                    var k: array<array<vec4<f32>, HEAD_STEPS>, KEYS_ASKED>;
+                    for (var i = 0u; i < KEYS_ASKED; i++) {
+                        // A column beyond the last key reads the last key; its score is masked below.
+                        let k_row = k_offset(block, key_within(block, domain_key(block, tile, column + trip + i)));
+                        for (var d = 0u; d < HEAD_STEPS; d++) { k[i][d] = k_load4(k_row, (d * LANES + lane) * 4u); }
+                    }
+                    for (var asked = 0u; asked < KEYS_ASKED; asked++) {
+                        var sums: array<array<f32, SPREAD>, STATS>;
+                        for (var g = 0u; g < STATS; g++) {
+                            for (var j = 0u; j < SPREAD; j++) {
+                                for (var d = 0u; d < HEAD_STEPS; d++) { sums[g][j] = dot_add(sums[g][j], (*q)[g][j][d], k[asked][d]); }
+                            }
+                        }
+                        scatter(&sums, 32u); scatter(&sums, 16u); scatter(&sums, 8u); scatter(&sums, 4u); scatter(&sums, 2u); scatter(&sums, 1u);
+                        fold(&sums, 32u); fold(&sums, 16u); fold(&sums, 8u); fold(&sums, 4u); fold(&sums, 2u); fold(&sums, 1u);
+                        for (var i = 1u; i < KEYS; i++) { scores[i - 1u] = scores[i]; }
+                        for (var g = 0u; g < STATS; g++) { scores[KEYS - 1u][g] = sums[g][0]; }
+                    }
+                    trip += KEYS_ASKED;
+                    if (trip >= KEYS) { break; }
+                }
+                var v: array<array<vec4<f32>, VALUE_STEPS>, KEYS>;
+                for (var i = 0u; i < KEYS; i++) {
+                    let v_row = v_offset(block, key_within(block, domain_key(block, tile, column + i)));
+                    for (var d = 0u; d < VALUE_STEPS; d++) { v[i][d] = v_load4(v_row, (d * LANES + lane) * 4u); }
+                }
+                if (!SCORE_RAW) {
+                    for (var g = 0u; g < STATS; g++) {
+                        for (var i = 0u; i < KEYS; i++) {
+                            let key = key_within(block, domain_key(block, tile, column + i));
+                            scores[i][g] = modified_score((*rows)[g], key, scores[i][g]);
+                        }
+                    }
+                }
+                if (state == PARTIAL_TILE) {
+                    for (var g = 0u; g < STATS; g++) {
+                        for (var i = 0u; i < KEYS; i++) {
+                            let place = domain_key(block, tile, column + i);
+                            scores[i][g] = masked_score(block, (*rows)[g], place, scores[i][g]);
+                        }
+                    }
+                }
+                var row_rescale: array<f32, STATS>;
+                for (var g = 0u; g < STATS; g++) { // unrolled
+                    var highest = scores[0][g];
+                    for (var i = 1u; i < KEYS; i++) { highest = max(highest, scores[i][g]); }
+                    let lifting = lifted((*m)[g], highest + lift);
+                    row_rescale[g] = select(lifting.rescale, 1.0, (*m)[g] < MASKED);   // no key yet: nothing to rescale
+                    (*m)[g] = lifting.m;
+                    var sum_weights = 0.0;
+                    for (var i = 0u; i < KEYS; i++) {
+                        let score = scores[i][g];
+                        let weight = kept_weight(norm_weight(score, lifting.m), score);
+                        scores[i][g] = weight;
+                        sum_weights += weight;
+                    }
+                    (*l)[g] = fma((*l)[g], row_rescale[g], sum_weights);
+                }
+                // Values that are not finite are taken out where rows may drop them, and come in turns of their own.
+                var not_finite_left = false;
+                if (some_dropped(state)) {
+                    for (var i = 0u; i < KEYS; i++) {
+                        for (var d = 0u; d < VALUE_STEPS; d++) {
+                            not_finite_left |= any(not_finite(v[i][d]));
+                            v[i][d] = finite_part(v[i][d]);
+                        }
+                    }
+                    not_finite_left = subgroupAny(not_finite_left);
+                }
+                var turn = 0u;
+                loop {
+                    for (var g = 0u; g < STATS; g++) { // unrolled
+                        for (var j = 0u; j < SPREAD; j++) {
+                            let rescale = subgroupShuffleXor(row_rescale[g], j);
+                            var weights: array<f32, KEYS>;
+                            for (var i = 0u; i < KEYS; i++) { weights[i] = subgroupShuffleXor(scores[i][g], j); }
+                            for (var d = 0u; d < VALUE_STEPS; d++) {
+                                var sum = (*out)[g][j][d] * rescale;
+                                for (var i = 0u; i < KEYS; i++) { sum = fma(v[i][d], vec4<f32>(weights[i]), sum); }
+                                (*out)[g][j][d] = sum;
+                            }
+                        }
+                    }
+                    if (!not_finite_left || turn == 2u) { break; }
+                    // A row that keeps the key weighs the largest number with it, a row that drops it 0: their product with the
+                    // largest number is infinity, or 0. The first turn adds infinities of either sign, the second takes one
+                    // away where the first stood for NaN.
+                    for (var i = 0u; i < KEYS; i++) {
+                        let v_row = v_offset(block, key_within(block, domain_key(block, tile, column + i)));
+                        for (var d = 0u; d < VALUE_STEPS; d++) {
+                            v[i][d] = infinity_of(v_load4(v_row, (d * LANES + lane) * 4u), turn);
+                        }
+                    }
+                    for (var g = 0u; g < STATS; g++) {
+                        row_rescale[g] = 1.0;
+                        for (var i = 0u; i < KEYS; i++) {
+                            scores[i][g] = select(LARGEST, DROPPED, bitcast<u32>(scores[i][g]) == DROPPED_BITS);
+                        }
+                    }
+                    turn++;
+                }
+                column += KEYS * KEY_GROUPS;
+                if (column >= TILE_KV) { break; }
+            }
+            tile = tile_from(block, tile + 1u);
+            if (tile >= block.tile_end) { break; }
+        }
+    }
+    merge_groups(LANES, m, l, out);
+    merge_groups(2u * LANES, m, l, out);
+    merge_groups(4u * LANES, m, l, out);
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn fused_forward_stream(
     @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -73,7 +221,6 @@ fn fused_forward_stream(
         let row_last = block.row_end - block.row_first - 1u;
         rows[g] = domain_row(block, min(row, row_last));
         rows[g].valid = rows[g].valid && row <= row_last;
-        m[g] = LOWEST;
     }
     // A lane works out where its own rows lie, for all that hold dims of them. Rows come ROWS_ASKED a trip and those before move
     // down: a processor's driver compiles each load anew, at length.
@@ -98,96 +245,20 @@ fn fused_forward_stream(
         if (first >= SPREAD) { break; }
     }
 
-    // This loop and the two inside are tested at their end: lavapipe masks instead of jumping and would run one more trip.
-    var tile = tile_from(block, block.tile_first);
-    if (tile < block.tile_end) {
-        loop {
-            let state = domain_tile_state(block, tile);
-            var column = key_group * KEYS;
-            loop {
-                // Scores of KEYS keys, KEYS_ASKED a trip; they move down a place each time. A GPU asks for all at once; more than one
-                // would outgrow a processor's instruction cache.
-                var scores: array<array<f32, STATS>, KEYS>;
-                var trip = 0u;
-                loop {
-                    var k: array<array<vec4<f32>, HEAD_STEPS>, KEYS_ASKED>;
-                    for (var i = 0u; i < KEYS_ASKED; i++) {
-                        // A column beyond the last key reads the last key; its score is masked below.
-                        let k_row = k_offset(block, key_within(block, domain_key(block, tile, column + trip + i)));
-                        for (var d = 0u; d < HEAD_STEPS; d++) { k[i][d] = k_load4(k_row, (d * LANES + lane) * 4u); }
-                    }
-                    for (var asked = 0u; asked < KEYS_ASKED; asked++) {
-                        var sums: array<array<f32, SPREAD>, STATS>;
-                        for (var g = 0u; g < STATS; g++) {
-                            for (var j = 0u; j < SPREAD; j++) {
-                                for (var d = 0u; d < HEAD_STEPS; d++) { sums[g][j] = dot_add(sums[g][j], q[g][j][d], k[asked][d]); }
-                            }
-                        }
-                        scatter(&sums, 32u); scatter(&sums, 16u); scatter(&sums, 8u); scatter(&sums, 4u); scatter(&sums, 2u); scatter(&sums, 1u);
-                        fold(&sums, 32u); fold(&sums, 16u); fold(&sums, 8u); fold(&sums, 4u); fold(&sums, 2u); fold(&sums, 1u);
-                        for (var i = 1u; i < KEYS; i++) { scores[i - 1u] = scores[i]; }
-                        for (var g = 0u; g < STATS; g++) { scores[KEYS - 1u][g] = sums[g][0]; }
-                    }
-                    trip += KEYS_ASKED;
-                    if (trip >= KEYS) { break; }
-                }
-                var v: array<array<vec4<f32>, VALUE_STEPS>, KEYS>;
-                for (var i = 0u; i < KEYS; i++) {
-                    let v_row = v_offset(block, key_within(block, domain_key(block, tile, column + i)));
-                    for (var d = 0u; d < VALUE_STEPS; d++) { v[i][d] = v_load4(v_row, (d * LANES + lane) * 4u); }
-                }
-                if (!SCORE_RAW) {
-                    for (var g = 0u; g < STATS; g++) {
-                        for (var i = 0u; i < KEYS; i++) {
-                            let key = key_within(block, domain_key(block, tile, column + i));
-                            scores[i][g] = modified_score(rows[g], key, scores[i][g]);
-                        }
-                    }
-                }
-                if (state == PARTIAL_TILE) {
-                    for (var g = 0u; g < STATS; g++) {
-                        for (var i = 0u; i < KEYS; i++) {
-                            let place = domain_key(block, tile, column + i);
-                            scores[i][g] = masked_score(block, rows[g], place, scores[i][g]);
-                        }
-                    }
-                }
-                for (var g = 0u; g < STATS; g++) { // unrolled
-                    var highest = scores[0][g];
-                    for (var i = 1u; i < KEYS; i++) { highest = max(highest, scores[i][g]); }
-                    let lift = lifted(m[g], highest);
-                    let rescale = select(lift.rescale, 1.0, m[g] < MASKED);   // no key yet: nothing to rescale
-                    m[g] = lift.m;
-                    var sum_weights = 0.0;
-                    for (var i = 0u; i < KEYS; i++) {
-                        let score = scores[i][g];
-                        let weight = kept_weight(norm_weight(score, lift.m), score);
-                        scores[i][g] = weight;
-                        sum_weights += weight;
-                    }
-                    l[g] = fma(l[g], rescale, sum_weights);
-                    for (var j = 0u; j < SPREAD; j++) {
-                        let row_rescale = subgroupShuffleXor(rescale, j);
-                        var weights: array<f32, KEYS>;
-                        for (var i = 0u; i < KEYS; i++) { weights[i] = subgroupShuffleXor(scores[i][g], j); }
-                        for (var d = 0u; d < VALUE_STEPS; d++) {
-                            var sum = out[g][j][d] * row_rescale;
-                            for (var i = 0u; i < KEYS; i++) { sum = fma(v[i][d], vec4<f32>(weights[i]), sum); }
-                            out[g][j][d] = sum;
-                        }
-                    }
-                }
-                column += KEYS * KEY_GROUPS;
-                if (column >= TILE_KV) { break; }
+    var lift = 0.0;
+    loop {
+        walk(block, lane, key_group, lift, &q, &rows, &m, &l, &out);
+        if (!MAY_OVERFLOW || lift != 0.0) { break; }
+        var overflows = false;
+        for (var g = 0u; g < STATS; g++) {
+            for (var j = 0u; j < SPREAD; j++) {
+                for (var d = 0u; d < VALUE_STEPS; d++) { overflows |= any(not_finite(out[g][j][d])); }
             }
-            tile = tile_from(block, tile + 1u);
-            if (tile >= block.tile_end) { break; }
         }
+        if (!subgroupAny(overflows)) { break; }
+        lift = overflow_lift(block);
     }
 
-    merge_groups(LANES, &m, &l, &out);
-    merge_groups(2u * LANES, &m, &l, &out);
-    merge_groups(4u * LANES, &m, &l, &out);
     var own_scale: array<f32, STATS>;
     for (var g = 0u; g < STATS; g++) {
         own_offset[g] = NO_ROW;

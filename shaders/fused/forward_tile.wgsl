@@ -26,6 +26,8 @@ const K_LOADS: u32 = (K_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 const V_LOADS: u32 = (V_COUNT + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 var<workgroup> wg_tile: array<Stage4, max(K_FIRST + TILE_KV * K_STRIDE, V_FIRST + V_COUNT)>;
 var<workgroup> wg_q_offset: array<u32, TILE_Q>;
+var<workgroup> wg_overflows: u32; // not 0 where sums are not finite, written by lanes that find it so
+var<workgroup> wg_not_finite: atomic<u32>; // not 0 from the first tile on where a row may drop a value that is not finite
 
 fn load_q(lane: u32, chunk: u32, q: ptr<function, array<Stage4, Q_LOADS>>) {
     for (var i = 0u; i < Q_LOADS; i++) {
@@ -135,34 +137,43 @@ fn add_values(x: u32, y: u32, weight_first: u32, acc: ptr<function, array<vec4<f
     }
 }
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace) {
-    let block = domain_block(workgroup.x + workgroup.y * workgroups.x);
-    let lane = lane_index(place);
-    let x = lane % LANES_X;
-    let y = lane / LANES_X;
-    for (var r = lane; r < TILE_Q; r += WORKGROUP_SIZE) {
-        let row = domain_row(block, r);
-        wg_q_offset[r] = select(0u, q_offset(row), row.valid); // a row that is not there computes with some row and is not stored
+// The weight of row r of a lane for a key of the tile.
+fn weight_of(y: u32, r: u32, key: u32) -> f32 {
+    if (COLS == 2u) { // as store_weights writes pairs of rows
+        let vec = (y + (r - r % 2u + key / 2u % 2u) * LANES_Y) * WEIGHT_STRIDE + key / 4u;
+        return f32(wg_tile[P_FIRST + vec][r % 2u * 2u + key % 2u]);
     }
-    workgroupBarrier(); // wg_q_offset is written
-    if (Q_STAYS) {
-        for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
-            var q: array<Stage4, Q_LOADS>;
-            load_q(lane, chunk, &q);
-            store_q(lane, chunk * HEAD_VECS, &q);
+    return f32(wg_tile[P_FIRST + (y + r * LANES_Y) * WEIGHT_STRIDE + key / 4u][key % 4u]);
+}
+
+// What the staged values left out because it is not finite, for rows that do not drop its key: rare, and read anew.
+fn add_values_not_finite(block: Block, tile: u32, chunk: u32, x: u32, y: u32, acc: ptr<function, array<vec4<f32>, ROWS * VALUE_VECS>>) {
+    for (var key = chunk; key < chunk + KEY_CHUNK; key++) {
+        let place = domain_key(block, tile, key);
+        if (!key_exists(block, place)) { continue; }
+        let row = v_offset(block, key_within(block, place));
+        for (var n = 0u; n < VALUE_VECS; n++) {
+            let value = v_load4(row, (x + n * LANES_X) * 4u);
+            if (any(not_finite(value))) {
+                for (var r = 0u; r < ROWS; r++) {
+                    let at = r * VALUE_VECS + n;
+                    (*acc)[at] = add_not_finite((*acc)[at], weight_of(y, r, key), value);
+                }
+            }
         }
     }
+}
 
-    var acc: array<vec4<f32>, ROWS * VALUE_VECS>;
-    var m: array<f32, ROWS>;
-    var l: array<f32, ROWS>;
+// The walk over a block's tiles, with row maxima lifted.
+fn walk(
+    block: Block, lane: u32, x: u32, y: u32, lift: f32,
+    acc: ptr<function, array<vec4<f32>, ROWS * VALUE_VECS>>, m: ptr<function, array<f32, ROWS>>, l: ptr<function, array<f32, ROWS>>,
+) {
     for (var r = 0u; r < ROWS; r++) {
-        m[r] = LOWEST;
-        l[r] = 0.0;
-        for (var n = 0u; n < VALUE_VECS; n++) { acc[r * VALUE_VECS + n] = vec4(0.0); }
+        (*m)[r] = LOWEST;
+        (*l)[r] = 0.0;
+        for (var n = 0u; n < VALUE_VECS; n++) { (*acc)[r * VALUE_VECS + n] = vec4(0.0); }
     }
-
     for (var tile = block.tile_first; tile < block.tile_end; tile++) {
         let state = domain_tile_state(block, tile);
         if (state == EMPTY_TILE) { continue; }
@@ -202,17 +213,17 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
         }
         row_max(lane, &tile_max); // holds a barrier: the last chunk of k is no longer read
         for (var r = 0u; r < ROWS; r++) {
-            let lift = lifted(m[r], tile_max[r]);
-            m[r] = lift.m;
-            for (var n = 0u; n < VALUE_VECS; n++) { acc[r * VALUE_VECS + n] *= lift.rescale; }
-            l[r] *= lift.rescale;
+            let lifting = lifted((*m)[r], tile_max[r] + lift);
+            (*m)[r] = lifting.m;
+            for (var n = 0u; n < VALUE_VECS; n++) { (*acc)[r * VALUE_VECS + n] *= lifting.rescale; }
+            (*l)[r] *= lifting.rescale;
         }
         var weights: array<f32, ROWS * COLS>;
-        for (var i = 0u; i < ROWS * COLS; i++) { weights[i] = norm_weight(s[i], m[i / COLS]); }
-        if (SCORE_MAY_MASK || state == PARTIAL_TILE) { // both ways whole: a merge after the test alone costs a move a weight
-            store_weights(true, x, y, &s, &weights, &l);
+        for (var i = 0u; i < ROWS * COLS; i++) { weights[i] = norm_weight(s[i], (*m)[i / COLS]); }
+        if (some_dropped(state)) { // both ways whole: a merge after the test alone costs a move a weight
+            store_weights(true, x, y, &s, &weights, l);
         } else {
-            store_weights(false, x, y, &s, &weights, &l);
+            store_weights(false, x, y, &s, &weights, l);
         }
 
         for (var chunk = 0u; chunk < TILE_KV; chunk += KEY_CHUNK) {
@@ -223,14 +234,62 @@ fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_
                 let value = v_load4(v_offset(block, key_within(block, key)), at % VALUE_STRIDE * 4u);
                 v[i] = Stage4(select(vec4(0.0), value, key_exists(block, key)));
             }
+            if (some_dropped(state)) {
+                var found = false;
+                for (var i = 0u; i < V_LOADS; i++) {
+                    let value = vec4<f32>(v[i]);
+                    found |= any(not_finite(value));
+                    v[i] = Stage4(finite_part(value));
+                }
+                if (found) { atomicStore(&wg_not_finite, 1u); }
+            }
             if (chunk > 0u) { workgroupBarrier(); } // the last chunk of v is no longer read
             for (var i = 0u; i < V_LOADS; i++) {
                 let at = lane + i * WORKGROUP_SIZE;
                 if (staged(at, V_COUNT)) { wg_tile[at + V_FIRST] = v[i]; }
             }
             workgroupBarrier(); // the weights are written, the chunk is staged
-            add_values(x, y, chunk / 4u, &acc);
+            add_values(x, y, chunk / 4u, acc);
+            if (some_dropped(state) && atomicLoad(&wg_not_finite) != 0u) { add_values_not_finite(block, tile, chunk, x, y, acc); }
         }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn fused_forward_tile(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, place: LanePlace) {
+    let block = domain_block(workgroup.x + workgroup.y * workgroups.x);
+    let lane = lane_index(place);
+    let x = lane % LANES_X;
+    let y = lane / LANES_X;
+    for (var r = lane; r < TILE_Q; r += WORKGROUP_SIZE) {
+        let row = domain_row(block, r);
+        wg_q_offset[r] = select(0u, q_offset(row), row.valid); // a row that is not there computes with some row and is not stored
+    }
+    if (lane == 0u) {
+        atomicStore(&wg_not_finite, 0u);
+        wg_overflows = 0u;
+    }
+    workgroupBarrier(); // wg_q_offset and what lane 0 wrote are written
+    if (Q_STAYS) {
+        for (var chunk = 0u; chunk < HEAD_CHUNKS; chunk++) {
+            var q: array<Stage4, Q_LOADS>;
+            load_q(lane, chunk, &q);
+            store_q(lane, chunk * HEAD_VECS, &q);
+        }
+    }
+
+    var acc: array<vec4<f32>, ROWS * VALUE_VECS>;
+    var m: array<f32, ROWS>;
+    var l: array<f32, ROWS>;
+    var lift = 0.0;
+    loop {
+        walk(block, lane, x, y, lift, &acc, &m, &l);
+        if (!MAY_OVERFLOW || lift != 0.0) { break; }
+        var overflows = false;
+        for (var i = 0u; i < ROWS * VALUE_VECS; i++) { overflows |= any(not_finite(acc[i])); }
+        if (overflows) { wg_overflows = 1u; }
+        if (workgroupUniformLoad(&wg_overflows) == 0u) { break; }
+        lift = overflow_lift(block);
     }
 
     row_sum(lane, &l);

@@ -18,6 +18,8 @@ fn fused_merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgro
             }
         }
     }
+    // Parts weigh so little that together they weigh 1 at most: their sum does not outgrow f32 where the result does not.
+    let share = select(params.part_share, 1.0, PLAIN_SUM);
     var sum = 0.0;
     var acc = vec4(0.0);
     // Memory is asked for several parts at once; the last one may come again and counts once.
@@ -27,9 +29,10 @@ fn fused_merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgro
             let value = outs_load4(params.outs_first + part * params.outs_part_stride + row * params.outs_row_stride, d);
             let bits = select(part_lse(part, row), 0u, PLAIN_SUM);
             if (part == first + i && bits != NO_KEY) {
-                let weight = select(exp(bitcast<f32>(bits) - highest), 1.0, PLAIN_SUM);
+                let lse = bitcast<f32>(bits);
+                let weight = select(nan_kept(exp(lse - highest), lse), 1.0, PLAIN_SUM);
                 sum += weight;
-                acc = fma(value, vec4(weight), acc);
+                acc = fma(value, vec4(weight * share), acc);
             }
         }
     }
@@ -37,9 +40,9 @@ fn fused_merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgro
     let head = params.head_first + row / params.queries % params.heads;
     let batch = params.batch_first + row / params.queries / params.heads;
     if (HAS_OUT) {
-        var scale = select(1.0 / sum, 1.0, PLAIN_SUM);
+        var scale = select(1.0 / sum, 1.0, PLAIN_SUM) / share;
         if (HAS_GATE) { scale *= head_gate(batch, head, place); }
         out_store4(out_row(batch, head, place), d, select(acc * scale, vec4(0.0), sum == 0.0 || scale == 0.0));
     }
-    if (HAS_LSE && d == 0u) { lse_store(lse_row(batch, head, place), highest + log(sum), sum == 0.0); }
+    if (HAS_LSE && d == 0u) { lse_store(lse_row(batch, head, place), highest + nan_kept(log(sum), sum), sum == 0.0); }
 }

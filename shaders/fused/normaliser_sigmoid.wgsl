@@ -9,7 +9,9 @@ fn norm_exponent(s: f32, m: f32) -> f32 {
 }
 
 fn norm_weight(s: f32, m: f32) -> f32 {
-    return 1.0 / (1.0 + exp(-(s + params.sigmoid_bias)));
+    let weight = 1.0 / (1.0 + exp(-(s + params.sigmoid_bias)));
+    if (EXP_LOSES_NAN) { return nan_kept(weight, s); }
+    return weight;
 }
 
 fn norm_rescale(m_old: f32, m_new: f32) -> f32 {

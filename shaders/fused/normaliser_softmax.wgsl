@@ -11,7 +11,9 @@ fn norm_exponent(s: f32, m: f32) -> f32 {
 }
 
 fn norm_weight(s: f32, m: f32) -> f32 {
-    return exp2(norm_exponent(s, m));
+    let exponent = norm_exponent(s, m);
+    if (EXP_LOSES_NAN) { return nan_kept(exp2(exponent), exponent); }
+    return exp2(exponent);
 }
 
 fn norm_rescale(m_old: f32, m_new: f32) -> f32 {
@@ -35,9 +37,9 @@ fn norm_finish(row: Row, part: u32, m_score: f32, l: f32) -> Finish {
         if (l == 0.0) { return Finish(0.0, sink * LN_2, false); }
         let highest = max(m, sink);
         let weight = exp2(m - highest);
-        let sum = fma(l, weight, exp2(sink - highest));
-        return Finish(weight / sum, (highest + log2(sum)) * LN_2, false);
+        let sum = fma(l, weight, nan_kept(exp2(sink - highest), sink));
+        return Finish(weight / sum, (highest + nan_kept(log2(sum), sum)) * LN_2, false);
     }
     if (l == 0.0) { return Finish(0.0, 0.0, true); }
-    return Finish(1.0 / l, (m + log2(l)) * LN_2, false);
+    return Finish(1.0 / l, (m + nan_kept(log2(l), l)) * LN_2, false);
 }

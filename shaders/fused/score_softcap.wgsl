@@ -6,7 +6,7 @@ fn precise_tanh(x: f32) -> f32 {
     let z = a * a;
     let near = fma(fma(fma(fma(fma(-5.70498872745e-3, z, 2.06390887954e-2), z, -5.37397155531e-2), z, 1.33314422036e-1), z, -3.33332819422e-1), z * a, a);
     let far = 1.0 - 2.0 / (exp(2.0 * a) + 1.0);
-    return select(sign(x) * select(far, near, a < 0.625), x, x != x); // NaN stays NaN
+    return select(sign(x) * select(far, near, a < 0.625), x, is_nan(x));
 }
 
 fn softcap(score: f32, cap: f32) -> f32 {

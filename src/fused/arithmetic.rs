@@ -53,6 +53,11 @@ impl Arithmetic {
     }
 }
 
+/// A score with its bias: minus infinity drops the key, whatever its score is.
+pub(crate) fn biased(score: f64, bias: f64) -> f64 {
+    if bias == f64::NEG_INFINITY { bias } else { score + bias }
+}
+
 fn round_to(value: f64, dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F16 => f16::from_f64(value).to_f64(),

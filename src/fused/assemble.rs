@@ -80,6 +80,9 @@ fn forward_step<D: Domain>(
     let raw = call.score.is_empty() && call.softmax_scale > 0.0 && !call.is_sigmoid();
     let (scale, may_mask) = (call.softmax_scale, call.score_may_mask());
     score_constants(&mut source, &call.tiles, scale, raw, may_mask);
+    // Halves are too small for their sums to leave f32; without a denominator, sums are the result.
+    let halves = call.tensors[domain.core(pass)[2]].dtype == Dtype::F16;
+    source.const_bool("MAY_OVERFLOW", !halves && !call.is_sigmoid());
     checked |= modifiers::score(domain, &mut source, part, pass)?;
     modifiers::normaliser(domain, &mut source, part);
     outputs::forward_outputs(domain, &mut source, part);

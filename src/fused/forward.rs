@@ -119,6 +119,8 @@ impl Forward {
 
     /// Adds the body, last.
     pub fn body(&self, source: &mut KernelSource) {
+        source.const_bool("EXP_LOSES_NAN", self.is_cpu);
+        add_fragment!(source, "common/nan.wgsl");
         add_fragment!(source, "fused/walk.wgsl");
         add_fragment!(source, "fused/softmax.wgsl");
         match self.tiles {

@@ -40,6 +40,8 @@ pub(crate) fn merge_step(
     source.const_u32("PARTS_ASKED", if limits.is_cpu { 1 } else { 4 });
     source.const_bool("PLAIN_SUM", parts.lses.is_none());
     source.params.u32("parts", parts.parts);
+    let share = 1.0 / u64::from(parts.parts).next_power_of_two() as f32;
+    source.params.f32("part_share", share);
     source.params.u32("rows", rows as u32);
     source.params.u32("heads", heads);
     source.params.u32("queries", queries);
@@ -58,6 +60,7 @@ pub(crate) fn merge_step(
         None => "0u",
     };
     source.accessor(&format!("fn part_lse(part: u32, row: u32) -> u32 {{ return {lse}; }}\n"));
+    add_fragment!(source, "common/nan.wgsl");
     add_fragment!(source, "fused/merge.wgsl");
     let lanes = rows * u64::from(value_vecs);
     let grid = fold_grid("merge", lanes.div_ceil(u64::from(WORKGROUP_SIZE)), limits)?;

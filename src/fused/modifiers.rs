@@ -24,9 +24,8 @@ pub(super) fn score(
         steps.push(step(domain, source, (part, pass), (index, modifier), &words));
     }
     if part.call.score_may_mask() {
-        // Minus infinity is "no key"; the lowest finite scores, which some masks use, still are keys.
-        steps.push("if (bitcast<u32>(s) == 0xff800000u) { return LOWEST; }".to_owned());
-        steps.push("s = select(max(s, LOWEST_KEPT), s, s != s);".to_owned());
+        // The lowest finite scores, which some masks use, still are keys.
+        steps.push("s = select(max(s, LOWEST_KEPT), s, is_nan(s));".to_owned());
     }
     let text = template!(
         "fused/score_modify.wgsl",
@@ -45,28 +44,33 @@ fn step(
     (index, modifier): (usize, &ScoreModifier),
     Words { q, kv, has_place, .. }: &Words,
 ) -> String {
-    let (value, of_place) = match modifier {
+    let value = match modifier {
         ScoreModifier::Softcap(cap) => {
             source.params.f32(format!("softcap_{index}"), cap.into_inner());
             add_fragment!(source, "fused/score_softcap.wgsl");
-            (format!("softcap(s, params.softcap_{index})"), false)
+            return format!("s = softcap(s, params.softcap_{index});");
         }
         ScoreModifier::Alibi(name) => {
             domain.bind_extra(source, part, name);
             let by_batch = part.call.tensors[name].shape().len() == 2;
             let row = if by_batch { "b * params.q_heads + h" } else { "h" };
             let slope = format!("{}_get({row})", part.extra.id(name));
-            (format!("s - {slope} * {}", domain.distance(pass)), true)
+            format!("s = s - {slope} * {};", domain.distance(pass))
         }
         ScoreModifier::Bias(name) => {
             domain.bind_extra(source, part, name);
-            (format!("s + {}_get({})", part.extra.id(name), domain.table_index(name)), true)
+            let bias = format!("{}_get({})", part.extra.id(name), domain.table_index(name));
+            let id = format!("bias_{index}");
+            template!("fused/score_bias.wgsl", "BIAS" = id, "VALUE" = bias)
         }
-        ScoreModifier::Wgsl(_) => (format!("score{index}_score_mod(s, b, h, {q}, {kv})"), true),
+        ScoreModifier::Wgsl(_) => {
+            let call = format!("score{index}_score_mod(s, b, h, {q}, {kv})");
+            template!("fused/score_caller.wgsl", "CALL" = call)
+        }
     };
-    match has_place.filter(|_| of_place) {
-        Some(has_place) => format!("if ({has_place}) {{ s = {value}; }}"),
-        None => format!("s = {value};"),
+    match has_place {
+        Some(has_place) => format!("if ({has_place}) {{ {value} }}"),
+        None => value,
     }
 }
 

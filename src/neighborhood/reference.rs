@@ -14,7 +14,7 @@ pub(super) use self::rule::{coordinates, slots};
 use super::problem::NeighborhoodProblem;
 use super::snippets;
 use crate::error::SpecError;
-use crate::fused::arithmetic::Arithmetic;
+use crate::fused::arithmetic::{Arithmetic, biased};
 use crate::fused::domain::HEAD_GATE;
 use crate::fused::{Normaliser, ScoreModifier};
 use crate::snippet::Asked;
@@ -314,7 +314,7 @@ impl<'a> Prepared<'a> {
             let changed = match (change, place) {
                 (Change::Softcap(cap), _) => cap * (score / cap).tanh(),
                 (Change::Bias(bias, values), Some(place)) => {
-                    score + values[table_place(&bias.shape, place.index)]
+                    biased(score, values[table_place(&bias.shape, place.index)])
                 }
                 (Change::Program(program), Some(place)) => {
                     let arguments = [Value::F32(score)].into_iter().chain(place.arguments.clone());
@@ -323,6 +323,9 @@ impl<'a> Prepared<'a> {
                 (Change::Bias(..) | Change::Program(_), None) => continue,
             };
             score = a.store(a.register(changed));
+            if score == f64::NEG_INFINITY {
+                break; // the key is dropped, whatever modifiers follow
+            }
         }
         Ok(score)
     }

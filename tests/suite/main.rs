@@ -3,6 +3,7 @@
 mod attention;
 mod checked;
 mod cli;
+mod dropped;
 mod engine;
 mod errors;
 mod faults;

@@ -192,6 +192,9 @@ impl RowReference {
         for change in &self.changes {
             let changed = change.apply(score, place, key, &|b, q| self.position(b, q))?;
             score = a.store(a.register(changed));
+            if score == f64::NEG_INFINITY {
+                break;
+            }
         }
         Ok(score)
     }

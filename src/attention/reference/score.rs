@@ -5,7 +5,7 @@ use super::tables::{Inputs, Table};
 use crate::attention::snippets;
 use crate::error::SpecError;
 use crate::fused::ScoreModifier;
-use crate::fused::arithmetic::Arithmetic;
+use crate::fused::arithmetic::{Arithmetic, biased};
 use crate::snippet::interpret::{Interpreter, Value};
 
 /// A modifier with its tensors.
@@ -43,6 +43,7 @@ impl Change {
         })
     }
 
+    /// The score after the modifier; minus infinity drops the key, whatever modifiers follow.
     pub(super) fn apply(
         &self,
         score: f64,
@@ -63,7 +64,7 @@ impl Change {
                 };
                 score - slope * (place.pos_q - pos_kv).abs() as f64
             }
-            (Self::Bias(bias), Key::Own) => score + bias.at(&place.axes()),
+            (Self::Bias(bias), Key::Own) => biased(score, bias.at(&place.axes())),
             (Self::Program(program), Key::Own) => {
                 let arguments = [Value::F32(score)].into_iter().chain(place.arguments());
                 program.number(arguments.collect(), pos_q)?
