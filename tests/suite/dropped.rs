@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tilewise::attention::reference;
+use tilewise::operator::Operator;
 use tilewise::tensor::{Dtype, HostTensor};
 
 use crate::support::{Tensors, engine, floor_engine, inputs, problem};
@@ -10,7 +11,7 @@ use crate::support::{Tensors, engine, floor_engine, inputs, problem};
 const EXTENTS: [u64; 6] = [2, 4, 2, 37, 150, 24];
 
 /// Tests of a mask run with every nth candidate.
-const SOME: usize = 5;
+const SOME: usize = 9;
 
 fn put(tensors: &mut Tensors, name: &str, dtype: Dtype, shape: &[u64], values: &[f64]) {
     tensors.insert(name.to_owned(), HostTensor::from_f64(dtype, shape, values));
@@ -77,9 +78,9 @@ fn with(dtype: Dtype, fields: &Value) -> Value {
 
 #[test]
 fn not_finite_values_of_dropped_keys_stay_away_with_every_tile_set() {
-    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+    for (dtype, every) in [(Dtype::F32, 1), (Dtype::F16, 2), (Dtype::Bf16, SOME)] {
         let spec = with(dtype, &json!({"mask": {"band": {"right": 0}}}));
-        check(&spec, &poisoned(dtype), 1);
+        check(&spec, &poisoned(dtype), every);
     }
 }
 
@@ -150,9 +151,9 @@ fn values_near_the_largest_number_do_not_overflow() {
             let large = |value: &f64| if name == "v" { 3.2e38 + value * 1e37 } else { *value };
             put(&mut tensors, name, dtype, &shape, &values.iter().map(large).collect::<Vec<_>>());
         }
-        check(&with(dtype, &json!({})), &tensors, 1);
-        check(&with(dtype, &json!({"mask": {"band": {"right": 0}}})), &tensors, SOME);
-        check(&with(dtype, &json!({"score": [{"softcap": 3.0}]})), &tensors, SOME);
+        check(&with(dtype, &json!({})), &tensors, SOME / 2);
+        let capped = json!({"mask": {"band": {"right": 0}}, "score": [{"softcap": 3.0}]});
+        check(&with(dtype, &capped), &tensors, SOME);
     }
 }
 
