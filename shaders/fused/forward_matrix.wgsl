@@ -42,16 +42,22 @@ fn finish_scores(block: Block, row: Row, tile: u32, column: u32, tests: bool, sc
     return s;
 }
 
-// What is not finite in the values of a tile, which v's stage leaves out, for a row that does not drop its key: rare, and read anew.
-fn values_not_finite(block: Block, tile: u32, row: u32, d: u32) -> vec4<f32> {
-    var sum = vec4(0.0);
-    for (var key = 0u; key < TILE_KV; key++) {
-        let place = domain_key(block, tile, key);
-        if (!key_exists(block, place)) { continue; }
-        let weight = f32(wg_weights[row * WEIGHT_STRIDE + key / 4u][key % 4u]);
-        sum = add_not_finite(sum, weight, v_load4(v_offset(block, key_within(block, place)), d));
+// Adds to a lane's part of a piece what is not finite in the values of a tile, which v's stage leaves out, of the keys that a row
+// does not drop. It is rare, read anew, and kept small: loops end where compilers do not know.
+fn add_values_not_finite(block: Block, tile: u32, piece: u32, x: u32, y: u32) {
+    let keys = select(0u, TILE_KV, block.tile_end != 0u);
+    for (var column = x; column < min(TILE_KV / 4u, keys); column += LANES_X) {
+        let d = piece_dim(piece, column * 4u);
+        for (var row = y; row < TILE_Q; row += LANES_Y) {
+            for (var key = 0u; key < keys; key++) {
+                let place = domain_key(block, tile, key);
+                if (!key_exists(block, place)) { continue; }
+                let value = v_load4(v_offset(block, key_within(block, place)), d);
+                let weight = f32(wg_weights[row * WEIGHT_STRIDE + key / 4u][key % 4u]);
+                wg_scores[row * SCORE_STRIDE + column] = add_not_finite(wg_scores[row * SCORE_STRIDE + column], weight, value);
+            }
+        }
     }
-    return sum;
 }
 
 // Whether a subgroup raised a maximum, or staged v without what is not finite in it: read alike by all lanes, as branches around
@@ -231,14 +237,10 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                 workgroupBarrier(); // the piece is written
                 for (var r = 0u; r < ROWS; r++) {
                     for (var i = 0u; i < LANE_VECS; i++) {
-                        let at = (y + r * LANES_Y) * SCORE_STRIDE + x + i * LANES_X;
-                        var sum = wg_scores[at] * rescale[r];
-                        if ((raised_or_left_out & LEFT_OUT) != 0u) {
-                            sum += values_not_finite(block, tile, y + r * LANES_Y, piece_dim(piece, (x + i * LANES_X) * 4u));
-                        }
-                        wg_scores[at] = sum;
+                        wg_scores[(y + r * LANES_Y) * SCORE_STRIDE + x + i * LANES_X] *= rescale[r];
                     }
                 }
+                if (some_dropped(state) && (raised_or_left_out & LEFT_OUT) != 0u) { add_values_not_finite(block, tile, piece, x, y); }
                 workgroupBarrier(); // and rescaled
                 read_piece(row_first, piece, &acc);
                 workgroupBarrier(); // and read back, by every subgroup that has the rows

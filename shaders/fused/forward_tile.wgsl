@@ -146,9 +146,11 @@ fn weight_of(y: u32, r: u32, key: u32) -> f32 {
     return f32(wg_tile[P_FIRST + (y + r * LANES_Y) * WEIGHT_STRIDE + key / 4u][key % 4u]);
 }
 
-// What the staged values left out because it is not finite, for rows that do not drop its key: rare, and read anew.
+// Adds what the staged values leave out because it is not finite, of the keys that a row does not drop. It is rare, read anew, and
+// kept small: the loop over keys ends where compilers do not know.
 fn add_values_not_finite(block: Block, tile: u32, chunk: u32, x: u32, y: u32, acc: ptr<function, array<vec4<f32>, ROWS * VALUE_VECS>>) {
-    for (var key = chunk; key < chunk + KEY_CHUNK; key++) {
+    let end = chunk + select(0u, KEY_CHUNK, block.tile_end != 0u);
+    for (var key = chunk; key < end; key++) {
         let place = domain_key(block, tile, key);
         if (!key_exists(block, place)) { continue; }
         let row = v_offset(block, key_within(block, place));
