@@ -151,6 +151,7 @@ macro_rules! with_problem {
         }
     };
 }
+#[cfg(feature = "verify")]
 pub(crate) use with_problem;
 
 impl AnyProblem {

@@ -13,15 +13,17 @@ pub enum CachePlace {
     #[default]
     Memory,
     /// The user's cache folder: what the environment variable `TILEWISE_CACHE` names, else `tilewise` where the
-    /// platform has its caches. In memory where there is no file system, and where the variable is set to nothing.
+    /// platform has its caches. In memory in a browser, and where the variable is set to nothing.
+    #[cfg(feature = "disk-cache")]
     User,
-    /// This folder.
+    /// This folder; in a browser, which has none, memory.
+    #[cfg(feature = "disk-cache")]
     Folder(PathBuf),
 }
 
 impl CachePlace {
     /// The folder, if any.
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(all(feature = "disk-cache", not(target_arch = "wasm32")))]
     pub fn folder(&self) -> Option<PathBuf> {
         match self {
             Self::Memory => None,
@@ -35,15 +37,15 @@ impl CachePlace {
         }
     }
 
-    /// There is no file system.
-    #[cfg(target_arch = "wasm32")]
+    /// There is none.
+    #[cfg(not(all(feature = "disk-cache", not(target_arch = "wasm32"))))]
     pub fn folder(&self) -> Option<PathBuf> {
         None
     }
 }
 
 /// Writes a file beside its place, then moves it there.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "disk-cache", not(target_arch = "wasm32")))]
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
 
@@ -54,7 +56,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()>
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(not(all(feature = "disk-cache", not(target_arch = "wasm32"))))]
 pub(crate) fn write_atomically(_: &Path, _: &[u8]) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }

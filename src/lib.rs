@@ -51,6 +51,25 @@
 //! - [`fused`]: what tiles there are; [`gpu`]: limits, plans, shader text.
 //! - [`error`]: whose turn it is when something fails.
 //!
+//! # Features
+//!
+//! An app that gives its own tensors needs none of them: with `default-features = false` it builds at most 15 crates
+//! more than wgpu's own.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `disk-cache` (default) | measured tiles and compiled pipelines in files between runs: `CachePlace::User`, `Folder` |
+//! | `safetensors` (default) | tensors read from files, and written to them |
+//! | `reference` (default) | each operator's reference in f64, and the interpreter of the caller's WGSL |
+//! | `verify` (default) | the suite of cases judged by the references, and named problems; implies `reference` |
+//! | `cli` | the program; implies all |
+//!
+//! # In a browser
+//!
+//! On `wasm32-unknown-unknown` nothing may block: doors that would do not exist there, and the same doors whose names end
+//! with `_async` await the browser. A call that cannot wait ([`Prepared::record`]) has its errors told by the next one
+//! that does ([`Engine::wait_async`], [`Engine::download_async`]).
+//!
 //! `ARCHITECTURE.md` in the repository goes through the rooms one by one; `examples/` holds programs that run.
 
 #![deny(missing_docs)]
@@ -73,17 +92,20 @@ mod names;
 pub mod neighborhood;
 pub mod operator;
 mod prepared;
+#[cfg(feature = "verify")]
 pub mod problems;
 mod resident;
 mod snippet;
 pub mod tensor;
 pub mod tune;
+#[cfg(feature = "verify")]
 pub mod verify;
 
 pub use cache::CachePlace;
 pub use engine::{Engine, EngineMemory, EngineOptions, KEPT_SCRATCH_BYTES, Matrices, Tensors};
 pub use error::{Error, GpuError, PlanError, SpecError};
 pub use prepared::Prepared;
+pub use resident::Resident;
 
 /// Compiles the code in the README.
 #[cfg(doctest)]

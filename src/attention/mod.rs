@@ -9,6 +9,7 @@ mod mask;
 mod merge;
 mod operator;
 mod problem;
+#[cfg(feature = "reference")]
 mod reference;
 mod roles;
 mod sample;
@@ -24,6 +25,7 @@ pub use extents::{AttentionExtents, MAX_SEQ_LEN, PageExtents};
 pub use mask::{BatchCount, HeadCount, Mask};
 pub use merge::{MergeProblem, MergeSpec, MergeTiles};
 pub use problem::AttentionProblem;
+#[cfg(feature = "reference")]
 pub use reference::{AttentionReference, merge_reference, plain, reference};
 pub use roles::{NamedRole, Role};
 pub use spec::{AttentionLayout, AttentionOutput, AttentionSpec};

@@ -122,7 +122,7 @@ impl Tensor<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "verify"))]
 mod tests {
     use super::*;
     use crate::any::AnyProblem;

@@ -252,5 +252,5 @@ fn stored<T: serde::Serialize>(tuned: &Tuned<T>) -> Tuning {
     Tuning { tiles: value(&tuned.tiles), timings: timings.collect() }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "disk-cache"))]
 mod tests;

@@ -1,6 +1,7 @@
 //! The frame of every fused attention: a domain says which rows and keys there are and which see which; the frame plans the
 //! launches and assembles the kernels, which compute, weigh and sum.
 
+#[cfg(feature = "reference")]
 pub(crate) mod arithmetic;
 mod assemble;
 pub(crate) mod classify;

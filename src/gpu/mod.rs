@@ -3,9 +3,9 @@
 pub(crate) mod context;
 pub mod device;
 mod faults;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "disk-cache", not(target_arch = "wasm32")))]
 pub(crate) mod kept;
-#[cfg(target_arch = "wasm32")]
+#[cfg(not(all(feature = "disk-cache", not(target_arch = "wasm32"))))]
 #[path = "unkept.rs"]
 pub(crate) mod kept;
 pub mod limits;

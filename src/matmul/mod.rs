@@ -9,6 +9,7 @@
 // The problem half.
 mod operands;
 mod problem;
+#[cfg(feature = "reference")]
 mod reference;
 mod spec;
 pub(crate) mod weights;
@@ -22,6 +23,7 @@ mod tiles;
 pub(crate) use kernel::{ByteRows, Matmul, Operand, Rows, Workgroups, add_column_bias, dense_rows};
 pub use operands::Operands;
 pub use problem::{MatmulExtents, MatmulProblem};
+#[cfg(feature = "reference")]
 pub use reference::{plain, reference};
 pub use spec::MatmulSpec;
 pub use tiles::MatmulTiles;

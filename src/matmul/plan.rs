@@ -120,5 +120,5 @@ fn step_of(
     Ok(step)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "verify"))]
 mod tests;

@@ -2,9 +2,10 @@
 
 use crate::error::SpecError;
 use crate::operator;
+#[cfg(feature = "reference")]
+use crate::tensor::dequantise_mxfp4_pair;
 use crate::tensor::{
     ActivationFormat, BLOCK, BlockFormat, HostTensor, Random, TensorDesc, WeightFormat,
-    dequantise_mxfp4_pair,
 };
 
 /// The tensor that holds the scales of `name`, where those are a tensor of their own.
@@ -127,6 +128,7 @@ pub(crate) fn noise(
 ///
 /// # Errors
 /// [`SpecError`] where the bytes are no whole blocks.
+#[cfg(feature = "reference")]
 pub(crate) fn numbers(
     format: WeightFormat,
     host: &HostTensor,

@@ -38,6 +38,7 @@ mod extents;
 mod given;
 mod loads;
 mod problem;
+#[cfg(feature = "reference")]
 mod reference;
 mod routing;
 mod sample;
@@ -51,6 +52,7 @@ mod operator;
 pub use extents::{MAX_EXPERTS, MAX_TOP_K, MoeExtents};
 pub use loads::Loads;
 pub use problem::MoeProblem;
+#[cfg(feature = "reference")]
 pub use reference::{MoeReference, expert_rows, plain, reference, reference_tensors};
 pub use routing::{
     Capacity, GroupScore, Groups, NullExperts, Priority, Router, Score, TokenChoice, Weight,

@@ -70,6 +70,7 @@ mod extents;
 mod kernel;
 mod operator;
 mod problem;
+#[cfg(feature = "reference")]
 mod reference;
 mod roles;
 mod shapes;
@@ -84,12 +85,14 @@ pub use crate::fused::{Normaliser, ScoreModifier};
 pub use crate::snippet::Snippet;
 pub use extents::NeighborhoodExtents;
 pub use problem::{NeighborhoodProblem, TensorDescs};
+#[cfg(feature = "reference")]
 pub use reference::{NeighborhoodReference, plain, reference};
 pub use simulate::{BoxChoice, Simulation, StrideChoice, search_boxes, search_strides, simulate};
+#[cfg(feature = "reference")]
+pub use slots::{AggregateReference, aggregate_reference, scores_reference};
 pub use slots::{
-    AggregateReference, NeighborhoodAggregateProblem, NeighborhoodAggregateSpec,
-    NeighborhoodScoresProblem, NeighborhoodScoresSpec, SlotTiles, aggregate_reference,
-    scores_reference,
+    NeighborhoodAggregateProblem, NeighborhoodAggregateSpec, NeighborhoodScoresProblem,
+    NeighborhoodScoresSpec, SlotTiles,
 };
 pub use spec::{NeighborhoodOutput, NeighborhoodSpec};
 pub use tiles::{NeighborhoodTiles, TileBox};

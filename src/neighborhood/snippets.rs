@@ -5,6 +5,7 @@ use naga::{ScalarKind, VectorSize};
 use super::spec::NeighborhoodSpec;
 use crate::error::SpecError;
 use crate::fused::ScoreModifier;
+#[cfg(feature = "reference")]
 use crate::snippet::interpret::Value;
 use crate::snippet::{Argument, Asked, Signature, Snippet, parse_with};
 use crate::tensor::TensorDescs;
@@ -78,6 +79,7 @@ pub(super) fn check(
 }
 
 /// The arguments that both functions end with: batch, head, and the tokens of query and key.
+#[cfg(feature = "reference")]
 pub(super) fn place(batch: usize, head: usize, query: &[usize], key: &[usize]) -> Vec<Value> {
     let number = |x: usize| Value::U32(x as u32);
     let token = |at: &[usize]| match at {

@@ -147,7 +147,7 @@ pub(super) fn axes3(axes: &[Axis]) -> [Axis; 3] {
     three
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "reference"))]
 mod tests {
     use super::*;
     use crate::neighborhood::reference::visible;

@@ -1,6 +1,7 @@
 //! The caller's WGSL: parsed, checked, and made fit to stand in a kernel.
 
 mod check;
+#[cfg(feature = "reference")]
 pub(crate) mod interpret;
 mod parse;
 mod rewrite;

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Expression, Function, Handle, Module, Span};
+use naga::{Expression, Function, Handle, Module};
 
 use super::rewrite::AuxRewrite;
 use super::scan::Tokens;
@@ -15,6 +15,7 @@ use crate::tensor::{Dtype, TensorDescs};
 
 /// A snippet that naga accepts and that keeps the contract.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "reference"), allow(dead_code, reason = "the interpreter reads it all"))]
 pub(crate) struct ParsedSnippet {
     /// The module: the caller's text, then the aux tensors and the functions that the kernel provides.
     pub(crate) module: Module,
@@ -106,7 +107,8 @@ impl ParsedSnippet {
     }
 
     /// An error at a place of the module.
-    pub(crate) fn error_at(&self, span: Span, message: String) -> SpecError {
+    #[cfg(feature = "reference")]
+    pub(crate) fn error_at(&self, span: naga::Span, message: String) -> SpecError {
         self.source.error_in([span], message)
     }
 }

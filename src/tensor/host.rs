@@ -1,9 +1,12 @@
 //! Tensors in host memory, and safetensors files.
 
+#[cfg(feature = "safetensors")]
 use std::collections::BTreeMap;
+#[cfg(feature = "safetensors")]
 use std::path::Path;
 
 use half::{bf16, f16};
+#[cfg(feature = "safetensors")]
 use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView as FileView};
 
 use super::names::named_twice;
@@ -21,6 +24,7 @@ pub struct HostTensor {
 }
 
 /// A safetensors file could not be read or written.
+#[cfg(feature = "safetensors")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorFileError {
@@ -110,6 +114,7 @@ impl HostTensor {
 ///
 /// # Errors
 /// [`TensorFileError`] when the file cannot be read, is not safetensors, or holds an unknown element type.
+#[cfg(feature = "safetensors")]
 pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, HostTensor>, TensorFileError> {
     let name = path.display().to_string();
     match std::fs::read(path) {
@@ -122,6 +127,7 @@ pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, HostTensor>, Ten
 ///
 /// # Errors
 /// [`TensorFileError`] when it is not safetensors, or holds an unknown element type.
+#[cfg(feature = "safetensors")]
 pub fn parse_safetensors(
     path: &str,
     raw: &[u8],
@@ -160,6 +166,7 @@ pub fn parse_safetensors(
 ///
 /// # Errors
 /// [`TensorFileError`] when the file cannot be written.
+#[cfg(feature = "safetensors")]
 pub fn write_safetensors(
     path: &Path,
     tensors: &BTreeMap<String, HostTensor>,
@@ -187,7 +194,7 @@ pub fn write_safetensors(
     std::fs::write(path, raw).map_err(|source| TensorFileError::Io { path: name(), source })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "safetensors"))]
 mod tests {
     use super::*;
 

@@ -12,9 +12,9 @@ mod view;
 
 pub use blocks::{BLOCK, BlockFormat, WeightFormat, dequantise_mxfp4_pair};
 pub use dtype::Dtype;
-pub use host::{
-    HostTensor, TensorFileError, parse_safetensors, read_safetensors, write_safetensors,
-};
+pub use host::HostTensor;
+#[cfg(feature = "safetensors")]
+pub use host::{TensorFileError, parse_safetensors, read_safetensors, write_safetensors};
 pub use layout::Layout;
 pub use mxint8::ActivationFormat;
 pub(crate) use random::Random;

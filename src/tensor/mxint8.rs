@@ -37,6 +37,7 @@ impl ActivationFormat {
     }
 
     /// The same of numbers that f32 holds.
+    #[cfg(feature = "reference")]
     pub(crate) fn round_f64(self, values: &[f64]) -> Vec<f64> {
         let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
         self.round(&values).into_iter().map(f64::from).collect()

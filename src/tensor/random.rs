@@ -31,6 +31,7 @@ impl Random {
     }
 
     /// Even in 0..1.
+    #[cfg(feature = "verify")]
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

@@ -10,10 +10,12 @@ mod context;
 mod kernel;
 mod plan;
 mod problem;
+#[cfg(feature = "reference")]
 mod reference;
 mod spec;
 
 pub use plan::SlotTiles;
 pub use problem::{NeighborhoodAggregateProblem, NeighborhoodScoresProblem};
+#[cfg(feature = "reference")]
 pub use reference::{AggregateReference, aggregate_reference, scores_reference};
 pub use spec::{NeighborhoodAggregateSpec, NeighborhoodScoresSpec};
