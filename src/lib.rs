@@ -74,6 +74,13 @@
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    target_arch = "wasm32",
+    allow(
+        clippy::arc_with_non_send_sync,
+        reason = "what a browser makes is bound to its thread; elsewhere it is not"
+    )
+)]
 
 pub mod any;
 pub mod attention;
