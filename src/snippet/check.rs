@@ -1,6 +1,8 @@
 //! What a snippet must not hold, found in the parsed module.
 
-use naga::{Expression, Function, Handle, Module, Scalar, ScalarKind, Span, Statement, TypeInner};
+use naga::{
+    Expression, Function, Handle, Literal, Module, Scalar, ScalarKind, Span, Statement, TypeInner,
+};
 
 use super::signature::{Argument, Signature};
 
@@ -11,7 +13,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn new(span: Span, message: impl Into<String>) -> Self {
+    pub(super) fn new(span: Span, message: impl Into<String>) -> Self {
         Self { span, message: message.into() }
     }
 }
@@ -46,12 +48,22 @@ pub(super) fn check_bodies(module: &Module) -> Result<(), Finding> {
         }
         let mut found = None;
         walk(&function.body, &mut |statement, span| {
-            let what = match statement {
-                Statement::ControlBarrier(_) | Statement::MemoryBarrier(_) => "a barrier",
-                Statement::Kill => "discard",
+            let message = match statement {
+                Statement::ControlBarrier(_) | Statement::MemoryBarrier(_) => {
+                    "a barrier in a snippet"
+                }
+                Statement::Kill => "discard in a snippet",
+                Statement::Loop { body, continuing, break_if } => {
+                    let breaks = break_if.is_some_and(|end| literal(function, end) != Some(false));
+                    if breaks || [body, continuing].into_iter().any(|b| leaves(function, b, false))
+                    {
+                        return;
+                    }
+                    "a loop without an end: nothing leaves it"
+                }
                 _ => return,
             };
-            found.get_or_insert_with(|| Finding::new(span, format!("{what} in a snippet")));
+            found.get_or_insert_with(|| Finding::new(span, message));
         });
         found.map_or(Ok(()), Err)?;
     }
@@ -110,6 +122,35 @@ pub(super) fn needs_checks(module: &Module) -> bool {
         });
         unproven || loops
     })
+}
+
+/// Whether something may leave a loop with this in its body; `inner` where a break leaves only what stands in it.
+fn leaves(function: &Function, block: &naga::Block, inner: bool) -> bool {
+    block.iter().any(|statement| match statement {
+        Statement::Break => !inner,
+        Statement::Return { .. } => true,
+        Statement::Block(block) => leaves(function, block, inner),
+        Statement::If { condition, accept, reject } => {
+            let known = literal(function, *condition);
+            (known != Some(false) && leaves(function, accept, inner))
+                || (known != Some(true) && leaves(function, reject, inner))
+        }
+        Statement::Switch { cases, .. } => {
+            cases.iter().any(|case| leaves(function, &case.body, true))
+        }
+        Statement::Loop { body, continuing, .. } => {
+            leaves(function, body, true) || leaves(function, continuing, true)
+        }
+        _ => false,
+    })
+}
+
+/// The truth that an expression always has, where it is written as such.
+fn literal(function: &Function, condition: Handle<Expression>) -> Option<bool> {
+    match function.expressions[condition] {
+        Expression::Literal(Literal::Bool(truth)) => Some(truth),
+        _ => None,
+    }
 }
 
 fn walk(block: &naga::Block, visit: &mut dyn FnMut(&Statement, Span)) {

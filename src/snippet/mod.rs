@@ -1,5 +1,6 @@
 //! The caller's WGSL: parsed, checked, and made fit to stand in a kernel.
 
+mod bounds;
 mod check;
 #[cfg(feature = "reference")]
 pub(crate) mod interpret;

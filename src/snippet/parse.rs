@@ -5,11 +5,11 @@ use std::error::Error as _;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Expression, Function, Handle, Module};
 
-use super::rewrite::AuxRewrite;
-use super::scan::Tokens;
+use super::rewrite::{AuxRewrite, Rewrite};
+use super::scan::{ScanError, Tokens};
 use super::signature::{Asked, Signature, Snippet};
 use super::source::Source;
-use super::{check, rewrite};
+use super::{bounds, check, rewrite};
 use crate::error::SpecError;
 use crate::tensor::{Dtype, TensorDescs};
 
@@ -44,8 +44,10 @@ pub(crate) fn parse(
     let source = Source { text: snippet.wgsl.clone(), field: field.to_owned() };
     let aux: Vec<String> = aux_types.iter().map(|(name, _)| (*name).to_owned()).collect();
     check_aux_names(&aux, signature, field)?;
-    let tokens =
-        Tokens::of(&source.text).map_err(|error| source.error(error.offset, error.message))?;
+    let at = |error: ScanError| source.error(error.offset, error.message);
+    bounds::check_length(&source.text).map_err(at)?;
+    let tokens = Tokens::of(&source.text).map_err(at)?;
+    bounds::check_nesting(&tokens).map_err(at)?;
     check_directives(&tokens, &source)?;
     let module = naga::front::wgsl::parse_str(&module_text(&source.text, signature, aux_types))
         .map_err(|error| source.parse_error(&error))?;
@@ -60,7 +62,9 @@ pub(crate) fn parse(
     check_entry_points(&module, &tokens, &source)?;
     check::check_declarations(&module, &aux).map_err(finding)?;
     check::check_bodies(&module).map_err(finding)?;
+    bounds::check_calls(&module).map_err(finding)?;
     let info = validate(&module, &source)?;
+    bounds::check_private_bytes(&module, &info).map_err(finding)?;
     let function = check::find_function(&module, signature).map_err(|found| {
         source.error(found.span.to_range().map_or(0, |range| range.start), found.message)
     })?;
@@ -97,10 +101,14 @@ pub(crate) fn mask_reads(tensors: &TensorDescs, asked: Asked<'_>) -> [bool; 2] {
 
 impl ParsedSnippet {
     /// The caller's text with its own globals prefixed and each read of an aux tensor turned into a call of the
-    /// accessor that `aux` gives for its name (`None` for other words). Lines stay where they are.
+    /// accessor that `aux` gives for its name (`None` for other words), and its loops bounded. Lines stay where they are.
     pub(crate) fn rewrite(&self, prefix: &str, aux: &dyn Fn(&str) -> Option<AuxRewrite>) -> String {
+        let function = self.module.functions[self.function].name.as_deref().unwrap_or_default();
         match Tokens::of(&self.source.text) {
-            Ok(tokens) => rewrite::rewrite(&tokens, &self.globals, prefix, aux),
+            Ok(tokens) => {
+                let how = Rewrite { globals: &self.globals, prefix, aux, function };
+                rewrite::rewrite(&tokens, &how)
+            }
             // Unreachable: parse has split the same text.
             Err(_) => self.source.text.clone(),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::bounds::MOST_TURNS;
 use super::scan::{TokenKind, Tokens};
 
 /// How the kernel reads an aux tensor.
@@ -53,14 +54,23 @@ pub(super) fn check_aux_uses(tokens: &Tokens<'_>, aux: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// The text with `globals` prefixed and the aux tensors behind accessors; lines stay where they are.
-pub(super) fn rewrite(
-    tokens: &Tokens<'_>,
-    globals: &[String],
-    prefix: &str,
-    aux: &dyn Fn(&str) -> Option<AuxRewrite>,
-) -> String {
+/// How the caller's text becomes the kernel's.
+pub(super) struct Rewrite<'a> {
+    /// Names to prefix.
+    pub(super) globals: &'a [String],
+    pub(super) prefix: &'a str,
+    /// What stands for an aux tensor.
+    pub(super) aux: &'a dyn Fn(&str) -> Option<AuxRewrite>,
+    /// The function that kernels call.
+    pub(super) function: &'a str,
+}
+
+/// The text with its globals prefixed, the aux tensors behind accessors and the turns of loops counted; lines stay where
+/// they are.
+pub(super) fn rewrite(tokens: &Tokens<'_>, how: &Rewrite<'_>) -> String {
+    let Rewrite { globals, prefix, aux, function: _ } = *how;
     let mut edits: Vec<Option<String>> = vec![None; tokens.list.len()];
+    let counter = count_turns(tokens, how, &mut edits);
     for index in tokens.names() {
         let Some(word) = tokens.word(index) else { continue };
         if globals.iter().any(|name| name == word) {
@@ -80,7 +90,39 @@ pub(super) fn rewrite(
             }
         }
     }
-    apply(tokens, &edits)
+    apply(tokens, &edits) + &counter
+}
+
+/// Makes every loop end after [`MOST_TURNS`] in a call of the caller's function; gives the declaration of the counter.
+fn count_turns(tokens: &Tokens<'_>, how: &Rewrite<'_>, edits: &mut [Option<String>]) -> String {
+    // No name of the caller's begins with a digit, so that none is this one.
+    let turns = format!("{}0turns", how.prefix);
+    let block = |index: usize| {
+        let depth = tokens.list[index].depth;
+        (index..tokens.list.len())
+            .find(|&place| tokens.is(place, '{') && tokens.list[place].depth == depth)
+    };
+    let mut loops = false;
+    for index in 0..tokens.list.len() {
+        let text = match tokens.word(index) {
+            Some("for" | "while" | "loop") => {
+                loops = true;
+                format!("{{ if ({turns} == {MOST_TURNS}u) {{ break; }} {turns}++;")
+            }
+            Some("fn") if tokens.word(index + 1) == Some(how.function) => {
+                format!("{{ {turns} = 0u;")
+            }
+            _ => continue,
+        };
+        if let Some(open) = block(index) {
+            edits[open] = Some(text);
+        }
+    }
+    if loops {
+        return format!("\nvar<private> {turns}: u32;\n");
+    }
+    edits.fill(None);
+    String::new()
 }
 
 fn apply(tokens: &Tokens<'_>, edits: &[Option<String>]) -> String {

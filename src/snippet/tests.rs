@@ -177,3 +177,20 @@ fn checks_are_needed_for_loops_and_unknown_indices() {
         assert_eq!(parsed.needs_checks, expected, "{body}");
     }
 }
+
+#[test]
+fn loops_count_their_turns_together() {
+    let text = score(
+        "var s = 0.0; for (var i = 0u; i < kv; i++) { loop { if h == i { break; } s += rel[i]; } }\nwhile s > score { s -= 1.0; } return s;",
+    );
+    let rewritten = parse_text(&text, &SCORE).unwrap().rewrite("p_", &accessors);
+    assert!(rewritten.contains("-> f32 { p_0turns = 0u;\n"), "{rewritten}");
+    for head in ["i++) {", "loop {", "while s > score {"] {
+        let counted = format!("{head} if (p_0turns == 65536u) {{ break; }} p_0turns++; ");
+        assert!(rewritten.contains(&counted), "{rewritten}");
+    }
+    assert!(rewritten.ends_with("}\nvar<private> p_0turns: u32;\n"), "{rewritten}");
+    assert_eq!(rewritten.matches('\n').count(), text.matches('\n').count() + 2);
+    let accessors = "fn aux_rel(i: u32) -> f32 { return 0.0; }";
+    naga::front::wgsl::parse_str(&format!("{rewritten}{accessors}")).unwrap();
+}

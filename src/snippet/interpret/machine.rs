@@ -4,8 +4,9 @@ use naga::{Block, Expression, Function, Handle, Range, Span, Statement, SwitchVa
 
 use super::program::Program;
 use super::value::{Unsupported, Value};
+use crate::snippet::bounds::MOST_TURNS;
 
-/// More statements than this in one call are taken for an endless loop.
+/// Statements in one call: the longest function that there may be, in loops of the most turns, may have more.
 const STEP_LIMIT: u32 = 1 << 22;
 
 /// Why a call gave no value, and where.
@@ -21,6 +22,8 @@ pub(super) struct Machine<'a> {
     /// Local variables of all frames; pointers are indices into it.
     pub(super) slots: Vec<Value>,
     steps: u32,
+    /// Turns of all loops.
+    turns: u32,
 }
 
 /// One function that runs.
@@ -43,7 +46,7 @@ enum Flow {
 impl<'a> Machine<'a> {
     /// A machine without a frame.
     pub(super) fn new(program: &'a Program, pos_q: &'a dyn Fn(u32, u32) -> i32) -> Self {
-        Self { program, pos_q, slots: Vec::new(), steps: 0 }
+        Self { program, pos_q, slots: Vec::new(), steps: 0, turns: 0 }
     }
 
     /// Runs a function; gives what it returns.
@@ -185,8 +188,12 @@ impl<'a> Machine<'a> {
         break_if: Option<Handle<Expression>>,
     ) -> Result<Flow, Fail> {
         loop {
-            // An empty body takes no step of its own.
-            self.steps += 1;
+            self.turns += 1;
+            if self.turns > MOST_TURNS {
+                let message = format!("loops still running after {MOST_TURNS} turns");
+                let span = body.span_iter().next().map_or(Span::UNDEFINED, |(_, span)| *span);
+                return Err(Fail { span, message });
+            }
             match self.run(frame, body)? {
                 Flow::Break => return Ok(Flow::Next),
                 Flow::Return(value) => return Ok(Flow::Return(value)),
@@ -197,11 +204,6 @@ impl<'a> Machine<'a> {
                 && self.condition(frame, condition)?
             {
                 return Ok(Flow::Next);
-            }
-            if self.steps > STEP_LIMIT {
-                let message = format!("a loop still running after {STEP_LIMIT} statements");
-                let span = body.span_iter().next().map_or(Span::UNDEFINED, |(_, span)| *span);
-                return Err(Fail { span, message });
             }
         }
     }
