@@ -1,7 +1,8 @@
 //! Merging partial results: attention over parts of the keys, each with its own lse, as one.
 //!
 //! `lse = ln Σ exp(lse_i)`, `out = Σ out_i · exp(lse_i − lse)`, exact to rounding: for keys split over calls, a cache
-//! shared by requests, or a ring of devices.
+//! shared by requests, or a ring of devices. A part whose lse is −inf counts nothing; one whose lse is NaN or +inf makes
+//! its row NaN, lse too.
 
 use std::fmt;
 

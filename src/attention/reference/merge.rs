@@ -4,7 +4,8 @@ use super::AttentionReference;
 use crate::error::SpecError;
 
 /// `out = Σ outs_i · exp(lses_i − lse)` with `lse = ln Σ exp(lses_i)`, in f64: `outs` is `[parts, rows, value_dim]`,
-/// `lses` `[parts, rows]`. A part without keys (lse −inf) counts nothing; a row of such parts alone is 0, lse −inf.
+/// `lses` `[parts, rows]`. A part without keys (lse −inf) counts nothing; a row of such parts alone is 0, lse −inf. A row
+/// with a part whose lse is NaN or +inf is NaN, lse too.
 ///
 /// # Errors
 /// [`SpecError::Value`] where a length is not what the extents say.
@@ -34,9 +35,11 @@ pub fn merge_reference(
             continue;
         }
         let max = present().fold(f64::NEG_INFINITY, |max, (_, lse)| max.max(lse));
-        lse[row] = max + present().map(|(_, lse)| (lse - max).exp()).sum::<f64>().ln();
+        let sum: f64 = present().map(|(_, lse)| (lse - max).exp()).sum();
+        lse[row] = max + sum.ln();
         for (part, part_lse) in present() {
-            let weight = (part_lse - lse[row]).exp();
+            // Not exp(lse_i − lse): where |lse| is huge, ln(sum) is lost in it.
+            let weight = (part_lse - max).exp() / sum;
             for dim in 0..value_dim {
                 let value = outs[(part * rows + row) * value_dim + dim];
                 out[row * value_dim + dim] += weight * value;
