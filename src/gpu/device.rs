@@ -66,7 +66,41 @@ fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     // Validation layers of a debug build cost minutes over a test run; they are a request by environment, as in wgpu.
     descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+    #[cfg(all(unix, not(target_vendor = "apple")))]
+    if let Some(instance) = windowless(&descriptor) {
+        return instance;
+    }
     wgpu::Instance::new(descriptor)
+}
+
+/// An instance without the extensions of window systems, which nothing is ever shown in; `None` where Vulkan is missing.
+/// Mesa's layer that picks devices asks the window systems whose extensions it sees, and libwayland writes to stderr in
+/// every process without a desktop.
+#[cfg(all(unix, not(target_vendor = "apple")))]
+#[allow(unsafe_code, reason = "wgpu asks for a promise, see SAFETY")]
+fn windowless(descriptor: &wgpu::InstanceDescriptor) -> Option<wgpu::Instance> {
+    let descriptor = wgpu::hal::InstanceDescriptor {
+        name: "tilewise",
+        flags: descriptor.flags,
+        memory_budget_thresholds: descriptor.memory_budget_thresholds,
+        backend_options: descriptor.backend_options.clone(),
+        telemetry: None,
+        display: None,
+    };
+    let windows = [
+        c"VK_KHR_wayland_surface",
+        c"VK_KHR_xcb_surface",
+        c"VK_KHR_xlib_surface",
+        c"VK_EXT_acquire_drm_display",
+    ];
+    let without: Box<wgpu::hal::vulkan::CreateInstanceCallback<'_>> =
+        Box::new(|instance| instance.extensions.retain(|name| !windows.contains(name)));
+    // SAFETY: the extensions are taken off a list from which wgpu takes them itself where a system has none of them; it
+    // looks for each before it calls it, and only to make a surface, which nobody can ask of this instance.
+    let made =
+        unsafe { wgpu::hal::vulkan::Instance::init_with_callback(&descriptor, Some(without)) };
+    // SAFETY: the instance is a new one of wgpu's own, and used by nothing else.
+    Some(unsafe { wgpu::Instance::from_hal::<wgpu::hal::api::Vulkan>(made.ok()?) })
 }
 
 /// The adapters of this machine, GPUs first.
