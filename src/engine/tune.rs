@@ -16,7 +16,7 @@ use crate::gpu::recording::Plan;
 use crate::gpu::signal::Waiting;
 use crate::operator::Operator;
 use crate::tune::{
-    Progress, Race, Store, Timing, TuneKey, TunePolicy, Tuned, Tuning, Tunings, race,
+    Progress, Race, Store, Stored, Timing, TuneKey, TunePolicy, Tuned, Tuning, Tunings, race,
 };
 
 /// Tunings of one engine.
@@ -103,7 +103,11 @@ impl Tuner {
             let operator = operator.clone();
             let tune = move |engine: Engine, budget, waiting| -> Running {
                 let tuned = async move {
-                    engine.tune_with(&operator, budget, waiting, &|_| {}).await.map(drop)
+                    let tuned = engine.tune_with(&operator, budget, waiting, &|_| {}).await?;
+                    if let Stored::NotWritten { path, message } = tuned.stored {
+                        log::warn!("{} was not written: {message}", path.display());
+                    }
+                    Ok(())
                 };
                 Box::pin(tuned)
             };
@@ -123,23 +127,24 @@ impl Tuner {
     }
 
     /// Keeps what was measured, on disk too where there is a place for it.
-    fn add(&self, key: TuneKey, tuning: Tuning) {
+    fn add(&self, key: TuneKey, tuning: Tuning) -> Stored {
         let mut new = Tunings::default();
         new.insert(key, tuning);
         lock(&self.own).merge(new.clone());
-        if let Some(store) = &self.store
-            && let Err(error) = store.add(new)
-        {
-            log::warn!("{} was not written: {error}", store.path().display());
+        let Some(store) = &self.store else { return Stored::InMemory };
+        let path = store.path().to_owned();
+        match store.add(new) {
+            Ok(()) => Stored::InFile(path),
+            Err(error) => Stored::NotWritten { path, message: error.to_string() },
         }
     }
 }
 
 impl Engine {
     /// Measures which tiles a problem runs fastest with, and takes them from now on: every candidate's result is held
-    /// against the heuristic's, then they are timed. Within `budget`, or as soon after as the candidate ends that is
-    /// being measured. Tensors of the problem's sizes are made for it, so that it needs that much memory; those of
-    /// the app are not touched. The result is stored where the engine has a place for it.
+    /// against the heuristic's, then they are timed. Nothing is started after `budget`, no compilation and no run; what runs
+    /// then is waited for. Tensors of the problem's sizes are made for it, so that it needs that much memory; those of
+    /// the app are not touched. The result is stored where the engine has a place for it: [`Tuned::stored`] says where.
     ///
     /// Blocks: call it while loading, or on a thread of its own. Other threads may go on using the engine, and the
     /// device takes their work between the measured runs. Calls that were prepared before keep their tiles; prepare
@@ -191,10 +196,10 @@ impl Engine {
         progress: &dyn Fn(Progress),
     ) -> Result<Tuned<O::Tiles>, Error> {
         self.gpu.healthy()?;
-        let tuned = race(&self.gpu, operator, Race { budget, waiting, progress }).await?;
+        let mut tuned = race(&self.gpu, operator, Race { budget, waiting, progress }).await?;
         let key = self.calls.tuner.key(operator, self.adapter());
         if let (Some(key), Some(_)) = (key, tuned.heuristic_ratio()) {
-            self.calls.tuner.add(key, stored(&tuned));
+            tuned.stored = self.calls.tuner.add(key, stored(&tuned));
             self.calls.forget_unforced();
         }
         Ok(tuned)

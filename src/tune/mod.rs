@@ -31,7 +31,7 @@ pub use crate::operator::TilesFrom;
 pub use key::TuneKey;
 pub(crate) use store::Store;
 pub use store::{Tuning, Tunings, TuningsError};
-pub use tuned::{Timing, TunePolicy, Tuned, Verdict};
+pub use tuned::{Stored, Timing, TunePolicy, Tuned, Verdict};
 pub use tuner::Progress;
 #[cfg(feature = "cli")]
 pub(crate) use tuner::WARMING;

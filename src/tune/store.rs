@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::key::TuneKey;
 use super::tuned::Timing;
-use crate::cache::{CachePlace, VERSION, write_atomically};
+use crate::cache::{CachePlace, VERSION};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::cache::{lock_beside, write_atomically};
 
 /// Tunings by their keys: what an app ships, and what a device was measured to like best.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -161,25 +163,40 @@ impl Store {
 
     /// What the file holds; nothing, with a warning, where it is none of ours.
     pub fn load(&self) -> Tunings {
-        self.read().unwrap_or_else(|message| {
+        let read = self.read();
+        read.map_err(|error| error.to_string()).and_then(|read| read).unwrap_or_else(|message| {
             log::warn!("{} is ignored: {message}", self.path.display());
             Tunings::default()
         })
     }
 
-    fn read(&self) -> Result<Tunings, String> {
-        match std::fs::read_to_string(&self.path) {
-            Ok(text) => Tunings::from_json(&text).map_err(|error| error.to_string()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Tunings::default()),
-            Err(error) => Err(error.to_string()),
+    /// The outer error is the file system's; the inner one says why the file is none of ours.
+    fn read(&self) -> std::io::Result<Result<Tunings, String>> {
+        match std::fs::read(&self.path) {
+            Ok(bytes) => Ok(String::from_utf8(bytes)
+                .map_err(|error| error.to_string())
+                .and_then(|text| Tunings::from_json(&text).map_err(|error| error.to_string()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Ok(Tunings::default()))
+            }
+            Err(error) => Err(error),
         }
     }
 
-    /// Adds tunings to the file: reads it again, then replaces it whole, so that a reader never sees half a file and two
-    /// writers at once lose a tuning at most. A file that is none of ours is replaced.
+    /// Adds tunings to the file: reads it again, then replaces it whole, so that a reader never sees half a file. Writers
+    /// wait for each other by a lock on a file beside it, so that each keeps what the others added. A file that is none
+    /// of ours is replaced.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn add(&self, tunings: Tunings) -> std::io::Result<()> {
-        let mut all = self.read().unwrap_or_default();
+        let _held = lock_beside(&self.path)?;
+        let mut all = self.read()?.unwrap_or_default();
         all.merge(tunings);
         write_atomically(&self.path, all.to_json().as_bytes())
+    }
+
+    /// There are no files.
+    #[cfg(target_arch = "wasm32")]
+    pub fn add(&self, _: Tunings) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
     }
 }

@@ -1,5 +1,6 @@
 //! What tuning a problem gave.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,28 @@ pub struct Tuned<T> {
     pub timings: Vec<Timing<T>>,
     /// How long it took.
     pub took: Duration,
+    /// Where the tiles are kept for later calls.
+    pub stored: Stored,
+}
+
+/// Where tiles that were measured are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Stored {
+    /// Nowhere: too little was timed to choose, or there is nothing to choose from.
+    Nowhere,
+    /// In memory, as long as the engine lives, which has no place for files.
+    InMemory,
+    /// In this file.
+    InFile(PathBuf),
+    /// In memory alone: the file could not be written.
+    NotWritten {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        message: String,
+    },
 }
 
 impl<T: PartialEq> Tuned<T> {
@@ -71,6 +94,11 @@ impl<T: PartialEq> Tuned<T> {
             Verdict::Timed { ms, .. } => Some(ms),
             _ => None,
         }
+    }
+
+    /// How many candidates the budget did not reach.
+    pub fn untried(&self) -> usize {
+        self.timings.iter().filter(|timing| timing.verdict == Verdict::Untried).count()
     }
 
     /// How many times the fastest candidate's time the heuristic's choice takes; `None` where less than two candidates

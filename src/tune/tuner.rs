@@ -7,7 +7,7 @@ use web_time::Instant;
 
 use super::guard::difference;
 use super::measure::{Output, Stand};
-use super::tuned::{Timing, Tuned, Verdict};
+use super::tuned::{Stored, Timing, Tuned, Verdict};
 use crate::error::{Error, GpuError};
 use crate::gpu::context::Gpu;
 use crate::gpu::shader::Shader;
@@ -18,7 +18,7 @@ use crate::prepared::Prepared;
 /// How a problem is to be tuned.
 #[derive(Clone, Copy)]
 pub(crate) struct Race<'a> {
-    /// Nothing is started after this time.
+    /// Nothing is started after this time: no compilation, no run.
     pub budget: Duration,
     /// How the device is waited for.
     pub waiting: Waiting,
@@ -80,6 +80,16 @@ impl<O: Operator> Runner<O> {
     }
 }
 
+/// What became of trying a candidate.
+enum Tried<O: Operator> {
+    /// It gave the right result.
+    Right(Runner<O>),
+    /// How its result is wrong.
+    Wrong(String),
+    /// The budget ended before it was timed.
+    TooLate,
+}
+
 /// Finds a problem's fastest tiles on a device.
 ///
 /// # Errors
@@ -109,7 +119,8 @@ pub(crate) async fn race<O: Operator>(
         let kept = runners.iter().filter(|runner| [0, winner].contains(&runner.index));
         fresh.keep(kept.flat_map(|runner| &runner.prepared.plan.steps).map(|step| &step.shader));
     }
-    Ok(Tuned { tiles: candidates[winner], timings, took: start.elapsed() })
+    let stored = Stored::Nowhere;
+    Ok(Tuned { tiles: candidates[winner], timings, took: start.elapsed(), stored })
 }
 
 /// The fastest of those that are left; the heuristic's choice where that is about as fast.
@@ -177,17 +188,18 @@ impl<O: Operator> Track<'_, O> {
         let mut expected: Option<Vec<Output>> = None;
         let mut runners: Vec<Runner<O>> = Vec::new();
         for (index, timing) in timings.iter_mut().enumerate() {
-            if index > 0 && self.past(TRYING) {
+            if self.past(if index > 0 { TRYING } else { 1.0 }) {
                 break;
             }
             (self.options.progress)(Progress { verified: [index, all], rounds: [0, ROUNDS] });
             let tried = self.try_out(index, timing.tiles, &mut expected, fresh).await;
             match tried {
-                Ok(Ok(runner)) => {
+                Ok(Tried::Right(runner)) => {
                     timing.verdict = runner.verdict();
                     runners.push(runner);
                 }
-                Ok(Err(wrong)) => timing.verdict = Verdict::Wrong(wrong),
+                Ok(Tried::Wrong(how)) => timing.verdict = Verdict::Wrong(how),
+                Ok(Tried::TooLate) => break,
                 Err(error) if index == 0 || matches!(error, Error::Gpu(GpuError::Lost { .. })) => {
                     return Err(error);
                 }
@@ -204,30 +216,35 @@ impl<O: Operator> Track<'_, O> {
     async fn warm(&self, runner: &Runner<O>) -> Result<(), Error> {
         let start = Instant::now();
         let long = WARMING.min(self.options.budget.mul_f64(WARMING_SHARE));
-        while !self.stand.is_steady() && start.elapsed() < long {
+        while !self.stand.is_steady() && start.elapsed() < long && !self.past(1.0) {
             self.stand.run(&runner.prepared, runner.calls).await?;
         }
         Ok(())
     }
 
-    /// Compiles a candidate, holds its result against the first one's, and times it once; the inner error says how the
-    /// result is wrong.
+    /// Compiles a candidate, holds its result against the first one's, and times it once.
     async fn try_out(
         &mut self,
         index: usize,
         tiles: O::Tiles,
         expected: &mut Option<Vec<Output>>,
         fresh: &mut Fresh<'_>,
-    ) -> Result<Result<Runner<O>, String>, Error> {
+    ) -> Result<Tried<O>, Error> {
         let plan = self.operator.plan(self.gpu.limits(), &tiles)?;
         let mut pipelines = Vec::new();
         for step in &plan.steps {
+            if self.past(1.0) {
+                return Ok(Tried::TooLate);
+            }
             fresh.note(&step.shader);
             pipelines.push(self.gpu.pipeline(&step.shader).await?);
         }
         let chosen = (tiles, TilesFrom::Forced);
         let prepared = Prepared::new(self.gpu, self.operator, chosen, plan, pipelines).await?;
         self.stand.poison()?;
+        if self.past(1.0) {
+            return Ok(Tried::TooLate);
+        }
         self.stand.run(&prepared, 1).await?; // some drivers compile only now
         let results = self.stand.results().await?;
         match expected {
@@ -235,14 +252,17 @@ impl<O: Operator> Track<'_, O> {
             Some(expected) => {
                 for (got, expected) in results.iter().zip(expected) {
                     if let Some(wrong) = difference(got, expected) {
-                        return Ok(Err(wrong));
+                        return Ok(Tried::Wrong(wrong));
                     }
                 }
             }
         }
+        if self.past(1.0) {
+            return Ok(Tried::TooLate);
+        }
         let first = self.stand.run(&prepared, 1).await?;
         let calls = (RUN_MS / first.max(1e-6)).ceil().clamp(1.0, MOST_CALLS) as u32;
-        Ok(Ok(Runner { index, prepared, calls, ms: vec![first] }))
+        Ok(Tried::Right(Runner { index, prepared, calls, ms: vec![first] }))
     }
 
     /// Times those that are right, each once a round, while the slower half leaves; the heuristic's choice stays.
