@@ -81,6 +81,9 @@ pub(super) enum CliError {
     /// The run or a check failed: exit code 1.
     #[error("{0}")]
     Failed(String),
+    /// Nobody reads what is printed: exit code 1, without a message.
+    #[error("stdout is closed")]
+    NoReader,
 }
 
 impl From<Error> for CliError {

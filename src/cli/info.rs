@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::common::{CliError, Common, kind_words};
 use super::measure::{Ceilings, ceilings};
-use super::output::{bytes, digits, print, print_json, table};
+use super::output::{bytes, digits, print, print_json, table, tell};
 use crate::engine::{Engine, EngineOptions};
 use crate::gpu::device::{AdapterChoice, AdapterDescription, adapters};
 use crate::{Error, GpuError};
@@ -35,7 +35,7 @@ pub(super) fn info(common: &Common, args: &InfoArgs) -> Result<(), CliError> {
     let mut listed = chosen(common)?;
     if args.measure {
         for one in &mut listed {
-            eprintln!("measuring {}", one.adapter.name);
+            tell(format_args!("measuring {}", one.adapter.name));
             let adapter = AdapterChoice::Index(one.index);
             let floor = common.floor;
             let options = EngineOptions { adapter, floor, ..EngineOptions::default() };

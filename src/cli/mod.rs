@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use common::{CliError, Common};
+use output::tell;
 
 /// Fused attention on every GPU.
 #[derive(Parser)]
@@ -48,7 +49,11 @@ enum Command {
 
 /// Runs the program; 0 done, 1 the run or a check failed, 2 the request was wrong.
 pub fn main() -> ExitCode {
-    let Cli { common, command } = Cli::parse();
+    let Cli { common, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version too.
+        Err(other) => return printed(&other),
+    };
     // Another logger is there already only where this is not the program.
     if log::set_logger(&Warnings).is_ok() {
         log::set_max_level(log::LevelFilter::Warn);
@@ -64,13 +69,19 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::NoReader) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(match error {
-                CliError::Failed(_) => 1,
-                CliError::Request(_) => 2,
-            })
+            tell(format_args!("error: {error}"));
+            ExitCode::from(if matches!(error, CliError::Request(_)) { 2 } else { 1 })
         }
+    }
+}
+
+/// Prints what clap has to say; 1 where that fails.
+fn printed(message: &clap::Error) -> ExitCode {
+    match message.print() {
+        Ok(()) => ExitCode::from(message.exit_code() as u8),
+        Err(_) => ExitCode::from(1),
     }
 }
 
@@ -84,7 +95,7 @@ impl log::Log for Warnings {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            eprintln!("warning: {}", record.args());
+            tell(format_args!("warning: {}", record.args()));
         }
     }
 

@@ -8,16 +8,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::common::CliError;
+use crate::cache::write_output;
 
-/// Writes to stdout; a reader that went away (`| head`) is no error.
+/// Writes to stdout. A reader that went away (`| head`) ends the program without a word.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
     // Tables fill their last column with spaces.
     let lines: String = text.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(CliError::NoReader),
+        result => result.map_err(|error| CliError::Failed(format!("stdout: {error}"))),
     }
+}
+
+/// Writes a line to stderr, if it is there.
+pub(super) fn tell(line: impl std::fmt::Display) {
+    // There is no other place to tell that stderr is closed.
+    writeln!(std::io::stderr(), "{line}").ok();
 }
 
 /// Writes JSON to stdout.
@@ -44,7 +51,12 @@ pub(super) fn read_text(path: &Path) -> Result<String, CliError> {
 
 /// Writes a file that a request names.
 pub(super) fn write_text(path: &Path, text: &str) -> Result<(), CliError> {
-    std::fs::write(path, text)
+    write_file(path, text.as_bytes())
+}
+
+/// Writes a file that a request names, of bytes.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    write_output(path, bytes)
         .map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))
 }
 

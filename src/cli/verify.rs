@@ -150,7 +150,7 @@ impl Watched {
         if let (Err(failure), Ok(mut failed)) = (&result, self.failed.lock()) {
             *failed += 1;
             self.bar.set_message(format!("{failed} wrong"));
-            self.bar.suspend(|| eprintln!("{failure}\n"));
+            self.bar.suspend(|| output::tell(format_args!("{failure}\n")));
         }
         self.bar.inc(1);
         result

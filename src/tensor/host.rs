@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView as FileVie
 
 use super::names::named_twice;
 use super::{Dtype, TensorDesc};
+use crate::cache::write_output;
 
 /// A tensor in host memory, row-major without gaps, little-endian.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,7 +163,7 @@ pub fn parse_safetensors(
     Ok(tensors)
 }
 
-/// Writes tensors to a safetensors file.
+/// Writes tensors to a safetensors file, beside its place first: where it cannot be written, what was there stays.
 ///
 /// # Errors
 /// [`TensorFileError`] when the file cannot be written.
@@ -191,7 +192,7 @@ pub fn write_safetensors(
         views.push((tensor.as_str(), view));
     }
     let raw = safetensors::serialize(views, None).map_err(format)?;
-    std::fs::write(path, raw).map_err(|source| TensorFileError::Io { path: name(), source })
+    write_output(path, &raw).map_err(|source| TensorFileError::Io { path: name(), source })
 }
 
 #[cfg(all(test, feature = "safetensors"))]

@@ -7,6 +7,7 @@ use super::report::Figures;
 use super::sample::{Candidate, Summary, time_interleaved};
 use crate::any::AnyProblem;
 use crate::cli::common::CliError;
+use crate::cli::output::tell;
 use crate::engine::Engine;
 use crate::operator::{Operator, Tiles};
 use crate::problems::{NamedProblem, Resident, work};
@@ -90,7 +91,8 @@ impl Run<'_> {
         of.checked = expected
             .check(&call.outputs()?)
             .map_err(|mismatch| {
-                self.progress.suspend(|| eprintln!("{} {tiles}: {mismatch}", self.named.name));
+                self.progress
+                    .suspend(|| tell(format_args!("{} {tiles}: {mismatch}", self.named.name)));
             })
             .ok();
         Ok(())

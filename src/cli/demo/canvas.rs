@@ -1,12 +1,11 @@
 //! A picture of pixels: rectangles, text, PNG.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::Path;
 
 use ab_glyph::{Font, FontRef, GlyphId, PxScale, ScaleFont, point};
 
 use crate::cli::common::CliError;
+use crate::cli::output::write_file;
 
 /// See `assets/README.md`.
 const FONT: &[u8] = include_bytes!("../../../assets/DejaVuSans-latin.ttf");
@@ -133,17 +132,21 @@ impl Canvas {
 
     /// Writes a PNG file.
     pub fn save(&self, path: &Path) -> Result<(), CliError> {
-        let refused = |error: &dyn std::fmt::Display| {
-            CliError::Request(format!("{}: {error}", path.display()))
-        };
-        let file = File::create(path).map_err(|error| refused(&error))?;
+        let bytes =
+            self.png().map_err(|error| CliError::Failed(format!("{}: {error}", path.display())))?;
+        write_file(path, &bytes)
+    }
+
+    fn png(&self) -> Result<Vec<u8>, png::EncodingError> {
+        let mut bytes = Vec::new();
         let (width, height) = (self.width as u32, self.height as u32);
-        let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header().map_err(|error| refused(&error))?;
-        writer.write_image_data(self.pixels.as_flattened()).map_err(|error| refused(&error))?;
-        writer.finish().map_err(|error| refused(&error))
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(self.pixels.as_flattened())?;
+        writer.finish()?;
+        Ok(bytes)
     }
 }
 
