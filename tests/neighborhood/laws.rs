@@ -4,6 +4,7 @@ use tilewise::attention::{
     AttentionLayout, AttentionOutput, AttentionProblem, AttentionSpec, Mask,
 };
 use tilewise::neighborhood::{plain, reference};
+use tilewise::operator::Operator;
 use tilewise::tensor::{Dtype, HostTensor, descs};
 
 use crate::harness::{Case, Inputs, engine, hold, numbers, problem};
@@ -119,6 +120,43 @@ fn dilation_is_interleaved_problems() {
         let out = numbers(engine().run(&problem(&plain_spec, &part), None, &part).unwrap());
         for (a, b) in out["out"].iter().zip(rows(&whole["out"], 32)) {
             assert!((a - b).abs() < 1e-5, "class {class}: {a} {b}");
+        }
+    }
+}
+
+/// Values that are not finite, and NaN in keys: they reach the queries whose windows hold them, with every tile set.
+#[test]
+fn what_no_window_of_a_query_holds_does_not_reach_it_whatever_it_is() {
+    let mut case = Case::new(&[12, 19], &[4, 5]);
+    case.extra = 2;
+    for (dtype, change) in [(Dtype::F32, [false, true]), (Dtype::F16, [true, false])] {
+        let case = case.clone().with(|spec| {
+            spec.dtype = dtype;
+            spec.causal = change.to_vec();
+            spec.dilation = vec![1, 2];
+        });
+        let mut inputs = case.inputs(9);
+        let not_finite = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+        for (name, tokens) in [("v", &[0, 25, 60, 61, 130, 227][..]), ("k", &[100][..])] {
+            let shape = inputs[name].shape.clone();
+            let mut values = inputs[name].to_f64();
+            for (index, token) in tokens.iter().enumerate() {
+                values[token * 32 + 16 * (index % 2) + index] = not_finite[index % 3];
+            }
+            inputs.insert(name.to_owned(), HostTensor::from_f64(dtype, &shape, &values));
+        }
+        let problem = problem(&case.spec, &inputs);
+        let truth = reference(&problem, &inputs).unwrap();
+        let most = if dtype == Dtype::F32 { 1e-5 } else { 1e-2 };
+        for tiles in problem.candidates(engine().limits()).unwrap().into_iter().step_by(3) {
+            let got = numbers(engine().run(&problem, Some(tiles), &inputs).unwrap());
+            for (name, truth) in [("out", &truth.out), ("lse", &truth.lse)] {
+                for (index, (got, expected)) in got[name].iter().zip(truth).enumerate() {
+                    let same = got == expected || (got.is_nan() && expected.is_nan());
+                    let near = (got - expected).abs() < most;
+                    assert!(same || near, "{tiles} {name}[{index}]: {got}, not {expected}");
+                }
+            }
         }
     }
 }
