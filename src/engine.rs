@@ -8,13 +8,15 @@ mod tune;
 
 use std::sync::Arc;
 
-use self::calls::KeptCalls;
+use self::calls::{Asked, KeptCalls, by_name, hash_of};
 use self::matrix::MatrixCheck;
 pub use self::options::{EngineOptions, Matrices};
 use self::tune::Tuner;
 use crate::cache::CachePlace;
-use crate::error::{Error, GpuError, PlanError, SpecError};
+use crate::error::{Error, GpuError, PlanError};
+use crate::gpu::bound::{BoundCall, Given};
 use crate::gpu::context::Gpu;
+pub use crate::gpu::context::KEPT_PIPELINES;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::device::offered_matrix;
 use crate::gpu::device::{AdapterDescription, open};
@@ -27,7 +29,7 @@ use crate::gpu::signal::Waiting;
 use crate::names::{refuse_others, refuse_twice};
 use crate::operator::{Operator, Spec, TilesFrom};
 use crate::prepared::Prepared;
-use crate::tensor::{TensorDescs, TensorView};
+use crate::tensor::TensorView;
 use crate::tune::TunePolicy;
 
 /// Operators on one device. Cheap to clone; many threads may use one.
@@ -63,16 +65,16 @@ pub struct EngineMemory {
     pub scratch_bytes: u64,
     /// Buffers made so far, of any kind: recording a prepared call again makes none.
     pub buffers_made: u64,
+    /// Compiled kernels: those of calls that the app holds, and others, at most [`KEPT_PIPELINES`] in all. What each takes
+    /// is the driver's secret; on Mesa's processor driver it is two or three megabytes.
+    pub pipelines: usize,
 }
+
+/// A call and what it is recorded with.
+type BoundTo<O> = (Arc<Prepared<O>>, Arc<BoundCall>);
 
 /// Views of a call's tensors by their names in the contract: `q`, `k`, `v`, `out`, `lse`, and what the spec names.
 pub type Tensors<'a> = [(&'a str, TensorView<'a>)];
-
-/// What is known of a call's tensors, each of which is named once.
-fn described(tensors: &Tensors<'_>) -> Result<TensorDescs, SpecError> {
-    refuse_twice(tensors.iter().map(|(name, _)| *name))?;
-    Ok(tensors.iter().map(|(name, view)| ((*name).to_owned(), view.desc.clone())).collect())
-}
 
 /// The size of a device's matrices if they are multiplied as kernels take them to be.
 async fn working_matrix(device: &wgpu::Device, queue: &wgpu::Queue, size: u32) -> Option<u32> {
@@ -165,14 +167,43 @@ impl Engine {
         self.gpu.limits()
     }
 
-    /// Records a call of any operator into the app's encoder: no submit, no wait, no readback. The first call of a
-    /// problem compiles its kernels; later ones take microseconds.
+    /// Records a call of any operator into the app's encoder, as a pass of its own: no submit, no wait, no readback. The
+    /// first call of a problem compiles its kernels; later ones take microseconds. Blocks; see [`Engine::record_async`].
     ///
     /// `tensors` holds views by the contract's names, with axes in the order of the spec's layout; no others, and each
-    /// once.
+    /// once. They may lie in one buffer, outputs too, where their bytes do not overlap. Views that have moved by a multiple
+    /// of the device's alignment (at most 256 bytes), such as those of another layer, are the same call: nothing is
+    /// planned, compiled or made anew.
+    ///
+    /// ```no_run
+    /// # use tilewise::attention::{AttentionSpec, Mask};
+    /// # use tilewise::tensor::{Dtype, Layout, TensorView};
+    /// # use tilewise::{Engine, Error};
+    /// # fn layers(engine: &Engine, encoder: &mut wgpu::CommandEncoder, arena: &wgpu::Buffer) -> Result<(), Error> {
+    /// // 32 layers of 8 key heads, 4096 keys and 128 dims; q and out behind them, all in one buffer.
+    /// let cache = 8 * 4096 * 128;
+    /// let spec = AttentionSpec { mask: Mask::causal(), ..AttentionSpec::default() };
+    /// let view = |heads: u64, seq: u64, offset: u64| {
+    ///     let strides = [heads * seq * 128, seq * 128, 128, 1];
+    ///     let layout = Layout::new(&[1, heads, seq, 128], &strides, offset)?;
+    ///     Ok::<_, Error>(TensorView::strided(arena, Dtype::F32, layout))
+    /// };
+    /// for layer in 0..32 {
+    ///     let tensors = [
+    ///         ("q", view(32, 1, 64 * cache)?),
+    ///         ("k", view(8, 4096, 2 * layer * cache)?),
+    ///         ("v", view(8, 4096, (2 * layer + 1) * cache)?),
+    ///         ("out", view(32, 1, 64 * cache + 32 * 128)?),
+    ///     ];
+    ///     engine.record(encoder, &spec, &tensors)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`SpecError`] for a wrong problem, [`PlanError`] for one that the device cannot take, [`GpuError`].
+    /// [`SpecError`](crate::SpecError) for a wrong problem, a tensor that is not asked for, and buffers as
+    /// [`Prepared::record`] tells; [`PlanError`] for a problem that the device cannot take; [`GpuError`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn record<S: Spec>(
         &self,
@@ -183,11 +214,25 @@ impl Engine {
         pollster::block_on(self.record_with(Waiting::Block, encoder, spec, tensors))
     }
 
+    /// [`Engine::record`] into a pass that is open, between the app's own dispatches, as [`Prepared::record_in`].
+    ///
+    /// # Errors
+    /// As [`Engine::record`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn record_in<S: Spec>(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        spec: &S,
+        tensors: &Tensors<'_>,
+    ) -> Result<(), Error> {
+        pollster::block_on(self.record_in_with(Waiting::Block, pass, spec, tensors))
+    }
+
     /// [`Engine::record`] without threads and without blocking, for the browser. What wgpu refuses there is told later,
     /// as by [`Prepared::record`].
     ///
     /// # Errors
-    /// As [`Engine::record`].
+    /// As `Engine::record`.
     pub async fn record_async<S: Spec>(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -197,6 +242,19 @@ impl Engine {
         self.record_with(Waiting::Yield, encoder, spec, tensors).await
     }
 
+    /// [`Engine::record_async`] into a pass that is open, as [`Prepared::record_in`].
+    ///
+    /// # Errors
+    /// As `Engine::record`.
+    pub async fn record_in_async<S: Spec>(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        spec: &S,
+        tensors: &Tensors<'_>,
+    ) -> Result<(), Error> {
+        self.record_in_with(Waiting::Yield, pass, spec, tensors).await
+    }
+
     async fn record_with<S: Spec>(
         &self,
         waiting: Waiting,
@@ -204,20 +262,51 @@ impl Engine {
         spec: &S,
         tensors: &Tensors<'_>,
     ) -> Result<(), Error> {
-        let asked = (spec.clone(), described(tensors)?);
-        let prepared: Arc<Prepared<S::Problem>> = match self.calls.kept.find(&asked) {
+        let (prepared, bound) = self.bound(waiting, spec, tensors).await?;
+        prepared.write(encoder, &bound, None)
+    }
+
+    async fn record_in_with<S: Spec>(
+        &self,
+        waiting: Waiting,
+        pass: &mut wgpu::ComputePass<'_>,
+        spec: &S,
+        tensors: &Tensors<'_>,
+    ) -> Result<(), Error> {
+        let (prepared, bound) = self.bound(waiting, spec, tensors).await?;
+        prepared.write_in(pass, &bound)
+    }
+
+    /// The call of a spec, bound to its tensors' buffers.
+    async fn bound<S: Spec>(
+        &self,
+        waiting: Waiting,
+        spec: &S,
+        tensors: &Tensors<'_>,
+    ) -> Result<BoundTo<S::Problem>, Error> {
+        // Kernels read whole vectors of 16 bytes, from where a binding begins.
+        let alignment = u64::from(self.limits().storage_alignment).max(16);
+        let asked = Asked { spec, tensors, alignment };
+        let hash = asked.hash();
+        let prepared = match self.calls.kept.find(hash, |known| asked.is(known)) {
             Some(prepared) => prepared,
             None => {
-                let problem = spec.ask(&asked.1)?;
-                refuse_others(&problem, asked.1.keys().map(String::as_str))?;
+                refuse_twice(tensors.iter().map(|(name, _)| *name))?;
+                let key = asked.kept();
+                let problem = spec.ask(&by_name(&key))?;
+                refuse_others(&problem, tensors.iter().map(|(name, _)| *name))?;
                 let prepared = self.prepare_with(waiting, &problem, None).await?;
-                self.calls.kept.keep(asked, &prepared);
+                self.calls.kept.keep(hash, key, &prepared);
                 prepared
             }
         };
-        let buffers: Vec<(&str, &wgpu::Buffer)> =
-            tensors.iter().map(|(name, view)| (*name, view.buffer)).collect();
-        prepared.record(encoder, &buffers)
+        let given = tensors.iter().map(|(name, view)| Given {
+            name,
+            buffer: view.buffer,
+            shift: asked.shift(&view.desc),
+        });
+        let bound = prepared.bound_async(given).await?;
+        Ok((prepared, bound))
     }
 
     /// Records and submits a call; returns at once.
@@ -290,14 +379,18 @@ impl Engine {
     ) -> Result<Arc<Prepared<O>>, Error> {
         self.gpu.healthy()?;
         let asked = (operator.clone(), tiles);
-        if let Some(known) = self.calls.kept.find(&asked) {
+        let hash = hash_of(&asked);
+        if let Some(known) = self.calls.kept.find(hash, |known: &(O, _)| *known == asked) {
             return Ok(known);
         }
+        self.limits().check_floor()?;
         let (chosen, plan) = self.choose(operator, tiles)?;
         let pipelines = self.gpu.pipelines(&plan, waiting).await?;
         let prepared = Prepared::new(&self.gpu, operator, chosen, plan, pipelines).await?;
         let prepared = Arc::new(prepared);
-        self.calls.kept.keep(asked, &prepared);
+        self.calls.kept.keep(hash, asked, &prepared);
+        // Kept calls hold their kernels: the oldest leave until those are few.
+        while self.gpu.drop_idle_pipelines() && self.calls.kept.drop_oldest() {}
         Ok(prepared)
     }
 
@@ -338,11 +431,15 @@ impl Engine {
     /// at most [`KEPT_SCRATCH_BYTES`]; a call that needs more gets the rest for itself alone, made each time that it
     /// is recorded.
     pub fn memory(&self) -> EngineMemory {
-        let buffers_made = self.gpu.buffers_made();
-        EngineMemory { scratch_bytes: self.gpu.scratch_bytes(), buffers_made }
+        EngineMemory {
+            scratch_bytes: self.gpu.scratch_bytes(),
+            buffers_made: self.gpu.buffers_made(),
+            pipelines: self.gpu.pipeline_count(),
+        }
     }
 
-    /// Lets the pool of scratch buffers go; calls that need scratch make it anew.
+    /// Lets the pool of scratch buffers go; calls that need scratch make it anew. Also lets go of the app's buffers: an
+    /// engine holds those that calls were recorded with several times, until others come or this is called.
     pub fn free_scratch(&self) {
         self.gpu.free_scratch();
     }

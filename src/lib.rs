@@ -101,6 +101,7 @@ pub mod operator;
 mod prepared;
 #[cfg(feature = "verify")]
 pub mod problems;
+mod recent;
 mod resident;
 mod snippet;
 pub mod tensor;
@@ -109,10 +110,19 @@ pub mod tune;
 pub mod verify;
 
 pub use cache::CachePlace;
-pub use engine::{Engine, EngineMemory, EngineOptions, KEPT_SCRATCH_BYTES, Matrices, Tensors};
+pub use engine::{
+    Engine, EngineMemory, EngineOptions, KEPT_PIPELINES, KEPT_SCRATCH_BYTES, Matrices, Tensors,
+};
 pub use error::{Error, GpuError, PlanError, SpecError};
 pub use prepared::Prepared;
 pub use resident::Resident;
+/// The wgpu that devices, buffers and encoders are of.
+pub use wgpu;
+
+/// Compiles the code in the page about embedding.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;
 
 /// Compiles the code in the README.
 #[cfg(doctest)]

@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// Uploads, runs and downloads in one go, outputs starting as NaN; for programs and tests, not for apps that
-    /// have buffers. Neither blocks nor starts threads.
+    /// have buffers. Does not block.
     ///
     /// # Errors
     /// As [`Engine::prepare_async`] and [`Engine::download_async`];
@@ -198,7 +198,7 @@ impl<O: Operator> Resident<O> {
 
     async fn run_with(&self, waiting: Waiting, times: u32) -> Result<(), Error> {
         self.submit(waiting, |encoder, bound| {
-            (0..times).try_for_each(|_| self.prepared.record(encoder, bound))
+            (0..times).try_for_each(|_| self.prepared.record_timed(encoder, bound, None))
         })
         .await
     }

@@ -17,7 +17,8 @@ impl Engine {
         self.gpu.wait()
     }
 
-    /// Until the device has done all that was submitted.
+    /// Until the device has done all that was submitted. Nothing spins meanwhile: the browser wakes the task, or a thread that
+    /// waits for the device.
     ///
     /// # Errors
     /// As [`Engine::wait`]; in a browser also what calls raised since the last look that could not wait.
@@ -73,7 +74,7 @@ impl Engine {
         pollster::block_on(self.gpu.download(buffer, range, Waiting::Block))
     }
 
-    /// Reads a range of a buffer back without waiting: each poll looks once whether it is there.
+    /// Reads a range of a buffer back without blocking: outside of a browser a thread waits for the device meanwhile.
     ///
     /// # Errors
     /// As [`Engine::download`]; in a browser also what calls raised since the last look that could not wait.

@@ -1,19 +1,25 @@
 //! A device in use: its queue, its compiled kernels, its buffers.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::bound::{BoundCall, KEPT_BOUND};
 use super::device::{AdapterDescription, describe_device};
 use super::kept::KeptPipelines;
 use super::limits::GpuLimits;
 use super::lock::lock;
+use super::params::ParamsChunk;
 use super::pipeline::{Pipeline, compile};
 use super::recording::Plan;
 use super::shader::Shader;
 use super::signal::Waiting;
 use crate::cache::CachePlace;
 use crate::error::GpuError;
+use crate::recent::Recent;
+
+/// Compiled kernels that are kept beside those of calls that an app holds. On Mesa's processor driver each takes two or
+/// three megabytes.
+pub const KEPT_PIPELINES: usize = 256;
 
 /// What every call on a device shares.
 #[derive(Debug)]
@@ -24,11 +30,17 @@ pub(crate) struct Gpu {
     checked: bool,
     /// The first error that nobody waited for, of a device that is the engine's own.
     pub(super) fault: Arc<Mutex<Option<GpuError>>>,
-    pipelines: Mutex<HashMap<Arc<Shader>, Arc<Pipeline>>>,
+    /// Compiled kernels, of which [`KEPT_PIPELINES`] and those in use are kept.
+    pipelines: Mutex<Recent<Arc<Shader>, Arc<Pipeline>>>,
     /// Pipelines between runs, where there is a place for them.
     kept: OnceLock<KeptPipelines>,
     /// The pool of scratch buffers, by their index in plans.
     pub(super) scratch: Mutex<Vec<wgpu::Buffer>>,
+    /// Calls bound to buffers; those that came once are only noted.
+    pub(super) bound: Mutex<Recent<u64, Option<Arc<BoundCall>>>>,
+    /// What is filled with params.
+    pub(super) params_chunk: Mutex<Option<ParamsChunk>>,
+    calls_made: AtomicU64,
     buffers_made: AtomicU64,
     /// Bound where a tensor has no element.
     stand_in: OnceLock<wgpu::Buffer>,
@@ -49,9 +61,12 @@ impl Gpu {
             adapter,
             checked,
             fault: Arc::default(),
-            pipelines: Mutex::default(),
+            pipelines: Mutex::new(Recent::new(usize::MAX)),
             kept: OnceLock::new(),
             scratch: Mutex::default(),
+            bound: Mutex::new(Recent::new(KEPT_BOUND)),
+            params_chunk: Mutex::default(),
+            calls_made: AtomicU64::new(0),
             buffers_made: AtomicU64::new(0),
             stand_in: OnceLock::new(),
         }
@@ -123,12 +138,32 @@ impl Gpu {
         self.alive()?;
         let pipeline = Arc::new(compiled?);
         lock(&self.pipelines).insert(Arc::clone(shader), Arc::clone(&pipeline));
+        self.drop_idle_pipelines();
         Ok(pipeline)
+    }
+
+    /// Lets kernels go that no call holds, those first that were asked for least recently, until they are
+    /// [`KEPT_PIPELINES`]; whether more are left.
+    pub fn drop_idle_pipelines(&self) -> bool {
+        let mut pipelines = lock(&self.pipelines);
+        let is_idle = |pipeline: &Arc<Pipeline>| Arc::strong_count(pipeline) == 1;
+        while pipelines.len() > KEPT_PIPELINES && pipelines.drop_oldest(is_idle) {}
+        pipelines.len() > KEPT_PIPELINES
+    }
+
+    /// Compiled kernels.
+    pub fn pipeline_count(&self) -> usize {
+        lock(&self.pipelines).len()
     }
 
     /// Whether a kernel is compiled already.
     pub fn knows(&self, shader: &Arc<Shader>) -> bool {
-        lock(&self.pipelines).contains_key(shader)
+        lock(&self.pipelines).contains(shader)
+    }
+
+    /// A number that no other prepared call has.
+    pub fn next_call(&self) -> u64 {
+        self.calls_made.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Lets kernels go that nobody asks for again.
@@ -208,5 +243,46 @@ impl Drop for Gpu {
         if let (Some(kept), Err(error)) = (self.kept.get(), self.save_pipelines()) {
             log::warn!("{} was not written: {error}", kept.path().display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::device::{AdapterChoice, open};
+    use crate::gpu::shader::{Part, Proven};
+
+    /// A kernel that does nothing, unlike those of other numbers.
+    fn kernel(number: usize) -> Arc<Shader> {
+        let text = format!("// {number}\n@compute @workgroup_size(1) fn nothing() {{}}\n");
+        Arc::new(Shader {
+            entry: "nothing",
+            parts: vec![Part { file: "nothing.wgsl".to_owned(), text }],
+            bindings: Vec::new(),
+            workgroup_size: 1,
+            workgroup_bytes: 0,
+            proven: Some(Proven::by_plan()),
+        })
+    }
+
+    #[test]
+    fn kernels_that_nobody_holds_leave_when_others_come() {
+        let opened = pollster::block_on(open(&AdapterChoice::default(), true, false));
+        let (device, queue, _) = opened.expect("tests need an adapter");
+        let gpu = Gpu::new(device, queue, false, None);
+        let compile = |number| {
+            // The binding of params is declared by no text here, which layouts allow.
+            pollster::block_on(gpu.pipeline(&kernel(number))).unwrap()
+        };
+        let held = compile(0);
+        (1..=KEPT_PIPELINES + 3).for_each(|number| drop(compile(number)));
+        assert_eq!(gpu.pipeline_count(), KEPT_PIPELINES);
+        let known: Vec<bool> = [0, 1, 4, 5].map(|number| gpu.knows(&kernel(number))).to_vec();
+        assert_eq!(
+            known,
+            [true, false, false, true],
+            "what is held stays, the oldest others leave"
+        );
+        assert!(Arc::ptr_eq(&held, &compile(0)));
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::PlanError;
+
 /// Limits and features that plans depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GpuLimits {
@@ -63,6 +65,53 @@ impl GpuLimits {
     pub(crate) fn filling_workgroups(&self, workgroup_size: u32) -> u64 {
         let resident = INVOCATIONS_A_PROCESSOR / u64::from(workgroup_size.max(1));
         if self.is_cpu { CPU_WORKGROUPS } else { GPU_PROCESSORS * resident.max(1) }
+    }
+
+    /// Whether the device has what every kernel may use.
+    ///
+    /// # Errors
+    /// [`PlanError::Limit`] naming the first limit that is below [`GpuLimits::floor`], with both numbers.
+    pub(crate) fn check_floor(&self) -> Result<(), PlanError> {
+        let floor = Self::floor();
+        for (limit, needed, available) in [
+            (
+                "bytes of workgroup memory (max_compute_workgroup_storage_size)",
+                floor.workgroup_bytes.into(),
+                self.workgroup_bytes.into(),
+            ),
+            (
+                "invocations a workgroup (max_compute_invocations_per_workgroup)",
+                floor.workgroup_invocations.into(),
+                self.workgroup_invocations.into(),
+            ),
+            (
+                "workgroups a dimension (max_compute_workgroups_per_dimension)",
+                floor.workgroups_per_dimension.into(),
+                self.workgroups_per_dimension.into(),
+            ),
+            (
+                "storage buffers (max_storage_buffers_per_shader_stage)",
+                floor.storage_buffers.into(),
+                self.storage_buffers.into(),
+            ),
+            (
+                "bytes of one binding (max_storage_buffer_binding_size)",
+                floor.storage_binding_bytes,
+                self.storage_binding_bytes,
+            ),
+            (
+                "bytes of a uniform binding (max_uniform_buffer_binding_size)",
+                floor.uniform_binding_bytes,
+                self.uniform_binding_bytes,
+            ),
+            ("bytes of one buffer (max_buffer_size)", floor.buffer_bytes, self.buffer_bytes),
+        ] {
+            if available < needed {
+                let what = "any kernel".to_owned();
+                return Err(PlanError::Limit { what, limit, needed, available });
+            }
+        }
+        Ok(())
     }
 
     /// WebGPU's default limits: what every device has at least.

@@ -1,5 +1,6 @@
 //! The way to the device: limits, shader text, plans, pipelines, devices.
 
+pub(crate) mod bound;
 pub(crate) mod context;
 pub mod device;
 mod faults;
@@ -10,6 +11,7 @@ pub(crate) mod kept;
 pub(crate) mod kept;
 pub mod limits;
 pub(crate) mod lock;
+pub(crate) mod params;
 pub(crate) mod pipeline;
 pub mod recording;
 mod scopes;

@@ -84,6 +84,9 @@ impl Step {
             let limit = "bytes of one binding (max_storage_buffer_binding_size)";
             let what = &declared.name;
             within(what, (limit, bound.size, limits.storage_binding_bytes))?;
+            let Slot::Tensor(name) = &bound.slot else { continue };
+            let end = bound.offset.saturating_add(bound.size);
+            within(name, (BUFFER_BYTES, end, limits.buffer_bytes))?;
         }
         Ok(())
     }
@@ -161,6 +164,8 @@ pub enum Slot {
 /// Most dispatches of a plan: more of them, of a second each, is more than one call should ask for.
 const MOST_STEPS: u64 = 1 << 14;
 
+const BUFFER_BYTES: &str = "bytes of one buffer (max_buffer_size)";
+
 /// Refuses a plan of so many dispatches before it is built.
 ///
 /// # Errors
@@ -195,11 +200,10 @@ impl Plan {
             step.check_scratch(&scratch)?;
         }
         let plan = Self { steps, scratch };
-        let buffer = "bytes of one buffer (max_buffer_size)";
         for Scratch { name, bytes } in &plan.scratch {
-            within(&format!("scratch for {name}"), (buffer, *bytes, limits.buffer_bytes))?;
+            within(&format!("scratch for {name}"), (BUFFER_BYTES, *bytes, limits.buffer_bytes))?;
         }
-        within("params", (buffer, plan.params_bytes(limits), limits.buffer_bytes))?;
+        within("params", (BUFFER_BYTES, plan.params_bytes(limits), limits.buffer_bytes))?;
         Ok(plan)
     }
 
@@ -304,6 +308,13 @@ mod tests {
         assert!(error.starts_with("scratch for sums: needs 1099511627776 bytes"), "{error}");
         let error = plan(vec![right()], 8, &floor).unwrap_err().to_string();
         assert_eq!(error, "k: needs 16 bytes of the plan's scratch, the device has 8");
+        let mut far = right();
+        far.bindings[0] = Bound { slot: Slot::Tensor("k".to_owned()), offset: 1 << 28, size: 16 };
+        let error = plan(vec![far], 1 << 20, &floor).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "k: needs 268435472 bytes of one buffer (max_buffer_size), the device has 268435456"
+        );
         let many = vec![right(); 16_385];
         let error = plan(many, 0, &floor).unwrap_err().to_string();
         assert_eq!(error, "the plan: needs 16385 dispatches of one call, the device has 16384");

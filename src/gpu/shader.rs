@@ -88,6 +88,23 @@ impl Shader {
         self.proven.is_none()
     }
 
+    /// The same kernel with these bindings declared writable, which lets them share a buffer with what it writes.
+    pub(crate) fn with_writable(&self, bindings: &[usize]) -> Self {
+        let mut shader = self.clone();
+        for &binding in bindings {
+            let Declared { name, writes } = &mut shader.bindings[binding];
+            *writes = true;
+            let (read, write) = (
+                format!("var<storage, read> {name}:"),
+                format!("var<storage, read_write> {name}:"),
+            );
+            for part in &mut shader.parts {
+                part.text = part.text.replace(&read, &write);
+            }
+        }
+        shader
+    }
+
     /// The whole text.
     pub fn text(&self) -> String {
         let mut text = String::new();

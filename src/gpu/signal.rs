@@ -12,22 +12,8 @@ pub(crate) enum Waiting {
     /// It blocks its thread, which costs nothing.
     #[cfg(not(target_arch = "wasm32"))]
     Block,
-    /// It looks once each time that it is polled, and asks to be polled again.
+    /// It is woken by the browser, or by a thread that waits.
     Yield,
-}
-
-/// Gives the executor a turn.
-#[cfg(not(target_arch = "wasm32"))]
-pub(super) async fn yielded() {
-    let mut given = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut given, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Something that a callback reports, awaited.
@@ -56,11 +42,6 @@ impl<T> Signal<T> {
         if let Some(waker) = state.1.take() {
             waker.wake();
         }
-    }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn is_set(&self) -> bool {
-        lock(&self.0).0.is_some()
     }
 }
 

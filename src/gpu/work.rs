@@ -3,8 +3,6 @@
 use std::ops::{Bound, Range, RangeBounds};
 
 use super::context::Gpu;
-#[cfg(not(target_arch = "wasm32"))]
-use super::signal::yielded;
 use super::signal::{Signal, Waiting};
 use crate::error::{Error, GpuError, SpecError};
 
@@ -30,13 +28,23 @@ impl Gpu {
 
     /// Writes bytes to the begin of a buffer, the last word filled up with zeros.
     pub fn write(&self, what: &str, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<(), GpuError> {
+        self.write_at(what, (buffer, 0), bytes)
+    }
+
+    /// The same from a whole word of the buffer on.
+    pub fn write_at(
+        &self,
+        what: &str,
+        (buffer, first): (&wgpu::Buffer, u64),
+        bytes: &[u8],
+    ) -> Result<(), GpuError> {
         let (words, rest) = bytes.split_at(bytes.len() / WORD as usize * WORD as usize);
         self.guarded(what, || {
-            self.queue.write_buffer(buffer, 0, words);
+            self.queue.write_buffer(buffer, first, words);
             if !rest.is_empty() {
                 let mut last = [0; WORD as usize];
                 last[..rest.len()].copy_from_slice(rest);
-                self.queue.write_buffer(buffer, words.len() as u64, &last);
+                self.queue.write_buffer(buffer, first + words.len() as u64, &last);
             }
         })
     }
@@ -98,43 +106,64 @@ impl Gpu {
         self.healthy()
     }
 
-    /// What the device reports. The browser drives its own queue; elsewhere somebody has to.
+    /// What the device reports. The browser drives its own queue; elsewhere somebody has to wait for it.
     async fn signalled<T>(&self, signal: Signal<T>, waiting: Waiting) -> Result<T, GpuError> {
         #[cfg(not(target_arch = "wasm32"))]
         match waiting {
             Waiting::Block => self.wait()?,
-            Waiting::Yield => {
-                while !signal.is_set() {
-                    self.poll(wgpu::PollType::Poll)?;
-                    if !signal.is_set() {
-                        yielded().await;
-                    }
-                }
-            }
+            Waiting::Yield => self.waited_for_by_a_thread().await?,
         }
         #[cfg(target_arch = "wasm32")]
         let _ = waiting;
         Ok(signal.await)
     }
 
-    /// Looks after what the device has done. A loss is an error before the look and after it: `wgpu::Device::poll` panics
-    /// where the driver tells of one (`handle_error_fatal`, up to wgpu 30). Panics of the app's own callbacks, which run
-    /// in there, go on.
+    /// Until a thread that waits for the device has seen it done: whoever polls meanwhile costs no core.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn waited_for_by_a_thread(&self) -> Result<(), GpuError> {
+        self.alive()?;
+        let signal = Signal::default();
+        let (device, done) = (self.device.clone(), signal.clone());
+        let wait = move || done.set(looked_after(&device, wgpu::PollType::wait_indefinitely()));
+        let thread = std::thread::Builder::new().name("tilewise wait".to_owned());
+        thread.spawn(wait).map_err(|error| unwaited(&error))?;
+        let looked = signal.await;
+        self.looked(looked)
+    }
+
+    /// Looks after what the device has done.
     #[cfg(not(target_arch = "wasm32"))]
     fn poll(&self, poll: wgpu::PollType) -> Result<(), GpuError> {
         self.alive()?;
-        let look = std::panic::AssertUnwindSafe(|| self.device.poll(poll));
-        let looked = std::panic::catch_unwind(look);
+        self.looked(looked_after(&self.device, poll))
+    }
+
+    /// What a look says. A loss is an error before the look and after it.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn looked(&self, looked: Looked) -> Result<(), GpuError> {
         self.alive()?;
         match looked {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => {
-                let what = "waiting for the device".to_owned();
-                Err(GpuError::Validation { what, message: error.to_string() })
-            }
+            Ok(Err(error)) => Err(unwaited(&error)),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
+}
+
+/// What `wgpu::Device::poll` says, or panics with.
+#[cfg(not(target_arch = "wasm32"))]
+type Looked = std::thread::Result<Result<wgpu::PollStatus, wgpu::PollError>>;
+
+/// Looks after a device. wgpu panics where the driver tells of a loss (`handle_error_fatal`, up to wgpu 30). Panics of the
+/// app's own callbacks, which run in there, go on where the look was asked for.
+#[cfg(not(target_arch = "wasm32"))]
+fn looked_after(device: &wgpu::Device, poll: wgpu::PollType) -> Looked {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(poll)))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn unwaited(error: &dyn std::error::Error) -> GpuError {
+    GpuError::Validation { what: "waiting for the device".to_owned(), message: error.to_string() }
 }
 
 /// What WebGPU copies: whole words, from offsets that are multiples of their size.

@@ -89,6 +89,12 @@ impl Layout {
         Err(SpecError::value("order", expected, format!("{order:?}")))
     }
 
+    /// The same elements from another place of the buffer on, which is no further from its start.
+    pub(crate) fn with_offset(&self, offset: u64) -> Self {
+        debug_assert!(offset <= self.offset);
+        Self { offset, ..self.clone() }
+    }
+
     /// The axes that `order` names, in that order; those left out have one index.
     pub(crate) fn with_axes(&self, order: &[usize]) -> Self {
         Self {

@@ -4,8 +4,8 @@ use super::{Dtype, Layout, TensorDesc};
 
 /// A strided view of a `wgpu::Buffer`: nothing is copied, nothing is owned.
 ///
-/// The buffer needs `BufferUsages::STORAGE`. A tensor that is written must not share its buffer with another
-/// tensor of the same call (WebGPU forbids it).
+/// The buffer needs `BufferUsages::STORAGE`. Tensors of a call may lie in one buffer, outputs too, where their bytes do
+/// not overlap.
 #[derive(Clone, Debug)]
 pub struct TensorView<'a> {
     /// The buffer that holds the elements.

@@ -83,7 +83,7 @@ impl<O: Operator> Runner<O> {
 /// What became of trying a candidate.
 enum Tried<O: Operator> {
     /// It gave the right result.
-    Right(Runner<O>),
+    Right(Box<Runner<O>>),
     /// How its result is wrong.
     Wrong(String),
     /// The budget ended before it was timed.
@@ -196,7 +196,7 @@ impl<O: Operator> Track<'_, O> {
             match tried {
                 Ok(Tried::Right(runner)) => {
                     timing.verdict = runner.verdict();
-                    runners.push(runner);
+                    runners.push(*runner);
                 }
                 Ok(Tried::Wrong(how)) => timing.verdict = Verdict::Wrong(how),
                 Ok(Tried::TooLate) => break,
@@ -262,7 +262,7 @@ impl<O: Operator> Track<'_, O> {
         }
         let first = self.stand.run(&prepared, 1).await?;
         let calls = (RUN_MS / first.max(1e-6)).ceil().clamp(1.0, MOST_CALLS) as u32;
-        Ok(Tried::Right(Runner { index, prepared, calls, ms: vec![first] }))
+        Ok(Tried::Right(Box::new(Runner { index, prepared, calls, ms: vec![first] })))
     }
 
     /// Times those that are right, each once a round, while the slower half leaves; the heuristic's choice stays.

@@ -19,6 +19,8 @@ pub struct Case {
     pub style: Style,
     /// How tensors lie in their buffers.
     pub placement: Placement,
+    /// Whether all tensors lie in one buffer, one behind the other.
+    pub one_buffer: bool,
     /// Parts that keys are split into. `None` leaves it to the plan.
     pub kv_splits: Option<u32>,
     /// Where the noise starts.
@@ -140,6 +142,7 @@ impl Case {
             fills: Vec::new(),
             style: Style::Normal,
             placement: Placement::Dense,
+            one_buffer: false,
             kv_splits: None,
             seed: 1,
             core: false,

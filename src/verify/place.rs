@@ -1,7 +1,8 @@
 //! Where a case's tensors lie. Layouts have gaps, and buffers are NaN around tensors.
 
 use super::case::Placement;
-use crate::tensor::{HostTensor, Layout, TensorDesc};
+use crate::error::SpecError;
+use crate::tensor::{Dtype, HostTensor, Layout, TensorDesc, TensorDescs};
 
 /// What buffers hold where no tensor lies. It is NaN as f32, f16 and bf16, −1 as i32 and true as bool.
 pub(super) const POISON: u8 = 0xff;
@@ -68,6 +69,54 @@ pub(super) fn packed(q: &[u64], k: &[u64], v: &[u64]) -> [Layout; 3] {
     [view(q, first), view(k, k_first), view(v, k_first + k[2] * k[3])]
 }
 
+/// The tensors one behind the other in one buffer, as close as their elements can be: halves share words with their
+/// neighbours. Packed views of one buffer stay as they are to each other.
+///
+/// # Errors
+/// None of a case's tensors, which are small.
+pub(super) fn in_one_buffer(
+    placement: Placement,
+    tensors: Vec<(&str, TensorDesc)>,
+) -> Result<TensorDescs, SpecError> {
+    let is_packed = |name: &str| placement == Placement::Packed && ["q", "k", "v"].contains(&name);
+    let (packed, others) = tensors.into_iter().partition(|(name, _)| is_packed(name));
+    let packed: Vec<(&str, TensorDesc)> = packed;
+    let mut placed = TensorDescs::new();
+    let mut end = packed.iter().map(|(_, desc)| desc.bytes()).max().unwrap_or(0);
+    placed.extend(packed.into_iter().map(|(name, desc)| (name.to_owned(), desc)));
+    for (name, TensorDesc { dtype, layout }) in others {
+        // Blocks are read by vectors of 16 bytes.
+        let closest = if dtype == Dtype::U8 { 16 } else { dtype.bytes() };
+        let first = end.next_multiple_of(closest) / dtype.bytes() + layout.offset();
+        let layout = Layout::new(layout.shape(), layout.strides(), first)?;
+        let desc = TensorDesc { dtype, layout };
+        end = end.max(desc.bytes());
+        placed.insert(name.to_owned(), desc);
+    }
+    Ok(placed)
+}
+
+/// What a buffer of all tensors looks like to one of them: poison, but for itself and for bytes that changed and are of no
+/// other output.
+pub(super) fn seen_alone<'a>(
+    (before, after): (&[u8], &[u8]),
+    own: &TensorDesc,
+    others: impl Iterator<Item = &'a TensorDesc>,
+) -> Vec<u8> {
+    let changed = before.iter().zip(after);
+    let mut seen: Vec<u8> =
+        changed.map(|(before, after)| if before == after { POISON } else { *after }).collect();
+    let mut fill = |desc: &TensorDesc, byte: &dyn Fn(usize) -> u8| {
+        let size = desc.dtype.bytes() as usize;
+        for place in desc.layout.places().map(|place| place as usize * size) {
+            (place..place + size).for_each(|at| seen[at] = byte(at));
+        }
+    };
+    others.for_each(|other| fill(other, &|_| POISON));
+    fill(own, &|at| after[at]);
+    seen
+}
+
 /// A buffer's bytes with a tensor in it at its place. Elsewhere is poison, or what `bytes` had.
 pub(super) fn put(bytes: &mut Vec<u8>, desc: &TensorDesc, tensor: &HostTensor, exact: bool) {
     let size = desc.dtype.bytes() as usize;
@@ -80,13 +129,12 @@ pub(super) fn put(bytes: &mut Vec<u8>, desc: &TensorDesc, tensor: &HostTensor, e
     }
 }
 
-/// An output's buffer before the call.
-pub(super) fn poisoned(desc: &TensorDesc, exact: bool) -> Vec<u8> {
-    let mut bytes = Vec::new();
+/// A buffer's bytes with room for an output, which is poison before the call.
+pub(super) fn poison(bytes: &mut Vec<u8>, desc: &TensorDesc, exact: bool) {
     let end = desc.layout.end().unwrap_or(0) * desc.dtype.bytes();
     let tail = if exact { 0 } else { TAIL };
-    bytes.resize((end as usize).next_multiple_of(4) + tail, POISON);
-    bytes
+    let whole = (end as usize).next_multiple_of(4) + tail;
+    bytes.resize(bytes.len().max(whole), POISON);
 }
 
 /// The tensor in a buffer, and the first byte beside it that is no longer poison.
@@ -106,7 +154,6 @@ pub(super) fn take(bytes: &[u8], desc: &TensorDesc) -> (HostTensor, Option<usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::Dtype;
 
     #[test]
     fn what_is_put_is_taken_and_what_lies_beside_it_is_seen() {

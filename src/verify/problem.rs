@@ -2,7 +2,7 @@
 
 use super::case::{Case, Placement};
 use super::place;
-use crate::any::{AnyProblem, AnySpec};
+use crate::any::{AnyProblem, AnySpec, with_problem};
 use crate::attention::AttentionProblem;
 use crate::error::{Error, SpecError};
 use crate::moe::MoeProblem;
@@ -18,7 +18,17 @@ impl Case {
     pub fn problem(&self) -> Result<AnyProblem, Error> {
         let spec: AnySpec = serde_json::from_value(self.spec.clone())
             .map_err(|error| SpecError::value("spec", "a spec", error))?;
-        Ok(match &spec {
+        let problem = self.asked(&spec)?;
+        if !self.one_buffer {
+            return Ok(problem);
+        }
+        let tensors = with_problem!(&problem, problem => Operator::tensors(problem));
+        spec.ask(&place::in_one_buffer(self.placement, tensors)?)
+    }
+
+    /// What the case asks of tensors in buffers of their own.
+    fn asked(&self, spec: &AnySpec) -> Result<AnyProblem, Error> {
+        Ok(match spec {
             AnySpec::Attention(spec) => {
                 let tensors = placed(self, spec.assumed_tensors()?);
                 let whole = AttentionProblem::new(spec, &tensors)?;

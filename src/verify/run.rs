@@ -192,14 +192,12 @@ impl Trial {
     ) -> Result<Ran, Error> {
         let tiles = tiles.and_then(CaseTiles::of::<O>);
         let prepared = engine.prepare_with(waiting, problem, tiles).await?;
-        let shared = |name: &str| self.case.placement == Placement::Packed && name != "out";
         let mut buffers: Vec<(&str, wgpu::Buffer)> = Vec::new();
-        for (name, desc) in problem.tensors() {
-            let packed = shared(name) && matches!(name, "q" | "k" | "v");
-            let known = buffers.iter().find(|(known, _)| packed && matches!(*known, "k" | "q"));
+        for (name, _) in problem.tensors() {
+            let known = buffers.iter().find(|(known, _)| self.lie_together(known, name));
             let buffer = match known {
                 Some((_, buffer)) => buffer.clone(),
-                None => upload(engine, name, &self.bytes(problem, name, &desc, packed)),
+                None => upload(engine, name, &self.bytes(problem, name)),
             };
             buffers.push((name, buffer));
         }
@@ -211,32 +209,54 @@ impl Trial {
         let mut buffers_read = Vec::new();
         for ExpectedOutput { name, .. } in &self.expected {
             for (_, buffer) in buffers.iter().filter(|(known, _)| known == name) {
-                buffers_read.push(engine.gpu.download(buffer, .., waiting).await?);
+                let bytes = engine.gpu.download(buffer, .., waiting).await?;
+                buffers_read.push(self.seen_alone(problem, name, bytes));
             }
         }
         let kernels = prepared.plan.steps.iter().map(|step| Arc::clone(&step.shader)).collect();
         Ok(Ran { tiles: prepared.tiles.to_string(), kernels, buffers: buffers_read })
     }
 
-    /// What the buffer of a tensor holds before the call. The one of q holds k and v too where they are packed.
-    fn bytes<O: Operator>(
-        &self,
-        problem: &O,
-        name: &str,
-        desc: &TensorDesc,
-        packed: bool,
-    ) -> Vec<u8> {
+    /// Whether two tensors lie in one buffer.
+    fn lie_together(&self, one: &str, other: &str) -> bool {
+        let is_packed = |name: &str| {
+            self.case.placement == Placement::Packed && matches!(name, "q" | "k" | "v")
+        };
+        one == other || self.case.one_buffer || is_packed(one) && is_packed(other)
+    }
+
+    /// What the buffer of a tensor holds before the call, with the tensors that lie in it too.
+    fn bytes<O: Operator>(&self, problem: &O, name: &str) -> Vec<u8> {
         let exact = self.case.placement == Placement::Exact;
-        if problem.outputs().contains(&name) {
-            return place::poisoned(desc, exact);
-        }
+        let outputs = problem.outputs();
         let mut bytes = Vec::new();
         for (other, desc) in problem.tensors() {
-            if other == name || packed && matches!(other, "q" | "k" | "v") {
+            if !self.lie_together(name, other) {
+                continue;
+            }
+            if outputs.contains(&other) {
+                place::poison(&mut bytes, &desc, exact);
+            } else {
                 place::put(&mut bytes, &desc, &self.inputs[other], exact);
             }
         }
         bytes
+    }
+
+    /// What the buffer of an output holds after the call, as if no other tensor lay in it.
+    fn seen_alone<O: Operator>(&self, problem: &O, name: &str, after: Vec<u8>) -> Vec<u8> {
+        if !self.case.one_buffer {
+            return after;
+        }
+        let outputs: Vec<TensorDesc> = problem
+            .tensors()
+            .into_iter()
+            .filter(|(other, _)| *other != name && problem.outputs().contains(other))
+            .map(|(_, desc)| desc)
+            .collect();
+        let own = problem.tensors().into_iter().find(|(known, _)| *known == name);
+        let Some((_, own)) = own else { return after };
+        place::seen_alone((&self.bytes(problem, name), &after), &own, outputs.iter())
     }
 
     fn judged(

@@ -237,14 +237,14 @@ fn a_misused_buffer_is_the_callers_error() {
 }
 
 #[test]
-fn an_output_in_an_inputs_buffer_is_the_callers_error() {
+fn an_output_over_an_input_is_the_callers_error() {
     let tensors = inputs(EXTENTS);
     let mut buffers = uploaded(engine(), &tensors);
     let q = buffers.iter().find(|(name, _)| name == "q").unwrap().1.clone();
     buffers.last_mut().unwrap().1 = q;
     let error = engine().submit(&spec(&causal()), &views(&tensors, &buffers)).unwrap_err();
     assert!(matches!(error, Error::Spec(SpecError::Value { .. })), "{error:?}");
-    assert!(error.to_string().starts_with("out: expected a buffer of its own"), "{error}");
+    assert!(error.to_string().starts_with("out: expected bytes of its own"), "{error}");
 }
 
 #[test]

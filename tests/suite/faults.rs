@@ -108,7 +108,7 @@ fn another() -> (AttentionProblem, Tensors) {
 type Meets = fn(&App, &Call) -> Result<(), Error>;
 
 /// Every call that needs the device.
-const CALLS: [(&str, Meets); 12] = [
+const CALLS: [(&str, Meets); 16] = [
     ("prepare", |app, _| app.engine.prepare(&another().0, None).map(drop)),
     ("prepare_async", |app, _| {
         pollster::block_on(app.engine.prepare_async(&another().0, None)).map(drop)
@@ -117,6 +117,22 @@ const CALLS: [(&str, Meets); 12] = [
     ("record", |app, call| {
         app.engine.record(&mut app.encoder(), &AttentionSpec::default(), &call.views())
     }),
+    ("record_async", |app, call| {
+        let spec = AttentionSpec::default();
+        let (mut encoder, views) = (app.encoder(), call.views());
+        pollster::block_on(app.engine.record_async(&mut encoder, &spec, &views))
+    }),
+    ("record_in", |app, call| {
+        let mut encoder = app.encoder();
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        app.engine.record_in(&mut pass, &AttentionSpec::default(), &call.views())
+    }),
+    ("Prepared::record_in", |app, call| {
+        let mut encoder = app.encoder();
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        call.prepared.record_in(&mut pass, &call.bound())
+    }),
+    ("wait_async", |app, _| Ok(pollster::block_on(app.engine.wait_async())?)),
     ("submit", |app, call| app.engine.submit(&AttentionSpec::default(), &call.views())),
     ("run", |app, call| app.engine.run(&call.problem, None, &call.tensors).map(drop)),
     ("Resident::run", |_, call| call.resident.run(1)),
@@ -301,7 +317,7 @@ fn a_tensor_named_twice_is_the_callers_error() {
     assert_eq!(error.to_string(), "k: expected one tensor of this name, got several");
     let bound = [call.bound(), call.bound()[1..2].to_vec()].concat();
     let error = call.prepared.record(&mut app.encoder(), &bound).unwrap_err();
-    assert_eq!(error.to_string(), "k: expected one buffer of this name, got several");
+    assert_eq!(error.to_string(), "k: expected one tensor of this name, got several");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod errors;
 mod faults;
 mod files;
 mod golden_cases;
+mod guests;
 mod harness;
 mod hostile;
 mod kernels;
