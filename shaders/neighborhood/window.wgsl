@@ -8,19 +8,20 @@ fn place_in(index: u32, sides: vec3<u32>) -> vec3<u32> {
     return vec3(index / (sides.y * sides.z), index / sides.z % sides.y, index % sides.z);
 }
 
-// The middle of a query's group (of causal axes its end), GROUP_PAD places up. Clipped windows have theirs inside the class,
-// except where groups stand at an offset.
-fn middle_of(index: vec3<u32>, len: vec3<u32>) -> vec3<u32> {
-    let middle = (index + GROUP_PAD) / STRIDE * STRIDE + LEADER;
-    if (!CLIP) { return middle; }
-    return select(min(middle, len - 1u), middle, GROUP_PAD > vec3(0u));
+fn number_in(at: vec3<u32>, sides: vec3<u32>) -> u32 {
+    return (at.x * sides.y + at.y) * sides.z + at.z;
+}
+
+// The middle of a query's group (of causal axes its end), GROUP_PAD places up.
+fn middle_of(index: vec3<u32>) -> vec3<u32> {
+    return (index + GROUP_PAD) / STRIDE * STRIDE + LEADER;
 }
 
 // Keys that query `index` of a class sees: those around the leader, a query of its group. GROUP_PAD: the first group may
 // begin before the class.
 fn window_of(index: vec3<u32>, len: vec3<u32>, window: vec3<u32>) -> Window {
     let before = select(window / 2u, window - 1u, CAUSAL);
-    let middle = middle_of(index, len);
+    let middle = middle_of(index);
     let leader = min(max(middle, GROUP_PAD) - GROUP_PAD, len - 1u);
     let first = max(leader, before) - before;
     if (CLIP) {
@@ -37,6 +38,6 @@ fn window_of(index: vec3<u32>, len: vec3<u32>, window: vec3<u32>) -> Window {
 fn window_start(index: vec3<u32>, len: vec3<u32>, window: vec3<u32>) -> vec3<i32> {
     let first = vec3<i32>(window_of(index, len, window).first);
     if (!CLIP) { return first; }
-    let middle = middle_of(index, len);
+    let middle = middle_of(index);
     return select(vec3<i32>(middle) - vec3<i32>(window / 2u + GROUP_PAD), first, CAUSAL);
 }

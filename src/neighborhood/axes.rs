@@ -106,7 +106,9 @@ impl WindowFields<'_> {
                 causal: self.causal.get(number).copied().unwrap_or(false),
                 clip: self.border == Border::Clip,
             };
-            check_axis(&format!("axis {number}{head}"), &axis).map(|()| axis)
+            check_axis(&format!("axis {number}{head}"), &axis)?;
+            // From the extent on, each token is a class of its own.
+            Ok(Axis { dilation: axis.dilation.min(extent.max(1)), ..axis })
         };
         spatial.iter().enumerate().map(axis).collect()
     }
@@ -143,13 +145,16 @@ impl WindowFields<'_> {
 }
 
 fn check_axis(place: &str, axis: &Axis) -> Result<(), SpecError> {
-    let Axis { extent, window, stride, group_offset, dilation, causal: _, clip: _ } = *axis;
+    let Axis { extent, window, stride, group_offset, dilation, causal, clip } = *axis;
     let wrong = |field: &str, expected: String, got: String| {
         Err(SpecError::value(format!("{field} of {place}"), expected, got))
     };
     for (field, value) in [("window", window), ("stride", stride), ("dilation", dilation)] {
         if value < 1 {
             return wrong(field, "at least 1".to_owned(), value.to_string());
+        }
+        if value > MAX_TOKENS {
+            return wrong(field, format!("at most {MAX_TOKENS}"), value.to_string());
         }
     }
     if stride > window {
@@ -160,7 +165,8 @@ fn check_axis(place: &str, axis: &Axis) -> Result<(), SpecError> {
         return wrong("group_offset", expected, group_offset.to_string());
     }
     let reach = u64::from(window) * u64::from(dilation);
-    if reach > u64::from(extent) {
+    // A causal or clipped window is what there is of it; another has that many keys always.
+    if reach > u64::from(extent) && !causal && !clip {
         let got = format!("window {window} times dilation {dilation}, {reach}");
         return wrong("window", format!("window times dilation at most the extent, {extent}"), got);
     }

@@ -26,15 +26,16 @@
 //!             start  = max(leader - (W - 1), 0);              keys [start, min(i + 1, L))
 //! shift:      leader = clamp(group + s div 2, 0, L - 1)
 //!             start  = clamp(leader - W div 2, 0, L - W);     keys [start, start + W)
-//! clip:       leader = min(group + s div 2, L - 1), with o > 0 group + s div 2
+//! clip:       leader = group + s div 2                        may lie outside
 //!             start  = leader - W div 2;                      keys [max(start, 0), min(start + W, L))
 //! key position = g + d * j
 //! ```
 //!
-//! `shift` and `clip` are the two borders of an axis that is not causal. `shift` gives every query W keys. `clip` keeps
-//! the window around its leader and drops what lies outside. Groups at an offset are laid as if the tensor went on: the
-//! middle of one that the border cuts is not moved inside. So s = W, o > 0 with `clip` are exactly Swin's shifted windows (o is its `shift_size`), with the
-//! smaller groups at both borders that its masked roll makes.
+//! `shift` and `clip` are the two borders of an axis that is not causal. `shift` gives every query W keys, so that W · d is
+//! at most X. `clip` keeps the window around its leader and drops what lies outside. Groups are laid as if the tensor went
+//! on: the middle of one that the border cuts is not moved inside. So blocks (s = W) stay aligned with `clip`, and with o > 0
+//! are exactly Swin's shifted windows (o is its `shift_size`), with the smaller groups at both borders that its masked roll
+//! makes. Causal and clipped windows may reach beyond the axis: they are what there is of them.
 //!
 //! With windows by head (`head_windows`) the rule is applied with each head's W.
 //!

@@ -31,7 +31,8 @@ impl NeighborhoodSpec {
             ("v".to_owned(), tensor(kv_heads, value_dim)?),
         ]);
         let batch = check::stated("batch", self.batch)?;
-        let tokens = self.spatial.iter().flatten().map(|&extent| u64::from(extent)).product();
+        let extents = self.spatial.iter().flatten().map(|&extent| u64::from(extent));
+        let tokens = extents.fold(1, u64::saturating_mul);
         for extra in extra_inputs(self) {
             let shape = match extra.role {
                 Role::Aux | Role::SinkLogits => vec![q_heads],

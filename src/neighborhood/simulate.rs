@@ -6,7 +6,9 @@
 
 mod search;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -175,27 +177,49 @@ struct Span {
 impl Span {
     /// The spans of an axis cut into boxes of `side` queries, each with how often it occurs: few are different.
     fn of_axis(axis: &Axis, side: u32) -> Vec<(Self, u64)> {
-        let mut spans: Vec<(Self, u64)> = Vec::new();
-        let long = (axis.extent - 1) % axis.dilation + 1;
-        for (class, count) in [(0, long), (long, axis.dilation - long)] {
-            if count == 0 {
-                continue;
-            }
+        let mut spans = BTreeMap::new();
+        let [long, short] = axis.classes();
+        for (class, count) in [(0, long), (long, short)] {
             let len = axis.class_len(class);
-            for queries in axis.query_boxes(len, side) {
-                let (hull, common) = (axis.hull(len, &queries), axis.common(len, &queries));
-                let span = Self {
-                    keys: hull.end - hull.start,
-                    full_first: common.start - hull.start,
-                    full_end: common.end.saturating_sub(hull.start),
-                };
-                match spans.iter_mut().rev().find(|(known, _)| *known == span) {
-                    Some((_, known)) => *known += u64::from(count),
-                    None => spans.push((span, u64::from(count))),
-                }
+            if count > 0 && len > 0 {
+                Self::count_class(axis, (len, side), count.into(), &mut spans);
             }
         }
-        spans
+        spans.into_iter().collect()
+    }
+
+    /// Counts the spans of a class of `len` tokens, `classes` times each. Apart from the borders' they come again with each
+    /// stride, and are not walked again.
+    fn count_class(
+        axis: &Axis,
+        (len, side): (u32, u32),
+        classes: u64,
+        spans: &mut BTreeMap<Self, u64>,
+    ) {
+        let boxes = (u64::from(len) + u64::from(axis.box_pad(side))).div_ceil(side.into());
+        let period = u64::from(axis.stride / gcd(axis.stride, side));
+        let reach = u64::from(axis.window) + 2 * u64::from(axis.stride);
+        let border = reach.div_ceil(side.into()) + 2;
+        let again = boxes.saturating_sub(2 * border) / period;
+        let mut add = |number: u64, times: u64| {
+            let span = Self::of_box(axis, len, &axis.query_box(len, side, number as u32));
+            *spans.entry(span).or_insert(0) += times * classes;
+        };
+        let walked = border.min(boxes);
+        (0..walked).for_each(|number| add(number, 1));
+        if again > 0 {
+            (border..border + period).for_each(|number| add(number, again));
+        }
+        (walked + again * period..boxes).for_each(|number| add(number, 1));
+    }
+
+    fn of_box(axis: &Axis, len: u32, queries: &Range<u32>) -> Self {
+        let (hull, common) = (axis.hull(len, queries), axis.common(len, queries));
+        Self {
+            keys: hull.end - hull.start,
+            full_first: common.start - hull.start,
+            full_end: common.end.saturating_sub(hull.start),
+        }
     }
 
     /// Counts over spans that are cut into boxes of `side` keys.
@@ -209,6 +233,10 @@ impl Span {
         }
         visits
     }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl fmt::Display for Simulation {

@@ -12,11 +12,12 @@ pub enum Border {
     /// It shifts inward: every query sees the whole window's number of keys.
     #[default]
     Shift,
-    /// It stays where its group's middle puts it, and loses what lies outside.
+    /// It stays where its group's middle puts it, be that outside, and loses what lies outside.
     Clip,
 }
 
-/// One axis of a neighborhood, checked: `1 ≤ stride ≤ window`, `group_offset < stride`, `window · dilation ≤ extent`.
+/// One axis of a neighborhood, checked: `1 ≤ stride ≤ window`, `group_offset < stride`, `dilation ≤ extent`; where neither
+/// causal nor clipped, `window · dilation ≤ extent`.
 ///
 /// Tokens of one dilation class (equal `x mod dilation`) see only each other. Within a class everything is in in-class
 /// indices `x div dilation`, where dilated neighbours lie side by side.
@@ -52,7 +53,7 @@ impl Axis {
 
     /// Tokens of class `class`, of which there are `dilation`.
     pub const fn class_len(&self, class: u32) -> u32 {
-        (self.extent - class).div_ceil(self.dilation)
+        self.extent.saturating_sub(class).div_ceil(self.dilation)
     }
 
     /// Places by which the first group begins before the class.
@@ -70,8 +71,7 @@ impl Axis {
         }
         let middle = group + self.stride / 2;
         if self.clip {
-            // Groups at an offset keep their middle where a border cuts them, as shifted windows want it.
-            let middle = if pad == 0 { middle.min(len - 1) } else { middle };
+            // A group that a border cuts keeps its middle, be that outside: blocks stay aligned.
             let start = middle.saturating_sub(self.window / 2 + pad);
             return start..(middle + self.window.div_ceil(2) - pad).min(len);
         }
@@ -83,6 +83,31 @@ impl Axis {
     /// Keys that some query of `queries` sees.
     pub fn hull(&self, len: u32, queries: &Range<u32>) -> Range<u32> {
         self.window(len, queries.start).start..self.window(len, queries.end - 1).end
+    }
+
+    /// Tokens that hold all keys that queries of tokens `queries` see, of whatever class; at their ends some may be unseen.
+    pub fn tokens_seen(&self, queries: &Range<u32>) -> Range<u32> {
+        let Some(last) = queries.end.checked_sub(1) else { return 0..0 };
+        let (mut first, mut end) = (u32::MAX, 0);
+        for len in [self.class_len(0), self.class_len(self.dilation - 1)] {
+            if len > 0 {
+                let window = |token: u32| self.window(len, (token / self.dilation).min(len - 1));
+                first = first.min(window(queries.start).start);
+                end = end.max(window(last).end);
+            }
+        }
+        first.saturating_mul(self.dilation)..end.saturating_mul(self.dilation).min(self.extent)
+    }
+
+    /// The most tokens that [`Axis::tokens_seen`] gives for `queries` tokens.
+    pub fn most_tokens_seen(&self, queries: u32) -> u32 {
+        let [window, stride, dilation] = [self.window, self.stride, self.dilation].map(u64::from);
+        // Queries of a class among them, and groups that they touch beside the first.
+        let of_class = (u64::from(queries) + 2 * (dilation - 1)) / dilation;
+        let moves = (of_class + stride).saturating_sub(2) / stride;
+        // Windows that shift end with their class, of which some are a token shorter.
+        let keys = window + moves * stride + u64::from(dilation > 1);
+        keys.saturating_mul(dilation).min(self.extent.into()) as u32
     }
 
     /// Keys that every query of `queries` sees; may be empty.
@@ -110,33 +135,96 @@ impl Axis {
         self.group_pad() % side
     }
 
-    /// The boxes of `side` queries that a class of `len` tokens is cut into.
-    pub fn query_boxes(&self, len: u32, side: u32) -> impl Iterator<Item = Range<u32>> {
-        let pad = self.box_pad(side);
-        let from = move |place: u32| {
-            place.saturating_sub(pad)..(place.saturating_add(side) - pad).min(len)
-        };
-        (0..len + pad).step_by(side as usize).map(from)
+    /// Box `number` of those of `side` queries that a class of `len` tokens is cut into.
+    pub fn query_box(&self, len: u32, side: u32, number: u32) -> Range<u32> {
+        let (place, pad) = (u64::from(number) * u64::from(side), u64::from(self.box_pad(side)));
+        let end = (place + u64::from(side) - pad).min(len.into());
+        place.saturating_sub(pad) as u32..end as u32
     }
 
     /// Scores that the axis asks for: the sum of all windows' keys.
     pub fn needed(&self) -> u64 {
-        let of_class = |class| {
-            let len = self.class_len(class);
-            (0..len).map(|index| self.window(len, index).len() as u64).sum::<u64>()
+        self.by_class(|class| self.keys_of_class(self.class_len(class)))
+    }
+
+    /// The sum of the windows' keys of a class of `len` tokens.
+    fn keys_of_class(&self, len: u32) -> u64 {
+        if len == 0 {
+            return 0;
+        }
+        if !self.causal && !self.clip {
+            return u64::from(len) * u64::from(self.window);
+        }
+        // The first and the last group may be cut; those between have `stride` queries each.
+        let [last, len, pad, stride] =
+            [(len - 1 + self.group_pad()) / self.stride, len, self.group_pad(), self.stride]
+                .map(i64::from);
+        let size =
+            |group: i64| ((group + 1) * stride - pad).min(len) - (group * stride - pad).max(0);
+        let keys = if last == 0 {
+            len * self.ends_less_starts(len, 0, 1)
+        } else {
+            size(0) * self.ends_less_starts(len, 0, 1)
+                + stride * self.ends_less_starts(len, 1, last - 1)
+                + size(last) * self.ends_less_starts(len, last, 1)
         };
-        self.by_class(of_class)
+        // A causal window ends behind its own query, not its group's last.
+        let own_ends = if self.causal { len * (len + 1) / 2 } else { 0 };
+        (keys + own_ends) as u64
+    }
+
+    /// The sum over `count` groups from `first` on of where their windows end less where they start; of a causal axis, whose
+    /// windows end with the query, less where they start.
+    fn ends_less_starts(&self, len: i64, first: i64, count: i64) -> i64 {
+        let [window, stride, pad] = [self.window, self.stride, self.group_pad()].map(i64::from);
+        let begin = first * stride - pad;
+        if self.causal {
+            let ends = Clamped { first: begin + stride, step: stride, count, most: len };
+            return -ends.sum_above(window);
+        }
+        let start = begin + stride / 2 - window / 2;
+        let starts = Clamped { first: start, step: stride, count, most: UNBOUNDED };
+        let ends = Clamped { first: start + window, step: stride, count, most: len };
+        ends.sum_above(0) - starts.sum_above(0)
+    }
+
+    /// How many classes have a token more than the others, and how many others there are: they come in that order.
+    pub const fn classes(&self) -> [u32; 2] {
+        let long = self.extent.saturating_sub(1) % self.dilation + 1;
+        [long, self.dilation - long]
     }
 
     /// The sum over classes of what depends on a class's length alone: there are at most two lengths.
     pub fn by_class(&self, of_class: impl Fn(u32) -> u64) -> u64 {
-        let long = (self.extent - 1) % self.dilation + 1;
-        let short = self.dilation - long;
+        let [long, short] = self.classes();
         let mut sum = u64::from(long) * of_class(0);
         if short > 0 {
             sum += u64::from(short) * of_class(long);
         }
         sum
+    }
+}
+
+/// Beyond any sum of extents and windows.
+const UNBOUNDED: i64 = 1 << 40;
+
+/// `count` numbers from `first` on, `step` apart, none larger than `most`.
+struct Clamped {
+    first: i64,
+    step: i64,
+    count: i64,
+    most: i64,
+}
+
+impl Clamped {
+    /// The sum of what each is above `least`.
+    fn sum_above(&self, least: i64) -> i64 {
+        let Self { first, step, count, most } = *self;
+        // How many of them are below a bound.
+        let below = |bound: i64| (bound - first + step - 1).div_euclid(step).clamp(0, count);
+        let (low, top) = (below(least).min(below(most)), below(most));
+        let rising = (top - low) * (first - least) + step * (low + top - 1) * (top - low) / 2;
+        rising + (count - top) * (most - least).max(0)
     }
 }
 
@@ -160,15 +248,15 @@ mod tests {
         (0..axis.extent).map(|i| axis.window(axis.extent, i)).map(|w| (w.start, w.end)).collect()
     }
 
-    /// Every axis with at most ten tokens.
+    /// Every axis with at most ten tokens; causal and clipped windows reach beyond them.
     fn small_axes() -> impl Iterator<Item = Axis> {
         let of_extent = |extent: u32| {
-            let sizes = (1..=extent).flat_map(move |window| {
+            let sizes = (1..=extent + 3).flat_map(move |window| {
                 (1..=window).flat_map(move |stride| {
                     let offsets =
                         (0..stride).map(move |group_offset| (window, stride, group_offset));
                     offsets.flat_map(move |groups| {
-                        (1..=extent / window).map(move |dilation| (groups, dilation))
+                        (1..=extent).map(move |dilation| (groups, dilation))
                     })
                 })
             });
@@ -186,7 +274,9 @@ mod tests {
                 )
             })
         };
-        (1..=10).flat_map(of_extent)
+        let has_a_meaning =
+            |axis: &Axis| axis.causal || axis.clip || axis.window * axis.dilation <= axis.extent;
+        (1..=10).flat_map(of_extent).filter(has_a_meaning)
     }
 
     #[test]
@@ -278,14 +368,31 @@ mod tests {
         for axis in small_axes() {
             for side in 1..=axis.extent + 1 {
                 let len = axis.class_len(0);
-                let boxes: Vec<_> = axis.query_boxes(len, side).collect();
-                assert_eq!(boxes.len() as u32, axis.boxes(side), "{side} of {axis:?}");
+                let box_of = |number| axis.query_box(len, side, number);
+                let boxes: Vec<_> = (0..axis.boxes(side)).map(box_of).collect();
                 for queries in &boxes {
                     let keys = axis.hull(len, queries).len() as u32;
                     assert!(keys <= axis.most_keys(side), "{queries:?} of {axis:?}");
                 }
                 let queries: Vec<u32> = boxes.into_iter().flatten().collect();
                 assert_eq!(queries, (0..len).collect::<Vec<_>>(), "{side} of {axis:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_seen_hold_every_key_and_are_no_more_than_said() {
+        for axis in small_axes() {
+            for first in 0..axis.extent {
+                for end in first + 1..=axis.extent {
+                    let queries = first..end;
+                    let seen = axis.tokens_seen(&queries);
+                    let keys = queries.clone().flat_map(|x| visible(&axis, x as usize));
+                    let (low, high) = (seen.start as usize, seen.end as usize);
+                    assert!(keys.into_iter().all(|key| (low..high).contains(&key)), "{axis:?}");
+                    let most = axis.most_tokens_seen(end - first);
+                    assert!(seen.len() as u32 <= most, "{queries:?} of {axis:?}");
+                }
             }
         }
     }

@@ -19,9 +19,13 @@ fn axis(draw: &mut Draw<'_>, most: u32) -> Axis {
     let extent = draw.extent(most);
     let below =
         |draw: &mut Draw<'_>, most: u64| 1 + u64::from(draw.below(most.clamp(1, 1 << 30) as u32));
-    let window = if draw.once_in(12) { draw.extent(9) } else { below(draw, extent.min(13)) };
+    // Some reach beyond the extent: causal and clipped ones may.
+    let beyond = draw.once_in(8);
+    let most = if beyond { extent.saturating_add(5) } else { extent };
+    let window = if draw.once_in(12) { draw.extent(9) } else { below(draw, most.min(13)) };
     let stride = if draw.once_in(3) { below(draw, window) } else { 1 };
-    let dilation = if draw.once_in(3) { below(draw, extent / window.max(1)) } else { 1 };
+    let most = if beyond { most } else { extent / window.max(1) };
+    let dilation = if draw.once_in(3) { below(draw, most) } else { 1 };
     let group_offset = if draw.once_in(4) { below(draw, stride) - 1 } else { 0 };
     Axis { extent, window, stride, group_offset, dilation, causal: draw.once_in(4) }
 }

@@ -28,6 +28,10 @@ fn of_tensor(name: &str, shape: &[u64]) -> String {
 fn parameters_of_an_axis() {
     for (got, expected) in [
         (of_spec(|s| s.window = vec![5, 0]), "window of axis 1: expected at least 1, got 0"),
+        (
+            of_spec(|s| (s.window, s.causal) = (vec![5, (1 << 29) + 1], vec![false, true])),
+            "window of axis 1: expected at most 536870912, got 536870913",
+        ),
         (of_spec(|s| s.stride = vec![0, 1]), "stride of axis 0: expected at least 1, got 0"),
         (
             of_spec(|s| s.stride = vec![1, 5]),

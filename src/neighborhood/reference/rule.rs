@@ -16,8 +16,7 @@ pub(in crate::neighborhood) fn slots(axis: &Axis, x: usize) -> Vec<Option<usize>
         let start = (leader - (w - 1)).max(0);
         (start, start..(i + 1).min(len))
     } else if axis.clip {
-        let middle = group + s / 2;
-        let leader = if o == 0 { middle.min(len - 1) } else { middle };
+        let leader = group + s / 2;
         let start = leader - w / 2;
         (start, start.max(0)..(start + w).min(len))
     } else {

@@ -104,7 +104,7 @@ pub fn search_strides(
             })
             .collect();
     }
-    strides.sort_by_key(|stride| (stride.iter().product::<u32>(), stride.iter().max().copied()));
+    strides.sort_by_key(|stride| (TileBox(*stride).volume(), stride.iter().max().copied()));
     let mut kept: Vec<StrideChoice> = Vec::new();
     for stride in strides {
         let mut windows = windows.clone();
@@ -359,8 +359,11 @@ mod tests {
 
     #[test]
     fn counts_are_those_of_every_block_walked() {
-        for (extent, window, stride, dilation) in [(13, 4, 3, 2), (10, 3, 1, 3), (16, 7, 7, 1)] {
-            let axis = Axis { dilation, ..axis(extent, window, stride) };
+        let sizes = [(13, 4, 3, 2), (10, 3, 1, 3), (16, 7, 7, 1), (200, 5, 3, 2), (300, 8, 6, 1)];
+        for ((extent, window, stride, dilation), clip) in
+            sizes.into_iter().flat_map(|sizes| [(sizes, false), (sizes, true)])
+        {
+            let axis = Axis { dilation, clip, ..axis(extent, window, stride) };
             for (query_side, key_side) in [(1, 1), (3, 2), (4, 4), (8, 5)] {
                 let (mut visited, mut full) = (0, 0);
                 for class in 0..dilation {

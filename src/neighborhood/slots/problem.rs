@@ -68,7 +68,7 @@ impl Slots {
     }
 
     /// Multiply-adds times two: a row of `dim` for each slot of each query.
-    fn flops(&self) -> f64 {
+    pub fn flops(&self) -> f64 {
         let queries = f64::from(self.batch) * f64::from(self.tokens()) * f64::from(self.q_heads);
         2.0 * queries * f64::from(self.volume()) * f64::from(self.dim)
     }
@@ -270,12 +270,13 @@ fn outer(desc: &TensorDesc, rank: usize) -> [u64; 3] {
     [shape[0], shape[rank + 1], shape[rank + 2]]
 }
 
-/// Slots of a window, which are no more than there are tokens.
+/// Slots of a window.
 fn volume(axes: &[Axis]) -> Result<u32, SpecError> {
-    let volume: u64 = axes.iter().map(|axis| u64::from(axis.window)).product();
-    u32::try_from(volume).map_err(|_| {
-        SpecError::value("window", format!("at most {MAX_TOKENS} keys in all"), volume)
-    })
+    let volume = axes.iter().fold(1_u64, |volume, axis| volume.saturating_mul(axis.window.into()));
+    match u32::try_from(volume) {
+        Ok(slots) if slots <= MAX_TOKENS => Ok(slots),
+        _ => Err(SpecError::value("window", format!("at most {MAX_TOKENS} keys in all"), volume)),
+    }
 }
 
 /// A command line that reproduces the problem.

@@ -29,6 +29,13 @@ fn rules() -> Vec<Case> {
         two("causal_stride", json!({"causal": [true, true], "stride": [4, 2]})),
         two("clip", json!({"border": "clip"})).core(),
         two("clip_stride", json!({"border": "clip", "stride": [5, 4]})),
+        // Blocks stay aligned where the last one is cut off; causal and clipped windows reach beyond the axis.
+        two("clip_blocks", json!({"border": "clip", "stride": [5, 6]})).core(),
+        case("clip_beyond", &[5, 9], &[7, 6])
+            .with(&json!({"border": "clip", "stride": [3, 2], "dilation": [2, 11]})),
+        case("causal_beyond", &[6, 10], &[9, 4])
+            .with(&json!({"causal": [true, false], "stride": [2, 1], "dilation": [1, 2]}))
+            .core(),
         two("group_offset", json!({"stride": [3, 6], "group_offset": [2, 1]})).core(),
         case("swin", &[14, 21], &[7, 7])
             .with(&json!({"stride": [7, 7], "group_offset": [3, 3], "border": "clip"}))
