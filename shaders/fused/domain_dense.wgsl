@@ -10,11 +10,12 @@ struct Block {
     batch: u32,
     head: u32,       // first query head
     kv_head: u32,
+    query_first: u32, // the query of row 0
     row_first: u32,
     row_end: u32,
     tile_first: u32,
     tile_end: u32,
-    kv_end: u32,     // keys from here on do not exist
+    kv_end: u32,     // keys from here on do not exist, or not for this pass
     part: u32,       // which of the row's partial results this is
     q_tile: u32,     // which of the tiles of rows that the map of tiles has
 }
@@ -39,9 +40,10 @@ fn domain_row(block: Block, r: u32) -> Row {
         row.q = p / GROUP_ROWS;
     }
     if (BATCH_ROWS) {
-        row.batch = params.batch_first + row.q / params.seq_len_q;
-        row.q = row.q % params.seq_len_q;
+        row.batch = params.batch_first + row.q / params.queries;
+        row.q = row.q % params.queries;
     }
+    row.q += block.query_first;
     return row;
 }
 
@@ -82,8 +84,9 @@ struct Queries { first: u32, last: u32, heads: u32 }
 
 fn domain_queries(block: Block) -> Queries {
     let last = min(block.row_first + TILE_Q, block.row_end) - 1u;
-    if (BATCH_ROWS) { return Queries(0u, params.seq_len_q - 1u, GROUP_ROWS); }
-    return Queries(block.row_first / GROUP_ROWS, last / GROUP_ROWS, GROUP_ROWS);
+    let first = block.query_first;
+    if (BATCH_ROWS) { return Queries(first, first + params.queries - 1u, GROUP_ROWS); }
+    return Queries(first + block.row_first / GROUP_ROWS, first + last / GROUP_ROWS, GROUP_ROWS);
 }
 
 // Keys that any row of the block may see, as far as the mask's form tells.
@@ -95,7 +98,7 @@ fn domain_keys(block: Block) -> vec2<i32> {
             keys = mask_hull(keys, mask_range(block.batch, block.head + h, queries.first, queries.last));
         }
     }
-    return clamp(keys, vec2(0), vec2(i32(block.kv_end)));
+    return clamp(keys, vec2(i32(kv_first(block.batch))), vec2(i32(block.kv_end)));
 }
 
 fn domain_block(workgroup: u32) -> Block {
@@ -107,16 +110,12 @@ fn domain_block(workgroup: u32) -> Block {
     let q_tile = tile % params.q_tiles;
     let group = tile / params.q_tiles;
     let kv_group = group % params.head_groups;
-    if (GROUP_ROWS > 1u) {
-        block.kv_head = params.kv_head_first + kv_group;
-        block.head = block.kv_head * GROUP_ROWS;
-    } else {
-        block.head = params.kv_head_first * GROUP_SIZE + kv_group;
-        block.kv_head = block.head / GROUP_SIZE;
-    }
+    block.head = params.head_first + kv_group * GROUP_ROWS;
+    block.kv_head = block.head / GROUP_SIZE;
     let last_first = params.q_tiles - 1u - q_tile; // the last rows see most keys under a causal mask: they start first
     let rows = row_tile(params.batch_first + group / params.head_groups, last_first);
     block.batch = rows.batch;
+    block.query_first = rows.query_first;
     block.row_first = rows.row_first;
     block.row_end = rows.row_end;
     var map_group = 0u;
@@ -126,7 +125,8 @@ fn domain_block(workgroup: u32) -> Block {
     if (index >= params.workgroups) { block.row_end = block.row_first; } // surplus of a folded grid
     if (block.row_first >= block.row_end) { return block; } // no rows, no tiles
     if (!has_sequence(block.batch)) { return block; }
-    block.kv_end = kv_len(block.batch);
+    block.kv_end = kv_end(block.batch);
+    if (kv_first(block.batch) >= block.kv_end) { return block; }
     if (GATE_SKIPS && block_gated_off(block)) { return block; }
     let keys = domain_keys(block);
     if (keys.x >= keys.y) { return block; }

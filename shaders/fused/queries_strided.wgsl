@@ -2,6 +2,7 @@
 
 struct RowTile {
     batch: u32,
+    query_first: u32,   // the query of row 0
     row_first: u32,
     row_end: u32,
 }
@@ -19,5 +20,5 @@ fn has_sequence(b: u32) -> bool {
 }
 
 fn row_tile(batch: u32, index: u32) -> RowTile {
-    return RowTile(batch, index * TILE_Q, params.rows);
+    return RowTile(batch, params.query_first, index * TILE_Q, params.rows);
 }

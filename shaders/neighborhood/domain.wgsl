@@ -62,14 +62,37 @@ fn key_token(q: Query, key: u32) -> vec3<u32> {
     return q.key_first + DILATION * unpack(key);
 }
 
+// The first in-class coordinates whose tokens are not before a place.
+fn class_index(place: vec3<u32>, origin: vec3<u32>) -> vec3<u32> {
+    return (max(place, origin) - origin + DILATION - 1u) / DILATION;
+}
+
+// Keys of a window that are bound; where there are none it begins where it ends.
+fn bound_window(window: Window, origin: vec3<u32>) -> Window {
+    if (!KEYS_CUT) { return window; }
+    let first = class_index(keys_first(), origin);
+    let end = class_index(keys_end(), origin);
+    return Window(clamp(window.first, first, end), clamp(window.end, first, end));
+}
+
 fn domain_row(block: Block, r: u32) -> Row {
-    let index = block.query_first + place_in(r, QUERY_BOX);
-    let window = window_of(index, block.len, domain_window(block.head));
+    let place = block.query_first + place_in(r, QUERY_BOX);
+    // A table is asked about queries that are there alone.
+    let index = select(place, min(place, block.query_end - 1u), HAS_TABLE);
+    let window = bound_window(window_of(index, block.len, domain_window(block.head)), block.origin);
+    var key_first = window.first - block.key_first;
+    var key_last = window.end - 1u - block.key_first;
+    if (KEYS_CUT) {
+        // No key is both from 1 on and up to 0.
+        let empty = window.first >= window.end;
+        key_first = select(key_first, vec3(1u), empty);
+        key_last = select(key_last, vec3(0u), empty);
+    }
     let query = Query(
         block.origin + DILATION * index, block.origin + DILATION * block.key_first,
-        pack(window.first - block.key_first), pack(window.end - 1u - block.key_first) | KEY_GUARDS,
+        pack(key_first), pack(key_last) | KEY_GUARDS,
     );
-    return Row((r < QUERY_BOX_VOLUME) & all(index < block.query_end), block.batch, block.head, query);
+    return Row((r < QUERY_BOX_VOLUME) & all(place < block.query_end), block.batch, block.head, query);
 }
 
 fn q_offset(row: Row) -> u32 {
@@ -123,11 +146,17 @@ fn row_place(row: Row) -> RowPlace {
     return RowPlace(row.batch, row.q.token);
 }
 
+// The last key that some row sees. Where there is none every tile is empty.
+fn span_last(block: Block) -> vec3<u32> {
+    if (KEYS_CUT) { return max(block.span, vec3(1u)) - 1u; }
+    return block.span - 1u;
+}
+
 fn domain_block(workgroup: u32) -> Block {
     let index = workgroup + params.workgroup_first;
     let split = split_of(index);
     let number = split.block;
-    let boxes = vec3(params.boxes_x, params.boxes_y, params.boxes_z);
+    let boxes = slice_boxes();
     let box_count = boxes.x * boxes.y * boxes.z;
     let class_number = number / box_count;
     let head_number = class_number / CLASSES;
@@ -141,18 +170,22 @@ fn domain_block(workgroup: u32) -> Block {
     block.origin = place_in(class_number % CLASSES, DILATION);
     block.len = (domain_extents() - block.origin + DILATION - 1u) / DILATION;
     // The first box may begin before the class.
-    let place = place_in(number % box_count, boxes) * QUERY_BOX;
+    let place = (box_first() + place_in(number % box_count, boxes)) * QUERY_BOX;
     block.query_first = max(place, BOX_PAD) - BOX_PAD;
     block.query_end = min(place + QUERY_BOX - BOX_PAD, block.len);
+    if (QUERIES_CUT) {
+        block.query_first = max(block.query_first, class_index(slice_first(), block.origin));
+        block.query_end = min(block.query_end, class_index(slice_first() + slice_sides(), block.origin));
+    }
     // The surplus of a folded grid, and boxes that a shorter class does not have: no rows, no tiles.
-    if (index >= params.workgroups || any(block.query_first >= block.len)) {
+    if (index >= params.workgroups || any(block.query_first >= block.query_end)) {
         block.query_end = vec3(0u);
         block.row_end = 0u;
         return block;
     }
     let window = domain_window(block.head);
-    let low = window_of(block.query_first, block.len, window);
-    let high = window_of(block.query_end - 1u, block.len, window);
+    let low = bound_window(window_of(block.query_first, block.len, window), block.origin);
+    let high = bound_window(window_of(block.query_end - 1u, block.len, window), block.origin);
     block.key_first = low.first;
     block.span = high.end - low.first;
     block.full_first = high.first - low.first;
@@ -160,11 +193,11 @@ fn domain_block(workgroup: u32) -> Block {
     block.tile_end = WINDOW_TILES;
     if (WINDOWS_DIFFER && !HAS_EXTRA) {
         // A smaller window has its last tile earlier.
-        let last = (block.span - 1u) / KEY_BOX;
+        let last = span_last(block) / KEY_BOX;
         block.tile_end = (last.x * KEY_BOXES.y + last.y) * KEY_BOXES.z + last.z + 1u;
     }
-    block.kv_end = pack(block.span - 1u) + 1u;
-    if (HAS_EXTRA) {
+    block.kv_end = pack(span_last(block)) + 1u;
+    if (HAS_EXTRA && params.extra > 0u) {
         block.tile_end += (params.extra + TILE_KV - 1u) / TILE_KV;
         block.kv_end = EXTRA_FIRST + params.extra;
     }

@@ -1,10 +1,13 @@
-// Where a token lies in its image, row-major, and back.
+// Where a token lies in its image, and in its slice, row-major, and back.
+
+fn token_number(token: vec3<u32>) -> u32 {
+    return number_in(token, domain_extents());
+}
 
 fn place_number(token: vec3<u32>) -> u32 {
-    let extents = domain_extents();
-    return (token.x * extents.y + token.y) * extents.z + token.z;
+    return number_in(token - slice_first(), slice_sides());
 }
 
 fn place_of(number: u32) -> vec3<u32> {
-    return place_in(number, domain_extents());
+    return slice_first() + place_in(number, slice_sides());
 }

@@ -16,7 +16,7 @@ fn slots_of(row: u32) -> Slots {
     slots.head = params.head_first + row % params.heads;
     let token = row / params.heads;
     slots.batch = params.batch_first + token / params.tokens;
-    slots.token = place_in(token % params.tokens, domain_extents());
+    slots.token = place_of(token % params.tokens);
     slots.origin = slots.token % DILATION;
     let len = (domain_extents() - slots.origin + DILATION - 1u) / DILATION;
     let index = slots.token / DILATION;

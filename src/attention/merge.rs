@@ -215,7 +215,7 @@ impl Operator for MergeProblem {
         source.const_f32("LOWEST", f32::MIN);
         source.const_bool("HAS_OUT", true);
         source.const_bool("HAS_LSE", true);
-        places(&mut source);
+        places(&mut source, 0);
         no_gate(&mut source);
         source.params.u32("batch_first", 0);
         source.params.u32("head_first", 0);

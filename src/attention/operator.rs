@@ -72,10 +72,8 @@ impl Operator for AttentionProblem {
             tensors: &self.tensors,
             shape: self.fused_shape(),
             tiles: *tiles,
-            batches: e.batch,
             kv_heads: e.kv_heads,
             group_size: e.group_size(),
-            queries: e.seq_len_q,
             softmax_scale: self.softmax_scale(),
             score: &self.spec.score,
             normaliser: &self.spec.normaliser,
@@ -115,7 +113,7 @@ impl AttentionProblem {
     /// What the splits of a row's keys are chosen by.
     fn splitting(&self, tiles: FusedTiles) -> Splitting {
         let e = &self.extents;
-        let group_rows = Sequences::new(self, tiles).group_rows();
+        let group_rows = Sequences::new(self, tiles).group_rows(e.group_size());
         let rows = u64::from(e.seq_len_q) * u64::from(group_rows);
         let groups = u64::from(e.batch) * u64::from(e.q_heads / group_rows);
         let workgroups = rows.div_ceil(u64::from(tiles.tile_q())) * groups;

@@ -43,7 +43,7 @@ pub(super) fn forward_steps<D: Domain>(
     let workgroups = row_tiles.saturating_mul(call.tiles.kv_splits().into());
     let flops = || {
         let dims = f64::from(call.shape.head_dim + call.shape.value_dim);
-        let keys = domain.keys_visited(pass) / f64::from(call.tiles.kv_splits());
+        let keys = domain.keys_visited(part, pass) / f64::from(call.tiles.kv_splits());
         2.0 * f64::from(call.tiles.tile_q()) * keys.max(1.0) * dims
     };
     let most = workgroups_a_dispatch(flops, call.limits).min(workgroups.max(1));
@@ -155,7 +155,7 @@ pub(super) fn partial_merge_step(domain: &impl Domain, part: &Part<'_>) -> Resul
     source.const_f32("LOWEST", f32::MIN);
     source.params.u32("batch_first", part.slice.batch.start);
     source.params.u32("head_first", part.head_first());
-    domain.places(&mut source);
+    domain.places(&mut source, part);
     outputs::outputs(domain, &mut source, part);
     if call.has(HEAD_GATE) {
         outputs::bind_gate(domain, &mut source, part);
@@ -167,7 +167,7 @@ pub(super) fn partial_merge_step(domain: &impl Domain, part: &Part<'_>) -> Resul
         parts: part.parts,
         batch: part.batches(),
         heads: part.q_heads(),
-        queries: call.queries,
+        queries: part.queries(),
         value_dim,
         dtype: Dtype::F32,
         access: Access::Vec4,

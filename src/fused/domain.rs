@@ -4,7 +4,7 @@ use crate::error::PlanError;
 use crate::fused::{FusedShape, FusedTiles, Normaliser, ScoreModifier};
 use crate::gpu::limits::GpuLimits;
 use crate::kernel::extra::ExtraInputs;
-use crate::kernel::slices::Slice;
+use crate::kernel::slices::{Cut, Ranges, Slice};
 use crate::kernel::source::KernelSource;
 use crate::snippet::{Asked, Snippet};
 use crate::tensor::TensorDescs;
@@ -19,12 +19,9 @@ pub(crate) struct Call<'a> {
     pub tensors: &'a TensorDescs,
     pub shape: FusedShape,
     pub tiles: FusedTiles,
-    pub batches: u32,
     pub kv_heads: u32,
     /// Query heads that share a key head.
     pub group_size: u32,
-    /// Queries that a batch has.
-    pub queries: u32,
     pub softmax_scale: f32,
     pub score: &'a [ScoreModifier],
     pub normaliser: &'a Normaliser,
@@ -58,8 +55,10 @@ impl Call<'_> {
 }
 
 /// One sweep of rows over keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
+    /// The keys that it binds; others count as dropped.
+    pub keys: Ranges,
     /// The keys are the shared prefix; every query sees all of them, so that batches are packed into rows too.
     pub prefix: bool,
     /// Query heads packed into rows.
@@ -105,17 +104,18 @@ impl Part<'_> {
         self.slice.batch.len() as u32
     }
 
-    pub fn kv_heads(&self) -> u32 {
-        self.slice.kv_heads.len() as u32
+    pub fn q_heads(&self) -> u32 {
+        self.slice.q_heads(self.call.group_size).len() as u32
     }
 
-    pub fn q_heads(&self) -> u32 {
-        self.kv_heads() * self.call.group_size
+    /// Queries that a batch of the slice has.
+    pub fn queries(&self) -> u32 {
+        self.slice.queries.iter().map(|range| range.len() as u32).product()
     }
 
     /// The first query head of the slice.
     pub fn head_first(&self) -> u32 {
-        self.slice.kv_heads.start * self.call.group_size
+        self.slice.q_heads(self.call.group_size).start
     }
 }
 
@@ -135,8 +135,27 @@ pub(crate) trait Domain {
     /// The operator, as errors name it.
     const NAME: &'static str;
 
-    /// The sweeps that a call makes, in order.
-    fn passes(&self) -> Vec<Pass>;
+    /// The extents of a call.
+    fn extents(&self) -> Cut;
+
+    /// What keys are cut at multiples of, along each of their axes.
+    fn key_units(&self) -> [u32; 3] {
+        [1; 3]
+    }
+
+    /// A slice as large as any of a cut.
+    fn widest(&self, cut: &Cut) -> Slice;
+
+    /// A slice with the keys that its queries may see.
+    fn with_keys(&self, slice: Slice) -> Slice {
+        slice
+    }
+
+    /// What a caller can do where a tensor's part of the smallest slice is more than a binding holds.
+    fn way_out(&self, name: &str) -> String;
+
+    /// The sweeps that a slice makes, in order; each binds no more keys than the cut has.
+    fn passes(&self, slice: &Slice, cut: &Cut) -> Vec<Pass>;
 
     /// Tiles of rows that a slice has.
     fn row_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64;
@@ -148,7 +167,7 @@ pub(crate) trait Domain {
     fn map_words(&self) -> u64;
 
     /// Keys that a tile of rows visits, about.
-    fn keys_visited(&self, pass: &Pass) -> f64;
+    fn keys_visited(&self, part: &Part<'_>, pass: &Pass) -> f64;
 
     /// Lanes side by side that classify keys of one row.
     fn classify_key_lanes(&self) -> u32;
@@ -175,8 +194,9 @@ pub(crate) trait Domain {
         let _ = (source, part, asked);
     }
 
-    /// Writes what a query's place is: the type `Place`, `place_number(place)` in its batch, and `place_of(number)`.
-    fn places(&self, source: &mut KernelSource);
+    /// Writes what a query's place is: the type `Place`, `place_number(place)` among the slice's of a batch, and
+    /// `place_of(number)`.
+    fn places(&self, source: &mut KernelSource, part: &Part<'_>);
 
     /// Writes the rows and keys of a workgroup: the functions that the bodies call.
     fn write(&self, source: &mut KernelSource, part: &Part<'_>, pass: &Pass, work: Work);

@@ -46,7 +46,7 @@ fn partial_outputs(source: &mut KernelSource, part: &Part<'_>) {
     source.params.u32("part_batches", part.batches());
     source.params.u32("part_heads", part.q_heads());
     source.params.u32("part_head_first", part.head_first());
-    source.params.u32("part_queries", part.call.queries);
+    source.params.u32("part_queries", part.queries());
     source.bind("part_outs", "vec4<f32>", true, part.part_outs());
     if part.call.is_sigmoid() {
         source.accessor("fn lse_store(at: u32, value: f32, empty: bool) {}\n");

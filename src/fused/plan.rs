@@ -1,17 +1,18 @@
 //! From a call, its domain and limits to dispatches. Pure: needs no device.
 //!
-//! A call is cut into slices of batches and key heads (so that every binding fits), a slice into passes (such as the shared
-//! prefix, then the keys of k and v), a pass into a classification of its tiles, where the mask needs one, and forward
-//! dispatches of bounded work. Where a row's keys are split over passes or workgroups, a merge ends the slice.
+//! A call is cut into slices of batches, key heads and queries, a slice into passes over its keys (such as the shared prefix,
+//! then the keys of k and v; more of them where keys are cut), so that every binding fits; a pass into a classification of its
+//! tiles, where the mask needs one, and forward dispatches of bounded work. Where a row's keys are split over passes or workgroups, a merge ends the slice.
 
 use super::assemble::{classify_step, forward_steps, partial_merge_step};
 use super::domain::{Call, Domain, HEAD_GATE, Part, Pass};
 use super::{FusedShape, MOST_SPLITS};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, check_step_count};
+use crate::gpu::recording::{Bound, Plan, Scratch, Slot, Step, Steps, check_step_count};
 use crate::kernel::extra::ExtraInputs;
-use crate::kernel::slices::{Slice, slices};
+use crate::kernel::slices::{Bindings, Cut, Slice, slices};
+use crate::tensor::Dtype;
 
 /// Keys below which a row's are not split further.
 const LEAST_KEYS_A_SPLIT: u64 = 128;
@@ -56,21 +57,34 @@ pub(crate) fn plan<D: Domain>(
     call: &Call<'_>,
     extra: &ExtraInputs<'_>,
 ) -> Result<Plan, PlanError> {
-    let passes = domain.passes();
-    let parts = call.tiles.kv_splits() * passes.len() as u32;
     // Where bindings are few the gate is left to the merge.
-    let merges = parts > 1 || (extra.crowded && call.has(HEAD_GATE));
-    let part = |slice: &Slice| Part { call, slice: slice.clone(), parts, merges, extra };
-    let largest = |slice: &Slice| largest_binding(domain, &part(slice), &passes);
-    let mut steps = extra.pack_steps()?;
+    let gate_merges = extra.crowded && call.has(HEAD_GATE);
+    let part = |slice: Slice, passes: &[Pass]| {
+        let parts = call.tiles.kv_splits().saturating_mul(passes.len() as u32);
+        Part { call, slice, parts, merges: parts > 1 || gate_merges, extra }
+    };
+    let whole = domain.extents();
+    let bindings = |cut: &Cut| {
+        let widest = domain.widest(cut);
+        let passes = domain.passes(&widest, cut);
+        bindings(domain, &part(widest, &passes), &passes)
+    };
+    let available = call.limits.storage_binding_bytes;
+    let way_out = |name: &str| domain.way_out(name);
+    let cut = Cut::fitting(whole, domain.key_units(), available, bindings, way_out)?;
+    let mut steps = Steps::default();
+    steps.extend(extra.pack_steps()?);
     let mut scratch = ScratchBytes::default();
-    for slice in slices(call.batches, call.kv_heads, call.limits, largest)? {
-        let part = part(&slice);
+    for slice in slices(&whole, &cut)? {
+        let slice = domain.with_keys(slice);
+        let passes = domain.passes(&slice, &cut);
+        check_step_count(D::NAME, passes.len() as u64)?;
+        let part = part(slice, &passes);
         steps.extend(slice_steps(domain, &part, &passes)?);
-        check_step_count(D::NAME, steps.len() as u64)?;
+        check_step_count(D::NAME, steps.len())?;
         scratch = scratch.max(scratch_bytes(domain, &part, &passes));
     }
-    Plan::fitting(steps, scratch.buffers(), call.limits)
+    Plan::fitting(steps.into_vec(), scratch.buffers(), call.limits)
 }
 
 fn slice_steps(
@@ -80,10 +94,11 @@ fn slice_steps(
 ) -> Result<Vec<Step>, PlanError> {
     let mut steps = Vec::new();
     for pass in passes {
+        let of_pass = &part.of_pass(pass);
         if pass.by_map {
-            steps.push(classify_step(domain, part, pass)?);
+            steps.push(classify_step(domain, of_pass, pass)?);
         }
-        steps.extend(forward_steps(domain, part, pass)?);
+        steps.extend(forward_steps(domain, of_pass, pass)?);
     }
     if part.merges {
         steps.push(partial_merge_step(domain, part)?);
@@ -91,11 +106,17 @@ fn slice_steps(
     Ok(steps)
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// With the keys of a pass.
+    fn of_pass(&self, pass: &Pass) -> Part<'a> {
+        let slice = Slice { keys: pass.keys.clone(), ..self.slice.clone() };
+        Part { slice, ..*self }
+    }
+
     /// Rows of partial results.
     fn part_rows(&self) -> u64 {
         let rows = u64::from(self.batches()) * u64::from(self.q_heads());
-        let rows = rows.saturating_mul(self.call.queries.into());
+        let rows = rows.saturating_mul(self.queries().into());
         rows.saturating_mul(self.parts.into())
     }
 
@@ -120,7 +141,7 @@ fn scratch(index: usize, size: u64) -> Bound {
 
 fn scratch_bytes(domain: &impl Domain, part: &Part<'_>, passes: &[Pass]) -> ScratchBytes {
     let maps = passes.iter().filter(|pass| pass.by_map);
-    let tile_map = maps.map(|pass| part.tile_map(domain, pass).size).sum();
+    let tile_map = maps.map(|pass| part.tile_map(domain, pass).size).max().unwrap_or(0);
     let extra = part.extra.scratch_bytes();
     if !part.merges {
         return ScratchBytes { tile_map, part_outs: 0, part_lses: 0, extra };
@@ -129,24 +150,26 @@ fn scratch_bytes(domain: &impl Domain, part: &Part<'_>, passes: &[Pass]) -> Scra
     ScratchBytes { tile_map, part_outs, part_lses, extra }
 }
 
-/// The largest binding of a slice, with its name.
-fn largest_binding(domain: &impl Domain, part: &Part<'_>, passes: &[Pass]) -> (String, u64) {
-    let Part { call, slice, .. } = part;
+/// What a slice binds, in the largest of its passes.
+fn bindings(domain: &impl Domain, part: &Part<'_>, passes: &[Pass]) -> Bindings {
+    let slack = u64::from(part.call.limits.storage_alignment); // bindings start at multiples of it
+    let bytes_of = |name: &str, dtype: Dtype| {
+        let bytes = |pass: &Pass| {
+            let (first, end) = domain.element_range(name, &part.of_pass(pass).slice);
+            end.saturating_sub(first).saturating_mul(dtype.bytes()).saturating_add(slack)
+        };
+        passes.iter().map(bytes).max().unwrap_or(0)
+    };
+    let tensors = part.call.tensors.iter();
+    let tensors = tensors.map(|(name, desc)| (name.clone(), bytes_of(name, desc.dtype)));
     let scratch = scratch_bytes(domain, part, passes);
-    let tensors = call.tensors.iter().map(|(name, desc)| {
-        let (first, end) = domain.element_range(name, slice);
-        let slack = u64::from(call.limits.storage_alignment); // bindings start at multiples of it
-        let bytes = end.saturating_sub(first).saturating_mul(desc.dtype.bytes());
-        (name.clone(), bytes.saturating_add(slack))
-    });
-    tensors
-        .chain([
-            ("the map of tiles".to_owned(), scratch.tile_map),
-            ("partial results".to_owned(), scratch.part_outs),
-            ("packed extra inputs".to_owned(), scratch.extra),
-        ])
-        .max_by_key(|(_, bytes)| *bytes)
-        .unwrap_or_default()
+    let bytes = tensors.chain([
+        ("the map of tiles".to_owned(), scratch.tile_map),
+        ("partial results".to_owned(), scratch.part_outs),
+        ("packed extra inputs".to_owned(), scratch.extra),
+    ]);
+    let keys = part.slice.keys.clone().map(|range| range.len() as u32);
+    Bindings { bytes: bytes.collect(), keys }
 }
 
 /// No tile set fits the device.

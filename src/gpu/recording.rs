@@ -112,6 +112,43 @@ impl Step {
     }
 }
 
+/// Steps of a plan in the making; those of one kernel hold its text once.
+#[derive(Default)]
+pub(crate) struct Steps {
+    steps: Vec<Step>,
+    /// The kernels among them, few of which are different.
+    kernels: Vec<Arc<Shader>>,
+}
+
+impl Steps {
+    /// Adds a step.
+    pub fn push(&mut self, mut step: Step) {
+        let same =
+            |known: &&Arc<Shader>| Arc::ptr_eq(known, &step.shader) || **known == step.shader;
+        match self.kernels.iter().find(same) {
+            Some(known) => step.shader = Arc::clone(known),
+            None => self.kernels.push(Arc::clone(&step.shader)),
+        }
+        self.steps.push(step);
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> u64 {
+        self.steps.len() as u64
+    }
+
+    /// The steps.
+    pub fn into_vec(self) -> Vec<Step> {
+        self.steps
+    }
+}
+
+impl Extend<Step> for Steps {
+    fn extend<T: IntoIterator<Item = Step>>(&mut self, steps: T) {
+        steps.into_iter().for_each(|step| self.push(step));
+    }
+}
+
 /// How many workgroups a dispatch has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Grid {

@@ -1,7 +1,8 @@
 //! What the kernels of neighborhoods bind: which part of which tensor, under which name.
 
+use super::window::Axis;
 use crate::fused::domain::HEAD_GATE;
-use crate::kernel::slices::Slice;
+use crate::kernel::slices::{Bindings, Cut, Slice};
 use crate::kernel::source::{KernelSource, bound_range};
 use crate::tensor::TensorDescs;
 
@@ -30,17 +31,20 @@ impl Rows<'_> {
     /// First and one past the last element of a tensor that the slice touches.
     pub fn element_range(&self, name: &str) -> (u64, u64) {
         let (layout, slice) = (&self.tensors[name].layout, self.slice);
-        let heads = match name {
+        let q_heads = slice.q_heads(self.group_size);
+        let (heads, tokens) = match name {
             "q" | "out" | "lse" | "scores" | "weights" | HEAD_GATE => {
-                slice.kv_heads.start * self.group_size..slice.kv_heads.end * self.group_size
+                (q_heads, Some(&slice.queries))
             }
-            "k" | "v" | "extra_k" | "extra_v" => slice.kv_heads.clone(),
+            "k" | "v" => (slice.kv_heads.clone(), Some(&slice.keys)),
+            "extra_k" | "extra_v" => (slice.kv_heads.clone(), None),
             _ => return (layout.offset(), layout.offset() + layout.len()), // the caller's, without gaps
         };
         let head_axis = self.head_axis(name);
         layout.range_within(|axis| match axis {
             0 => Some(slice.batch.clone()),
             _ if axis == head_axis => Some(heads.clone()),
+            _ if axis < head_axis => tokens.map(|tokens| tokens[axis + 2 - self.rank].clone()),
             _ => None,
         })
     }
@@ -84,14 +88,60 @@ impl Rows<'_> {
         ));
     }
 
-    /// The largest binding of the slice, with its name and bytes.
-    pub fn largest_binding(&self) -> (String, u64) {
+    /// What the slice binds.
+    pub fn bindings(&self) -> Bindings {
         let tensors = self.tensors.iter().map(|(name, desc)| {
             let (first, end) = self.element_range(name);
             let slack = u64::from(self.alignment); // bindings start at multiples of it
             let bytes = end.saturating_sub(first).saturating_mul(desc.dtype.bytes());
             (name.clone(), bytes.saturating_add(slack))
         });
-        tensors.max_by_key(|(_, bytes)| *bytes).unwrap_or_default()
+        let keys = self.slice.keys.clone().map(|range| range.len() as u32);
+        Bindings { bytes: tensors.collect(), keys }
     }
+}
+
+/// The widest slice of a cut: its queries, and the keys that they see, or as many of them as a pass binds.
+pub(super) fn widest(axes: &[Axis; 3], cut: &Cut) -> Slice {
+    let keys = |i: usize| 0..axes[i].most_tokens_seen(cut.queries[i]);
+    Slice {
+        batch: 0..cut.batches,
+        kv_heads: 0..cut.kv_heads,
+        group: 0..cut.group,
+        queries: cut.queries.map(|queries| 0..queries),
+        keys: std::array::from_fn(keys),
+    }
+}
+
+/// A slice with the keys that its queries see.
+pub(super) fn with_keys_seen(axes: &[Axis; 3], slice: Slice) -> Slice {
+    let keys = std::array::from_fn(|i| axes[i].tokens_seen(&slice.queries[i]));
+    Slice { keys, ..slice }
+}
+
+/// `NAME()`, a number for each axis; axes that are not there have `absent`, which the compiler knows.
+pub(super) fn vector(
+    source: &mut KernelSource,
+    rank: usize,
+    name: &str,
+    numbers: [u32; 3],
+    absent: u32,
+) {
+    let mut terms = Vec::new();
+    for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
+        if axis < 3 - rank {
+            terms.push(format!("{absent}u"));
+        } else {
+            source.params.u32(format!("{name}_{letter}"), numbers[axis]);
+            terms.push(format!("params.{name}_{letter}"));
+        }
+    }
+    let terms = terms.join(", ");
+    source.accessor(&format!("fn {name}() -> vec3<u32> {{ return vec3({terms}); }}\n"));
+}
+
+/// The tokens of a slice: `slice_first()`, and `slice_sides()` along each axis.
+pub(super) fn slice_tokens(source: &mut KernelSource, rank: usize, slice: &Slice) {
+    vector(source, rank, "slice_first", slice.queries.each_ref().map(|it| it.start), 0);
+    vector(source, rank, "slice_sides", slice.queries.each_ref().map(|it| it.len() as u32), 1);
 }

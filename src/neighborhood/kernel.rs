@@ -1,5 +1,8 @@
 //! The kernel half: boxes of queries and of keys over windows, as a domain of the fused frame.
 
+use std::cell::OnceCell;
+use std::ops::Range;
+
 use super::bind::{self, no_rows};
 use super::problem::NeighborhoodProblem;
 use super::simulate::{every_key_is_seen, simulate};
@@ -11,7 +14,7 @@ use crate::fused::classify::CLASSIFY_SIZE;
 use crate::fused::domain::{Domain, Part, Pass, Rows, Words, Work};
 use crate::gpu::limits::GpuLimits;
 use crate::kernel::extra::{extra_id, table_index};
-use crate::kernel::slices::Slice;
+use crate::kernel::slices::{Cut, Ranges, Slice, pieces};
 use crate::kernel::source::{Access, KernelSource, add_fragment};
 use crate::kernel::template::template;
 use crate::snippet::{Asked, Snippet, mask_reads};
@@ -32,6 +35,8 @@ pub(super) struct Boxes<'a> {
     by_map: bool,
     /// All heads and batches have one map of tiles.
     map_is_shared: bool,
+    /// Key tiles that a box of queries visits, on average: counted where it is asked for.
+    visits: OnceCell<f64>,
     alignment: u32,
     is_cpu: bool,
 }
@@ -76,6 +81,7 @@ impl<'a> Boxes<'a> {
             every_tile_is_full: !masked && every_key_is_seen(problem, &tiles),
             by_map: by_map(problem, limits),
             map_is_shared: map_is_shared(problem),
+            visits: OnceCell::new(),
             alignment: limits.storage_alignment,
             is_cpu: limits.is_cpu,
         })
@@ -106,7 +112,6 @@ impl<'a> Boxes<'a> {
         source.const_vec3("KEY_BOX", tiles.key_box.0);
         source.const_u32("QUERY_BOX_VOLUME", tiles.query_box.volume() as u32);
         source.const_u32("KEY_BOX_VOLUME", tiles.key_box.volume() as u32);
-        source.const_bool("EVERY_TILE_FULL", self.every_tile_is_full);
         let key_boxes = tiles.most_key_boxes(axes);
         source.const_vec3("KEY_BOXES", key_boxes.0);
         source.const_u32("WINDOW_TILES", key_boxes.volume() as u32);
@@ -115,11 +120,29 @@ impl<'a> Boxes<'a> {
         source.const_u32("KEY_GUARDS", packing.guards);
         let side = |i: usize| tiles.query_box.0[i];
         source.const_vec3("BOX_PAD", std::array::from_fn(|i| axes[i].box_pad(side(i))));
+        let is_table = |name: &String| self.problem.is_table(name);
+        source.const_bool("HAS_TABLE", self.problem.extra_names().iter().any(is_table));
         source.const_bool("HAS_MASK_MOD", self.problem.spec.mask.is_some());
         source.const_bool("HAS_EXTRA", self.problem.extents.extra > 0);
         let classes = axes.iter().map(|axis| axis.dilation).product();
         source.const_u32("CLASSES", classes);
         source.const_u32("GROUP_SIZE", self.problem.extents.group_size());
+    }
+
+    /// What a pass binds of the keys that its queries see.
+    fn keys_bound(&self, source: &mut KernelSource, part: &Part<'_>) {
+        let cut = self.keys_are_cut(part);
+        source.const_bool("KEYS_CUT", cut);
+        source.const_bool("EVERY_TILE_FULL", self.every_tile_is_full && !cut);
+        let rank = self.axes_named();
+        let keys = &part.slice.keys;
+        bind::vector(source, rank, "keys_first", keys.each_ref().map(|it| it.start), 0);
+        bind::vector(source, rank, "keys_end", keys.each_ref().map(|it| it.end), 1);
+    }
+
+    /// Some keys that the slice's queries see are not bound.
+    fn keys_are_cut(&self, part: &Part<'_>) -> bool {
+        bind::with_keys_seen(&self.axes, part.slice.clone()).keys != part.slice.keys
     }
 
     /// The params of a workgroup's place among all, and its extents.
@@ -139,13 +162,16 @@ impl<'a> Boxes<'a> {
         source.params.u32("batch_first", part.slice.batch.start);
         source.params.u32("head_first", part.head_first());
         source.params.u32("heads", part.q_heads());
-        source.params.u32("extra", self.problem.extents.extra);
+        // Extra tokens are seen once.
+        let extra = if pass.part_first == 0 { self.problem.extents.extra } else { 0 };
+        source.params.u32("extra", extra);
         source.params.u32("map_boxes", self.map_row_tiles(part, pass) as u32);
         source.params.u32("map_words", self.map_words() as u32);
-        let boxes = self.tiles.boxes(&self.axes);
-        for (boxes, letter) in boxes.into_iter().zip(["x", "y", "z"]) {
-            source.params.u32(format!("boxes_{letter}"), boxes);
-        }
+        let [first, boxes] = self.tiles.boxes_of(&self.axes, &part.slice.queries);
+        bind::vector(source, 3, "slice_boxes", boxes, 1);
+        let whole = part.slice.queries == self.extents().queries.map(|extent| 0..extent);
+        source.const_bool("QUERIES_CUT", !whole);
+        bind::vector(source, self.axes_named(), "box_first", first, 0);
     }
 
     /// A token in the caller's coordinates, of as many axes as there are.
@@ -153,14 +179,32 @@ impl<'a> Boxes<'a> {
         format!("{token}.{}", ["z", "yz", "xyz"][self.axes_named() - 1])
     }
 
+    /// Boxes of queries of a slice, of all classes.
+    fn query_boxes(&self, part: &Part<'_>) -> u64 {
+        let [_, boxes] = self.tiles.boxes_of(&self.axes, &part.slice.queries);
+        let classes = self.axes.iter().map(|axis| u64::from(axis.dilation));
+        classes.chain(boxes.map(u64::from)).fold(1, u64::saturating_mul)
+    }
+
+    /// The numbers of the tokens of a box, from the first to the last, row-major.
+    fn numbers(&self, tokens: &Ranges) -> Range<u32> {
+        let number = |at: [u32; 3]| {
+            let [_, y, z] = self.axes.map(|axis| axis.extent);
+            (at[0] * y + at[1]) * z + at[2]
+        };
+        let last = tokens.each_ref().map(|range| range.end.saturating_sub(1));
+        number(tokens.each_ref().map(|range| range.start))..number(last) + 1
+    }
+
     /// First and one past the last element of a table over queries and keys that a slice touches.
     fn table_range(&self, name: &str, slice: &Slice) -> (u64, u64) {
         let layout = &self.problem.tensors[name].layout;
-        let group = self.problem.extents.group_size();
-        let heads = slice.kv_heads.start * group..slice.kv_heads.end * group;
+        let heads = slice.q_heads(self.problem.extents.group_size());
         layout.range_within(|axis| match axis {
             0 => Some(slice.batch.clone()),
             1 => Some(heads.clone()),
+            2 => Some(self.numbers(&slice.queries)),
+            3 => Some(self.numbers(&slice.keys)),
             _ => None,
         })
     }
@@ -169,18 +213,55 @@ impl<'a> Boxes<'a> {
 impl Domain for Boxes<'_> {
     const NAME: &'static str = "neighborhood attention";
 
-    fn passes(&self) -> Vec<Pass> {
-        vec![Pass { prefix: false, group_rows: 1, by_map: self.by_map, part_first: 0 }]
+    fn extents(&self) -> Cut {
+        let (e, extents) = (&self.problem.extents, self.axes.map(|axis| axis.extent));
+        let (kv_heads, group) = (e.kv_heads, e.group_size());
+        Cut { batches: e.batch, kv_heads, group, queries: extents, keys: extents }
+    }
+
+    fn widest(&self, cut: &Cut) -> Slice {
+        bind::widest(&self.axes, cut)
+    }
+
+    fn with_keys(&self, slice: Slice) -> Slice {
+        bind::with_keys_seen(&self.axes, slice)
+    }
+
+    fn way_out(&self, name: &str) -> String {
+        match name {
+            "extra_k" | "extra_v" => "extra tokens are bound whole: fewer of them".to_owned(),
+            _ if self.problem.is_table(name) => {
+                "fewer tokens, or a bias that broadcasts".to_owned()
+            }
+            _ if self.problem.extra_names().iter().any(|extra| extra == name) => {
+                "a function's tensors are bound whole: a smaller table".to_owned()
+            }
+            _ => "fewer heads or smaller dims a call".to_owned(),
+        }
+    }
+
+    fn passes(&self, slice: &Slice, cut: &Cut) -> Vec<Pass> {
+        let [x, y, z] = [0, 1, 2].map(|i| pieces(slice.keys[i].clone(), cut.keys[i]));
+        let lines = x.flat_map(|x| y.clone().map(move |y| (x.clone(), y)));
+        let keys = lines.flat_map(|(x, y)| z.clone().map(move |z| [x.clone(), y.clone(), z]));
+        let pass = |(number, keys): (usize, Ranges)| Pass {
+            prefix: false,
+            group_rows: 1,
+            by_map: self.by_map,
+            part_first: (number as u32).saturating_mul(self.tiles.fused.kv_splits()),
+            keys,
+        };
+        keys.enumerate().map(pass).collect()
     }
 
     fn row_tiles(&self, part: &Part<'_>, _: &Pass) -> u64 {
-        let boxes = self.tiles.query_boxes(&self.axes);
-        boxes * u64::from(part.batches()) * u64::from(part.q_heads())
+        let heads = u64::from(part.batches()).saturating_mul(part.q_heads().into());
+        self.query_boxes(part).saturating_mul(heads)
     }
 
     fn map_row_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64 {
         match self.map_is_shared {
-            true => self.tiles.query_boxes(&self.axes),
+            true => self.query_boxes(part),
             false => self.row_tiles(part, pass),
         }
     }
@@ -191,9 +272,13 @@ impl Domain for Boxes<'_> {
         (window_tiles + u64::from(extra_tiles)).div_ceil(32)
     }
 
-    fn keys_visited(&self, _: &Pass) -> f64 {
-        let visits = simulate(self.problem, &self.tiles).visits_a_block;
-        visits * f64::from(self.tiles.fused.tile_kv())
+    fn keys_visited(&self, part: &Part<'_>, _: &Pass) -> f64 {
+        let visits = self.visits.get_or_init(|| simulate(self.problem, &self.tiles).visits_a_block);
+        // About as many as the pass has of all keys.
+        let tokens = |keys: &Ranges| keys.iter().map(|range| range.len() as f64).product::<f64>();
+        let seen = bind::with_keys_seen(&self.axes, part.slice.clone()).keys;
+        let share = tokens(&part.slice.keys) / tokens(&seen).max(1.0);
+        visits * share * f64::from(self.tiles.fused.tile_kv())
     }
 
     fn classify_key_lanes(&self) -> u32 {
@@ -254,16 +339,18 @@ impl Domain for Boxes<'_> {
         add_fragment!(source, "neighborhood/extra.wgsl");
     }
 
-    fn places(&self, source: &mut KernelSource) {
+    fn places(&self, source: &mut KernelSource, part: &Part<'_>) {
         source.alias("Place", "vec3<u32>");
         extents(&self.axes, self.axes_named(), source);
+        bind::slice_tokens(source, self.axes_named(), &part.slice);
         rule(&self.axes, source);
         add_fragment!(source, "neighborhood/places.wgsl");
     }
 
     fn write(&self, source: &mut KernelSource, part: &Part<'_>, pass: &Pass, work: Work) {
-        self.places(source);
+        self.places(source, part);
         self.constants(source);
+        self.keys_bound(source, part);
         self.params(source, part, pass, work);
         head_windows(self, source);
         add_fragment!(source, "fused/splits.wgsl");
@@ -312,7 +399,7 @@ impl Domain for Boxes<'_> {
 
     fn table_index(&self, name: &str) -> String {
         let tensors = &self.problem.tensors;
-        let at = ["b", "h", "place_number(q.token)", "place_number(key_token(q, kv))"];
+        let at = ["b", "h", "token_number(q.token)", "token_number(key_token(q, kv))"];
         table_index(&extra_id(tensors, name), tensors[name].shape(), at)
     }
 }
@@ -326,18 +413,7 @@ fn no_extra_offset(source: &mut KernelSource, role: &str) {
 
 /// `domain_extents()`: tokens along each axis.
 pub(super) fn extents(axes: &[Axis; 3], rank: usize, source: &mut KernelSource) {
-    let mut extents = Vec::new();
-    for (axis, letter) in ["x", "y", "z"].into_iter().enumerate() {
-        // An axis that is not there is known to the compiler.
-        if axis < 3 - rank {
-            extents.push("1u".to_owned());
-        } else {
-            source.params.u32(format!("extent_{letter}"), axes[axis].extent);
-            extents.push(format!("params.extent_{letter}"));
-        }
-    }
-    let extents = extents.join(", ");
-    source.accessor(&format!("fn domain_extents() -> vec3<u32> {{ return vec3({extents}); }}\n"));
+    bind::vector(source, rank, "domain_extents", axes.map(|axis| axis.extent), 1);
 }
 
 /// The rule of the windows, their extent aside: what `window.wgsl` wants.

@@ -4,13 +4,15 @@ use super::kernel::{Boxes, by_map};
 use super::problem::NeighborhoodProblem;
 use super::simulate::candidate_tiles;
 use super::tiles::NeighborhoodTiles;
+use super::window::Axis;
 use crate::error::PlanError;
 use crate::fused::FusedShape;
-use crate::fused::domain::{Call, HEAD_GATE};
+use crate::fused::domain::{Call, Domain, HEAD_GATE};
 use crate::fused::plan::{self, ScratchBytes, Splitting};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::kernel::extra::ExtraInputs;
+use crate::kernel::slices::check_work;
 use crate::operator::Operator;
 use crate::tensor::TensorDesc;
 
@@ -32,6 +34,7 @@ impl Operator for NeighborhoodProblem {
     type Tiles = NeighborhoodTiles;
 
     fn candidates(&self, limits: &GpuLimits) -> Result<Vec<NeighborhoodTiles>, PlanError> {
+        check_work(Boxes::NAME, self.flops())?;
         let mut candidates = candidate_tiles(self, limits);
         let Some(first) = candidates.first().copied() else {
             return Err(plan::no_tiles::<Boxes<'_>>(self.fused_shape(), limits));
@@ -47,6 +50,7 @@ impl Operator for NeighborhoodProblem {
     fn plan(&self, limits: &GpuLimits, tiles: &NeighborhoodTiles) -> Result<Plan, PlanError> {
         let e = &self.extents;
         tiles.check(self.fused_shape(), limits)?;
+        check_work(Boxes::NAME, self.flops())?;
         if e.batch == 0 || self.tokens() == 0 {
             return Plan::fitting(Vec::new(), Vec::new(), limits);
         }
@@ -55,10 +59,8 @@ impl Operator for NeighborhoodProblem {
             tensors: &self.tensors,
             shape: self.fused_shape(),
             tiles: tiles.fused,
-            batches: e.batch,
             kv_heads: e.kv_heads,
             group_size: e.group_size(),
-            queries: self.tokens() as u32,
             softmax_scale: self.softmax_scale(),
             score: &self.spec.score,
             normaliser: &self.spec.normaliser,
@@ -90,7 +92,8 @@ impl NeighborhoodProblem {
     fn splitting(&self, tiles: &NeighborhoodTiles) -> Splitting {
         let e = &self.extents;
         let boxes = tiles.query_boxes(&self.axes3());
-        let keys: u64 = self.axes.iter().map(|axis| u64::from(axis.window)).product();
+        let seen = |axis: &Axis| u64::from(axis.window.min(axis.class_len(0)));
+        let keys: u64 = self.axes.iter().map(seen).product();
         Splitting {
             workgroups: boxes.saturating_mul(u64::from(e.batch) * u64::from(e.q_heads)),
             keys: keys + u64::from(e.extra),

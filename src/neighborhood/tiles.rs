@@ -8,6 +8,7 @@ use super::window::Axis;
 use crate::error::PlanError;
 use crate::fused::{FusedShape, FusedTiles};
 use crate::gpu::limits::GpuLimits;
+use crate::kernel::slices::Ranges;
 use crate::operator::Tiles;
 
 /// Extents of a box of tokens along three axes; axes that are not there come first and are 1. As JSON a list, `[8, 8]`.
@@ -86,6 +87,18 @@ impl NeighborhoodTiles {
     /// Boxes of queries along each axis, for the longest class.
     pub(super) fn boxes(&self, axes: &[Axis; 3]) -> [u32; 3] {
         std::array::from_fn(|i| axes[i].boxes(self.query_box.0[i]))
+    }
+
+    /// Boxes that the queries of a slice lie in, along each axis, whatever their class: the first, and how many.
+    pub(super) fn boxes_of(&self, axes: &[Axis; 3], queries: &Ranges) -> [[u32; 3]; 2] {
+        let of_axis = |i: usize| {
+            let (axis, side) = (&axes[i], self.query_box.0[i]);
+            let pad = axis.box_pad(side);
+            let first = (queries[i].start / axis.dilation + pad) / side;
+            let end = (queries[i].end.div_ceil(axis.dilation) + pad).div_ceil(side);
+            (first, end - first)
+        };
+        [std::array::from_fn(|i| of_axis(i).0), std::array::from_fn(|i| of_axis(i).1)]
     }
 
     /// Boxes of queries that an image has, of all classes.

@@ -52,6 +52,16 @@ fn tiny(draw: &mut Draw<'_>) -> GpuLimits {
     }
 }
 
+/// Bindings so small that calls are cut.
+fn small_bindings(draw: &mut Draw<'_>) -> GpuLimits {
+    let storage_binding_bytes = draw.pick(&[300, 1000, 2048, 4096, 10_000, 40_000]);
+    match draw.below(3) {
+        0 => GpuLimits { storage_binding_bytes, ..GpuLimits::floor() },
+        1 => GpuLimits { storage_binding_bytes, storage_alignment: 16, ..desktop() },
+        _ => GpuLimits { storage_binding_bytes, ..processor(8, 8) },
+    }
+}
+
 fn strange_subgroups(draw: &mut Draw<'_>) -> Option<SubgroupSizes> {
     let sizes = [0, 1, 2, 3, 4, 6, 8, 12, 16, 32, 48, 64, 128, 4096];
     let (least, most) = (draw.pick(&sizes), draw.pick(&sizes));
@@ -59,8 +69,9 @@ fn strange_subgroups(draw: &mut Draw<'_>) -> Option<SubgroupSizes> {
 }
 
 pub fn limits(draw: &mut Draw<'_>) -> GpuLimits {
-    match draw.below(8) {
+    match draw.below(9) {
         0 | 1 => GpuLimits::floor(),
+        8 => small_bindings(draw),
         2 => desktop(),
         3 => GpuLimits { matrix: Some(8), storage_binding_bytes: 1 << 20, ..desktop() },
         4 => processor(8, 8),

@@ -1,6 +1,7 @@
 //! The suite: one binary, one engine for each set of options.
 
 mod attention;
+mod bindings;
 mod checked;
 mod cli;
 mod dropped;

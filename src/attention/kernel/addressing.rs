@@ -2,7 +2,7 @@
 
 use super::Sequences;
 use crate::attention::storage::{KeyStorage, QueryStorage};
-use crate::fused::domain::{Domain, Part};
+use crate::fused::domain::{Domain, Part, Pass};
 use crate::kernel::source::{KernelSource, add_fragment};
 
 impl Sequences<'_> {
@@ -17,19 +17,22 @@ impl Sequences<'_> {
         }
     }
 
-    /// Where its keys lie: `kv_place`, and `own_len`. The shared prefix lies by strides.
-    pub(super) fn keys(&self, source: &mut KernelSource, part: &Part<'_>, prefix: bool) {
+    /// Where its keys lie: `kv_place`, `own_len`, and which of them a pass binds, from `kv_first` to `kv_end`. The shared
+    /// prefix lies by strides.
+    pub(super) fn keys(&self, source: &mut KernelSource, part: &Part<'_>, pass: &Pass) {
         match self.problem.storage.keys {
             KeyStorage::Packed => {
                 self.starts(source, part, "first_key", "cu_seqlens_kv", "seq_len_kv");
                 add_fragment!(source, "fused/keys_packed.wgsl");
             }
-            KeyStorage::Paged if !prefix => {
+            KeyStorage::Paged if !pass.prefix => {
                 self.own_len(source, part);
                 self.pages(source, part);
             }
             KeyStorage::Batched | KeyStorage::Paged => {
                 self.own_len(source, part);
+                let len = if pass.prefix { "params.prefix_len" } else { "own_len(b)" };
+                source.accessor(&format!("fn kv_len(b: u32) -> u32 {{ return {len}; }}\n"));
                 add_fragment!(source, "fused/keys_strided.wgsl");
             }
         }

@@ -68,10 +68,15 @@ pub(in crate::attention) fn map_differs(problem: &AttentionProblem) -> [bool; 2]
     [by_batch, by_head]
 }
 
-/// Writes the three functions; extra inputs that the mask names have their `NAME_get` already, snippets their functions.
-pub(super) fn write(source: &mut KernelSource, domain: &Sequences<'_>, mask: &Mask) {
+/// Writes the three functions; extra inputs that the mask names have their `NAME_get` already, snippets their functions. Where
+/// keys may lie outside what is bound, those are dropped too.
+pub(super) fn write(source: &mut KernelSource, domain: &Sequences<'_>, mask: &Mask, outside: bool) {
     let mut writer = Writer { source, domain, counts: 0, snippets: 0 };
-    let Forms { keeps, tile, range } = writer.forms(mask);
+    let Forms { mut keeps, mut tile, range } = writer.forms(mask);
+    if outside {
+        keeps = format!("key_is_bound(b, kv) && ({keeps})");
+        tile = format!("min(bound_tile(b, key, key_last), {tile})");
+    }
     let text = template!(
         "fused/mask_of_spec.wgsl",
         "MASK_KEEPS" = keeps,

@@ -10,14 +10,15 @@ pub(super) use self::mask::traits;
 use super::extents::Axis;
 use super::mask::Mask;
 use super::problem::AttentionProblem;
+use super::roles::Role;
 use super::snippets;
-use super::storage::QueryStorage;
+use super::storage::{KeyStorage, QueryStorage};
 use crate::error::PlanError;
 use crate::fused::classify::CLASSIFY_SIZE;
 use crate::fused::domain::{Domain, Part, Pass, Rows, Words, Work};
 use crate::fused::{FusedShape, FusedTiles};
 use crate::kernel::extra::{extra_id, table_index};
-use crate::kernel::slices::Slice;
+use crate::kernel::slices::{Cut, Slice, pieces};
 use crate::kernel::source::{KernelSource, add_fragment, bound_range};
 use crate::snippet::{Asked, Snippet};
 
@@ -34,18 +35,18 @@ impl<'a> Sequences<'a> {
         Self { problem, tiles, map_differs: map_differs(problem) }
     }
 
-    /// Query heads packed into a tile's rows: all of a group when its queries leave most of a tile idle.
-    pub fn group_rows(&self) -> u32 {
+    /// Query heads packed into a tile's rows: all that a group has when its queries leave most of a tile idle.
+    pub fn group_rows(&self, group: u32) -> u32 {
         let [queries, _] = self.problem.typical_lens();
         let idle = queries * 2 <= u64::from(self.tiles.tile_q());
-        if idle || queries == 1 { self.problem.extents.group_size() } else { 1 }
+        if idle || queries == 1 { group } else { 1 }
     }
 
     /// Rows that a head group has: queries, packed heads, packed batches.
     fn rows(&self, part: &Part<'_>, pass: &Pass) -> u64 {
         let batches = if pass.prefix { part.batches() } else { 1 };
-        let queries = u64::from(self.problem.extents.seq_len_q) * u64::from(batches);
-        queries * u64::from(pass.group_rows)
+        let queries = u64::from(part.queries()).saturating_mul(batches.into());
+        queries.saturating_mul(pass.group_rows.into())
     }
 
     fn q_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64 {
@@ -53,7 +54,8 @@ impl<'a> Sequences<'a> {
         match self.problem.storage.queries {
             // Sequences end within tiles: see row_tile. The rows behind the last one count as one more.
             QueryStorage::Packed => {
-                self.rows(part, pass) / tile_q + u64::from(self.problem.extents.sequences) + 1
+                let sequences = u64::from(self.problem.extents.sequences) + 1;
+                (self.rows(part, pass) / tile_q).saturating_add(sequences)
             }
             QueryStorage::Batched => self.rows(part, pass).div_ceil(tile_q),
         }
@@ -69,7 +71,7 @@ impl<'a> Sequences<'a> {
         if self.map_differs[1] { Self::head_groups(part, pass) } else { 1 }
     }
 
-    /// Nothing is masked and no tile is cut off.
+    /// Nothing is masked and no tile is cut off: where keys are cut, they are at multiples of tiles.
     fn every_tile_is_full(&self, pass: &Pass) -> bool {
         let p = self.problem;
         let (keys, differ) = if pass.prefix {
@@ -77,7 +79,20 @@ impl<'a> Sequences<'a> {
         } else {
             (p.extents.seq_len_kv, p.has_own_lens() || p.spec.mask != Mask::Full)
         };
+        let differ = differ || self.keys_lie_outside(pass);
         !differ && keys.is_multiple_of(self.tiles.tile_kv())
+    }
+
+    /// Some keys of a sequence may lie outside what a pass binds, between others.
+    fn keys_lie_outside(&self, pass: &Pass) -> bool {
+        let [_, _, keys] = &pass.keys;
+        match self.problem.storage.keys {
+            KeyStorage::Batched => false,
+            KeyStorage::Packed => keys.len() < self.problem.extents.seq_len_kv as usize,
+            KeyStorage::Paged => {
+                !pass.prefix && keys.len() < self.problem.extents.pages.count as usize
+            }
+        }
     }
 
     fn mask_of<'m>(&'m self, pass: &Pass) -> &'m Mask {
@@ -111,7 +126,7 @@ impl<'a> Sequences<'a> {
         source.params.u32("kv_splits", kv_splits);
         source.params.u32("part_first", pass.part_first);
         source.params.u32("batch_first", part.slice.batch.start);
-        source.params.u32("kv_head_first", part.slice.kv_heads.start);
+        source.params.u32("head_first", part.head_first());
         let [map_by_batch, map_by_head] = self.map_differs;
         source.const_bool("MAP_BY_BATCH", map_by_batch);
         source.const_bool("MAP_BY_HEAD", map_by_head);
@@ -121,6 +136,12 @@ impl<'a> Sequences<'a> {
         source.params.u32("seq_len_q", e.seq_len_q);
         source.params.u32("seq_len_kv", e.seq_len_kv);
         source.params.u32("prefix_len", e.prefix_len);
+        let [_, prefix, keys] = &part.slice.keys;
+        let keys = if pass.prefix { prefix } else { keys };
+        source.params.u32("key_first", keys.start);
+        source.params.u32("key_end", keys.end);
+        source.params.u32("queries", part.queries());
+        source.params.u32("query_end", part.slice.queries[2].end);
         source.params.u32("map_words", self.map_words() as u32);
         source.params.i32("q_offset", p.spec.q_offset.unwrap_or(0));
     }
@@ -137,29 +158,86 @@ impl AttentionProblem {
 impl Domain for Sequences<'_> {
     const NAME: &'static str = "attention";
 
-    fn passes(&self) -> Vec<Pass> {
-        let own = Pass {
+    fn extents(&self) -> Cut {
+        let e = &self.problem.extents;
+        let keys = match self.problem.storage.keys {
+            KeyStorage::Batched | KeyStorage::Packed => e.seq_len_kv,
+            KeyStorage::Paged => e.pages.count,
+        };
+        Cut {
+            batches: e.batch,
+            kv_heads: e.kv_heads,
+            group: e.group_size(),
+            queries: [1, 1, e.seq_len_q],
+            keys: [1, e.prefix_len, keys],
+        }
+    }
+
+    fn key_units(&self) -> [u32; 3] {
+        let tile = self.tiles.tile_kv();
+        match self.problem.storage.keys {
+            KeyStorage::Batched | KeyStorage::Packed => [1, tile, tile],
+            KeyStorage::Paged => [1, tile, 1],
+        }
+    }
+
+    fn widest(&self, cut: &Cut) -> Slice {
+        let [x, y, z] = cut.queries;
+        let keys = self.extents().keys.map(|extent| 0..extent);
+        let queries = [0..x, 0..y, 0..z];
+        Slice {
+            batch: 0..cut.batches,
+            kv_heads: 0..cut.kv_heads,
+            group: 0..cut.group,
+            queries,
+            keys,
+        }
+    }
+
+    fn way_out(&self, name: &str) -> String {
+        match self.problem.role(name) {
+            Some(Role::Aux) => "a function's tensors are bound whole: a smaller table".to_owned(),
+            _ => "fewer heads or smaller dims a call".to_owned(),
+        }
+    }
+
+    fn passes(&self, slice: &Slice, cut: &Cut) -> Vec<Pass> {
+        let [one, prefix, keys] = &slice.keys;
+        let [_, prefix_step, step] = cut.keys;
+        let of_prefix = pieces(prefix.clone(), prefix_step).map(|piece| Pass {
+            prefix: true,
+            group_rows: slice.group.len() as u32,
+            by_map: false,
+            part_first: 0,
+            keys: [one.clone(), piece, keys.clone()],
+        });
+        let of_keys = |piece: Range<u32>| Pass {
             prefix: false,
-            group_rows: self.group_rows(),
+            group_rows: self.group_rows(slice.group.len() as u32),
             by_map: traits(&self.problem.spec.mask).by_map,
             part_first: 0,
+            keys: [one.clone(), prefix.clone(), piece],
         };
-        if self.problem.extents.prefix_len == 0 {
-            return vec![own];
+        // Without keys there is a pass all the same: it writes rows that see none.
+        let all = std::iter::once(keys.clone()).filter(|keys| keys.is_empty());
+        let mut passes: Vec<Pass> =
+            of_prefix.chain(all.chain(pieces(keys.clone(), step)).map(of_keys)).collect();
+        for (number, pass) in passes.iter_mut().enumerate() {
+            pass.part_first = (number as u32).saturating_mul(self.tiles.kv_splits());
         }
-        let group_rows = self.problem.extents.group_size();
-        let prefix = Pass { prefix: true, group_rows, by_map: false, part_first: 0 };
-        vec![prefix, Pass { part_first: self.tiles.kv_splits(), ..own }]
+        passes
     }
 
     fn row_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64 {
         let batches = if pass.prefix { 1 } else { u64::from(part.batches()) };
-        self.q_tiles(part, pass) * u64::from(Self::head_groups(part, pass)) * batches
+        let groups = u64::from(Self::head_groups(part, pass));
+        self.q_tiles(part, pass).saturating_mul(groups).saturating_mul(batches)
     }
 
     fn map_row_tiles(&self, part: &Part<'_>, pass: &Pass) -> u64 {
         let batches = if self.map_differs[0] { u64::from(part.batches()) } else { 1 };
-        self.q_tiles(part, pass) * u64::from(self.map_head_groups(part, pass)) * batches
+        let groups = u64::from(self.map_head_groups(part, pass));
+        self.q_tiles(part, pass).saturating_mul(groups).saturating_mul(batches)
     }
 
     fn map_words(&self) -> u64 {
@@ -167,9 +245,17 @@ impl Domain for Sequences<'_> {
         keys.div_ceil(u64::from(self.tiles.tile_kv())).div_ceil(32).max(1)
     }
 
-    fn keys_visited(&self, pass: &Pass) -> f64 {
+    fn keys_visited(&self, part: &Part<'_>, pass: &Pass) -> f64 {
         let e = &self.problem.extents;
-        f64::from(if pass.prefix { e.prefix_len } else { e.seq_len_kv })
+        let [_, prefix, keys] = &part.slice.keys;
+        match self.problem.storage.keys {
+            _ if pass.prefix => prefix.len() as f64,
+            KeyStorage::Batched | KeyStorage::Packed => keys.len() as f64,
+            // About as many as the pass has of all pages.
+            KeyStorage::Paged => {
+                f64::from(e.seq_len_kv) * keys.len() as f64 / f64::from(e.pages.count.max(1))
+            }
+        }
     }
 
     fn classify_key_lanes(&self) -> u32 {
@@ -215,18 +301,16 @@ impl Domain for Sequences<'_> {
         ));
     }
 
-    fn places(&self, source: &mut KernelSource) {
-        places(source);
+    fn places(&self, source: &mut KernelSource, part: &Part<'_>) {
+        places(source, part.slice.queries[2].start);
     }
 
     fn write(&self, source: &mut KernelSource, part: &Part<'_>, pass: &Pass, work: Work) {
-        self.places(source);
+        self.places(source, part);
         self.constants(source, pass);
         self.params(source, part, pass, work);
         self.queries(source, part);
-        self.keys(source, part, pass.prefix);
-        let len = if pass.prefix { "params.prefix_len" } else { "own_len(b)" };
-        source.accessor(&format!("fn kv_len(b: u32) -> u32 {{ return {len}; }}\n"));
+        self.keys(source, part, pass);
         add_fragment!(source, "fused/splits.wgsl");
         add_fragment!(source, "fused/domain_dense.wgsl");
     }
@@ -247,7 +331,7 @@ impl Domain for Sequences<'_> {
                 checked |= part.extra.snippet(source, asked, &format!("mask{index}_"))?;
             }
         }
-        mask::write(source, self, self.mask_of(pass));
+        mask::write(source, self, self.mask_of(pass), self.keys_lie_outside(pass));
         Ok(checked)
     }
 
@@ -279,11 +363,12 @@ impl Domain for Sequences<'_> {
     }
 }
 
-/// A query's place is its row in a batch.
-pub(super) fn places(source: &mut KernelSource) {
+/// A query's place is its row in a batch; they are numbered from a slice's first on.
+pub(super) fn places(source: &mut KernelSource, first: u32) {
     source.alias("Place", "u32");
+    source.params.u32("query_first", first);
     source.accessor(
-        "fn place_number(place: u32) -> u32 { return place; }\nfn place_of(number: u32) -> u32 { return number; }\n",
+        "fn place_number(place: u32) -> u32 { return place - params.query_first; }\nfn place_of(number: u32) -> u32 { return params.query_first + number; }\n",
     );
 }
 
@@ -316,11 +401,25 @@ fn element_range(problem: &AttentionProblem, name: &str, slice: &Slice) -> (u64,
 
 /// What a slice has of an axis; `None`: all of it.
 fn slice_of(problem: &AttentionProblem, axis: Axis, slice: &Slice) -> Option<Range<u32>> {
-    let group = problem.extents.group_size();
+    let [_, prefix, keys] = &slice.keys;
+    let [_, _, queries] = &slice.queries;
+    let blocks = |of: &Range<u32>, size: u32| of.start / size..of.end.div_ceil(size);
+    let paged = problem.storage.keys == KeyStorage::Paged;
     match axis {
         Axis::Batch | Axis::Sequences => Some(slice.batch.clone()),
-        Axis::QHeads => Some(slice.kv_heads.start * group..slice.kv_heads.end * group),
+        Axis::QHeads => Some(slice.q_heads(problem.extents.group_size())),
         Axis::KvHeads => Some(slice.kv_heads.clone()),
-        _ => None,
+        Axis::Queries => Some(queries.clone()),
+        Axis::QueryBlocks(size) => Some(blocks(queries, size)),
+        Axis::Prefix => Some(prefix.clone()),
+        Axis::Pages => Some(keys.clone()),
+        Axis::Keys if !paged => Some(keys.clone()),
+        Axis::KeyBlocks(size) if !paged => Some(blocks(keys, size)),
+        Axis::Keys | Axis::KeyBlocks(_) => None, // a pass over pages has keys here and there
+        Axis::HeadDim
+        | Axis::ValueDim
+        | Axis::PageSize
+        | Axis::PagesOfSequence
+        | Axis::SequenceEnds => None,
     }
 }

@@ -25,12 +25,17 @@ impl Context<'_> {
 
     /// Query heads of the slice.
     pub fn q_heads(&self) -> u32 {
-        self.slice.kv_heads.len() as u32 * self.slots.group_size()
+        self.slice.q_heads(self.slots.group_size()).len() as u32
+    }
+
+    /// Queries that a batch of the slice has.
+    pub fn tokens(&self) -> u32 {
+        self.slice.queries.iter().map(|range| range.len() as u32).product()
     }
 
     /// Lanes of work. They are no more than elements that one binding has, or four.
     pub fn items(&self) -> u64 {
-        let rows = self.slice.batch.len() as u64 * u64::from(self.slots.tokens());
+        let rows = self.slice.batch.len() as u64 * u64::from(self.tokens());
         rows * u64::from(self.q_heads()) * u64::from(self.lanes_a_row)
     }
 }

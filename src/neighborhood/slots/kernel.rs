@@ -6,6 +6,7 @@ use crate::gpu::recording::{Step, fold_grid};
 use crate::kernel::access::Access;
 use crate::kernel::numbers::element_at;
 use crate::kernel::source::{KernelSource, Launch, add_fragment};
+use crate::neighborhood::bind::slice_tokens;
 use crate::neighborhood::kernel::{extents, rule};
 
 /// Lanes that share a dot product: together they read 64 bytes of f32.
@@ -87,11 +88,13 @@ fn rows_and_slots(context: &Context<'_>, source: &mut KernelSource, (first, coun
     source.params.u32("workgroups", first + count);
     source.params.u32("items", context.items() as u32);
     source.params.u32("batch_first", context.slice.batch.start);
-    source.params.u32("head_first", context.slice.kv_heads.start * slots.group_size());
+    source.params.u32("head_first", context.slice.q_heads(slots.group_size()).start);
     source.params.u32("heads", context.q_heads());
-    source.params.u32("tokens", slots.tokens());
+    source.params.u32("tokens", context.tokens());
     extents(&axes, slots.axes.len(), source);
+    slice_tokens(source, slots.axes.len(), &context.slice);
     rule(&axes, source);
+    add_fragment!(source, "neighborhood/places.wgsl");
     add_fragment!(source, "neighborhood/slots.wgsl");
 }
 

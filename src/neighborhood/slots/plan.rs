@@ -10,8 +10,9 @@ use super::kernel::{aggregate_step, aggregate_work, scores_step, scores_work};
 use super::problem::{NeighborhoodAggregateProblem, NeighborhoodScoresProblem, Slots};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Plan, Step, check_step_count};
-use crate::kernel::slices::{Slice, dispatches, slices, workgroups_a_dispatch};
+use crate::gpu::recording::{Plan, Step, Steps, check_step_count};
+use crate::kernel::slices::{Bindings, Cut, check_work, dispatches, slices, workgroups_a_dispatch};
+use crate::neighborhood::bind::{widest, with_keys_seen};
 use crate::operator::{Operator, Tiles};
 use crate::tensor::TensorDesc;
 
@@ -36,18 +37,33 @@ fn plan(
     multiply_adds: f64,
     step: impl Fn(&Context<'_>, (u32, u32)) -> Result<Step, PlanError>,
 ) -> Result<Plan, PlanError> {
-    let mut steps = Vec::new();
-    let largest = |slice: &Slice| rows(slots, limits, slice).largest_binding();
-    for slice in slices(slots.batch, slots.kv_heads, limits, largest)? {
+    check_work("neighborhood", slots.flops())?;
+    let (axes, extents) = (slots.axes3(), slots.axes3().map(|axis| axis.extent));
+    let whole = Cut {
+        batches: slots.batch,
+        kv_heads: slots.kv_heads,
+        group: slots.group_size(),
+        queries: extents,
+        keys: [1; 3],
+    };
+    let bindings = |cut: &Cut| {
+        let slice = widest(&axes, cut);
+        Bindings { keys: [1; 3], ..rows(slots, limits, &slice).bindings() }
+    };
+    let way_out = |_: &str| "neighborhood attention does with less of it".to_owned();
+    let cut = Cut::fitting(whole, [1; 3], limits.storage_binding_bytes, bindings, way_out)?;
+    let mut steps = Steps::default();
+    for slice in slices(&whole, &cut)? {
+        let slice = with_keys_seen(&axes, slice);
         let context = Context { slots, limits, slice, lanes_a_row };
         let workgroups = context.items().div_ceil(u64::from(WORKGROUP_SIZE));
         let most = workgroups_a_dispatch(|| 2.0 * multiply_adds, limits);
         for share in dispatches("neighborhood", workgroups, most)? {
             steps.push(step(&context, share)?);
         }
-        check_step_count("neighborhood", steps.len() as u64)?;
+        check_step_count("neighborhood", steps.len())?;
     }
-    Plan::fitting(steps, Vec::new(), limits)
+    Plan::fitting(steps.into_vec(), Vec::new(), limits)
 }
 
 /// Every tensor by name.
