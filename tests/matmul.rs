@@ -285,7 +285,7 @@ fn tensors_larger_than_a_binding_are_cut() {
         assert!(sizes.max().unwrap() <= 9000);
         let tight = GpuLimits { storage_binding_bytes: 600, ..limits };
         let error = problem.plan(&tight, &tiles).unwrap_err().to_string();
-        assert!(error.contains("a tile of") && error.contains("has 600"), "{error}");
+        assert!(error.contains("rows of w") && error.contains("has 600"), "{error}");
     }
 }
 

@@ -12,7 +12,7 @@ fn quantise_mxint8(
     let index = (workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
     let at = min(index, words - 1u);
     let row = at / (params.inner / 4u);
-    let numbers = x_load4(params.x_first + row * params.x_stride, at % (params.inner / 4u) * 4u);
+    let numbers = x_load4(params.x_first + (params.row_first + row) * params.x_stride, at % (params.inner / 4u) * 4u);
     // As integers magnitudes have the order of their numbers, NaN above all.
     let sizes = bitcast<vec4<u32>>(numbers) & vec4(0x7fffffffu);
     wg_largest[lane] = max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));

@@ -7,7 +7,7 @@ fn moe_combine(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = (params.place_first + workgroup.x + workgroup.y * workgroups.x) * WORKGROUP_SIZE + lane;
-    let token = index / DIM_VECS;
+    let token = params.token_first + index / DIM_VECS;
     let vec = index % DIM_VECS;
     if (token >= params.tokens) { return; }
     var sum = vec4(0.0);

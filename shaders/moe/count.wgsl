@@ -3,10 +3,10 @@
 var<workgroup> wg_counts: array<atomic<u32>, CHOICES>;
 
 fn count_block(block: u32, lane: u32) {
-    let pair = block * WORKGROUP_SIZE + lane;
+    let pair = params.pair_first + block * WORKGROUP_SIZE + lane;
     for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) { atomicStore(&wg_counts[e], 0u); }
     workgroupBarrier(); // the counters are 0
-    if (pair < params.pairs) {
+    if (pair < params.pair_end) {
         let expert = routing[params.experts + pair];
         if (is_here(expert)) { atomicAdd(&wg_counts[expert], 1u); }
     }

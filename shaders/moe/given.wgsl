@@ -1,7 +1,7 @@
 // Routing that is not ours to choose: the caller's ids and weights, or the slots of a soft router in their order. A lane a pair.
 
 fn give(pair: u32) {
-    if (pair >= params.pairs) { return; }
+    if (pair >= params.given_end) { return; }
     var expert = pair / SLOTS;
     var weight = 1.0;
     if (EXTERNAL) {

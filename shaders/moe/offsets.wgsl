@@ -1,5 +1,11 @@
 // Where each expert's rows and tiles begin, how many workgroups the matmuls have, and the counts for the caller. One workgroup.
 
+fn put_grid(at: u32, grid: vec3<u32>) {
+    routing[at] = grid.x;
+    routing[at + 1u] = grid.y;
+    routing[at + 2u] = grid.z;
+}
+
 fn find_offsets(lane: u32) {
     var rows = 0u;
     var tiles = 0u;
@@ -42,11 +48,13 @@ fn find_offsets(lane: u32) {
         // Tiles fold over y and z; the columns' tiles are x.
         let y = min(own, params.most_workgroups);
         let z = (own + max(y, 1u) - 1u) / max(y, 1u);
-        routing[params.up_grid + 4u * i] = params.up_columns;
-        routing[params.up_grid + 4u * i + 1u] = y;
-        routing[params.up_grid + 4u * i + 2u] = z;
-        routing[params.down_grid + 4u * i] = params.down_columns;
-        routing[params.down_grid + 4u * i + 1u] = y;
-        routing[params.down_grid + 4u * i + 2u] = z;
+        for (var part = 0u; part < params.up_parts; part++) {
+            let columns = min(params.up_columns - part * params.up_part_columns, params.up_part_columns);
+            put_grid(params.up_grid + 4u * (i * params.up_parts + part), vec3(columns, y, z));
+        }
+        for (var part = 0u; part < params.down_parts; part++) {
+            let columns = min(params.down_columns - part * params.down_part_columns, params.down_part_columns);
+            put_grid(params.down_grid + 4u * (i * params.down_parts + part), vec3(columns, y, z));
+        }
     }
 }

@@ -4,7 +4,7 @@ var<workgroup> wg_experts: array<vec4<u32>, WORKGROUP_SIZE / 4u>;
 
 // The expert of a pair; NONE beyond the last.
 fn expert_of(pair: u32) -> u32 {
-    if (pair >= params.pairs) { return NONE; }
+    if (pair >= params.pair_end) { return NONE; }
     return routing[params.experts + pair];
 }
 
@@ -12,7 +12,7 @@ fn expert_of(pair: u32) -> u32 {
 fn same(i: u32, expert: u32) -> vec4<u32> { return select(vec4(0u), vec4(1u), wg_experts[i] == vec4(expert)); }
 
 fn permute_block(block: u32, lane: u32) {
-    let first = block * WORKGROUP_SIZE;
+    let first = params.pair_first + block * WORKGROUP_SIZE;
     let pair = first + lane;
     let expert = expert_of(pair);
     if (lane < WORKGROUP_SIZE / 4u) {
@@ -20,7 +20,7 @@ fn permute_block(block: u32, lane: u32) {
         wg_experts[lane] = vec4(expert_of(at), expert_of(at + 1u), expert_of(at + 2u), expert_of(at + 3u));
     }
     workgroupBarrier(); // the block's experts are there
-    if (pair >= params.pairs) { return; }
+    if (pair >= params.pair_end) { return; }
     var row = NONE;
     if (expert < EXPERTS && is_here(expert)) {
         var ranks = select(vec4(0u), same(lane / 4u, expert), vec4(0u, 1u, 2u, 3u) < vec4(lane % 4u));

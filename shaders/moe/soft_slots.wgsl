@@ -1,4 +1,5 @@
-// A slot's input: the tokens, weighted by the softmax over tokens of its logits; of the slots here. A lane owns four dims of a slot.
+// A slot's input: the tokens, weighted by the softmax over tokens of its logits; of the slots here. A lane
+// owns four dims of a slot. Tokens behind the first add to what is there.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn moe_soft_slots(
@@ -13,7 +14,8 @@ fn moe_soft_slots(
     let most = stats[2u * slot];
     let inverse = stats[2u * slot + 1u];
     var sum = vec4(0.0);
-    for (var token = 0u; token < params.tokens; token++) {
+    if (params.token_first > 0u) { sum = slots[own * DIM_VECS + vec]; }
+    for (var token = params.token_first; token < params.tokens; token++) {
         let at = token * params.slots + slot;
         if (is_open(at)) {
             let weight = power(logits_get(at), most) * inverse;

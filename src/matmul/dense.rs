@@ -86,7 +86,7 @@ impl Dense<'_> {
             return Ok((Rows::Numbers(x), None));
         }
         let bound = Bound { slot: Slot::Scratch(1), offset: 0, size };
-        let bytes = ByteRows { bound, rows, inner: self.problem.extents.inner };
+        let bytes = ByteRows { bound, first: 0, rows, inner: self.problem.extents.inner };
         let step = bytes.quantise(&x, self.limits)?;
         Ok((Rows::Bytes(bytes), Some(step)))
     }
@@ -102,7 +102,7 @@ impl Dense<'_> {
         let result = if self.rounds() { sums.clone() } else { out.clone() };
         let matmul = Matmul {
             inner: self.problem.extents.inner / self.splits,
-            columns: extents[1],
+            columns: 0..extents[1],
             tiles: self.tiles,
             a,
             weights: vec![self.weights(columns)?],

@@ -68,7 +68,7 @@ fn splits(problem: &MatmulProblem, limits: &GpuLimits, tiles: &MatmulTiles) -> u
     doubled.take_while(|splits| *splits <= MOST_SPLITS && parts(splits)).last().unwrap_or(1)
 }
 
-/// Columns whose weights fit a binding: all, or whole tiles.
+/// Columns whose weights fit a binding: all, whole tiles, or vectors of four.
 fn column_step(dense: &Dense<'_>) -> Result<u32, PlanError> {
     let columns = dense.problem.extents.columns;
     // Whole tiles that end where vectors of out do.
@@ -79,7 +79,7 @@ fn column_step(dense: &Dense<'_>) -> Result<u32, PlanError> {
         ends.into_iter().max().unwrap_or(0)
     };
     let most = tile.saturating_mul(dense.limits.workgroups_per_dimension);
-    step_of(dense, "w", columns.min(most), tile, bytes)
+    step_of(dense, "w", columns.min(most), [tile, 4], bytes)
 }
 
 /// Rows whose tensors fit a binding and whose work stays clear of a watchdog: all, or whole tiles.
@@ -93,29 +93,32 @@ fn row_step(dense: &Dense<'_>, columns: u32) -> Result<u32, PlanError> {
     };
     let flops = || 2.0 * f64::from(tile) * f64::from(columns) * f64::from(inner);
     let tiles = workgroups_a_dispatch(flops, dense.limits).min(u64::from(u32::MAX / tile));
-    step_of(dense, "x or out", rows.min(tiles as u32 * tile), tile, bytes)
+    step_of(dense, "x or out", rows.min(tiles as u32 * tile), [tile, 1], bytes)
 }
 
-/// As much as fits, halved until it does.
+/// As much as fits, halved until it does: whole tiles, or parts of one by `least`.
 fn step_of(
     dense: &Dense<'_>,
     what: &str,
     most: u32,
-    tile: u32,
+    [tile, least]: [u32; 2],
     bytes: impl Fn(u32) -> u64,
 ) -> Result<u32, PlanError> {
     let mut step = most.max(1);
     let available = dense.limits.storage_binding_bytes;
     while bytes(step) > available {
-        if step <= tile {
+        if step <= least {
             return Err(PlanError::Limit {
-                what: format!("a tile of {what}"),
+                what: format!(
+                    "{step} rows of {what} (inner dims are not cut: a device with larger bindings takes them)"
+                ),
                 limit: "bytes of one binding (max_storage_buffer_binding_size)",
                 needed: bytes(step),
                 available,
             });
         }
-        step = (step / 2).next_multiple_of(tile).min(step - 1);
+        let unit = if step > tile { tile } else { least };
+        step = (step / 2).next_multiple_of(unit).min(step - 1);
     }
     Ok(step)
 }

@@ -88,31 +88,32 @@ pub enum MatmulTiles {
 const MICRO_TILES: [[u32; 2]; 4] = [[1, 4], [4, 4], [4, 8], [8, 8]];
 
 impl MatmulTiles {
+    // What a caller or a file says may be any number until it is checked: nothing here overflows.
+
     /// Rows a workgroup owns.
     pub const fn tile_rows(&self) -> u32 {
         match *self {
             Self::Workgroup { tile_rows, .. } | Self::Bytes { tile_rows, .. } => tile_rows,
             Self::Matrix { size, row_matrices, subgroup_rows, .. } => {
-                size * row_matrices * subgroup_rows
+                size.saturating_mul(row_matrices).saturating_mul(subgroup_rows)
             }
             Self::Stream { rows, .. } | Self::Reduce { rows, .. } => rows,
         }
     }
 
-    /// Columns a workgroup owns of one of `parts` matrices.
+    /// Columns a workgroup owns of one of `parts` matrices, 1 or 2.
     pub const fn part_columns(&self, parts: u32) -> u32 {
-        match *self {
-            Self::Workgroup { tile_columns, .. } | Self::Bytes { tile_columns, .. } => {
-                tile_columns / parts
-            }
+        let columns = match *self {
+            Self::Workgroup { tile_columns, .. } | Self::Bytes { tile_columns, .. } => tile_columns,
             Self::Matrix { size, column_matrices, subgroup_columns, .. } => {
-                size * column_matrices * subgroup_columns / parts
+                size.saturating_mul(column_matrices).saturating_mul(subgroup_columns)
             }
-            Self::Stream { columns, workgroup_size, .. } => workgroup_size * columns / parts,
+            Self::Stream { columns, workgroup_size, .. } => workgroup_size.saturating_mul(columns),
             Self::Reduce { columns, lanes, workgroup_size, .. } => {
-                workgroup_size / lanes * columns / parts
+                quotient(workgroup_size, lanes).saturating_mul(columns)
             }
-        }
+        };
+        quotient(columns, parts)
     }
 
     /// Invocations a workgroup.
@@ -120,7 +121,7 @@ impl MatmulTiles {
         match *self {
             Self::Workgroup { tile_rows, tile_columns, rows, columns, .. }
             | Self::Bytes { tile_rows, tile_columns, rows, columns, .. } => {
-                (tile_rows / rows) * (tile_columns / columns)
+                quotient(tile_rows, rows).saturating_mul(quotient(tile_columns, columns))
             }
             Self::Matrix { workgroup_size, .. }
             | Self::Stream { workgroup_size, .. }
@@ -135,24 +136,32 @@ impl MatmulTiles {
 
     /// The same with `parts` matrices of weights.
     pub(super) fn part_bytes(&self, parts: u32, limits: &GpuLimits) -> u32 {
-        match *self {
+        let product =
+            |factors: &[u64]| factors.iter().fold(1, |all: u64, f| all.saturating_mul(*f));
+        let bytes = match *self {
             Self::Workgroup { tile_rows, tile_columns, chunk, .. } => {
-                (tile_rows + tile_columns) * (chunk / 4 + 1) * 16
+                let [rows, columns, chunk] = [tile_rows, tile_columns, chunk].map(u64::from);
+                product(&[rows + columns, chunk / 4 + 1, 16])
             }
             Self::Bytes { tile_rows, tile_columns, chunk, .. } => {
-                (tile_rows + tile_columns) * ((chunk / 16 + 1) * 16 + chunk / 8)
+                let [rows, columns, chunk] = [tile_rows, tile_columns, chunk].map(u64::from);
+                product(&[rows + columns, (chunk / 16 + 1) * 16 + chunk / 8])
             }
             Self::Matrix { size, subgroup_rows, subgroup_columns, chunk, .. } => {
-                let (rows, columns) = (self.tile_rows(), self.part_columns(1));
-                let strip = size * subgroup_rows * (parts * size * subgroup_columns + 4);
-                2 * (rows + columns) * (chunk + 8) + 4 * strip + 8
+                let tile = u64::from(self.tile_rows()) + u64::from(self.part_columns(1));
+                let columns = product(&[parts, size, subgroup_columns].map(u64::from));
+                let strip =
+                    product(&[size.into(), subgroup_rows.into(), columns.saturating_add(4)]);
+                let halves = product(&[2, tile, u64::from(chunk) + 8]);
+                halves.saturating_add(product(&[4, strip])).saturating_add(8)
             }
             Self::Stream { .. } => 0,
             Self::Reduce { .. } if self.sums_by_subgroup(limits) => 0,
             Self::Reduce { rows, columns, workgroup_size, .. } => {
-                4 * rows * columns * workgroup_size
+                product(&[4, rows, columns, workgroup_size].map(u64::from))
             }
-        }
+        };
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     /// Whether the lanes that add up always lie in one subgroup.
@@ -192,10 +201,20 @@ impl MatmulTiles {
     fn of_floats(self) -> Self {
         let (Self::Matrix { .. } | Self::Bytes { .. }) = self else { return self };
         let (tile_rows, tile_columns) = (self.tile_rows(), self.part_columns(1));
-        let lanes = |[rows, columns]: [u32; 2]| (tile_rows / rows) * (tile_columns / columns);
+        let lanes = |[rows, columns]: [u32; 2]| {
+            quotient(tile_rows, rows).saturating_mul(quotient(tile_columns, columns))
+        };
         let fits = |micro: &[u32; 2]| (1..=256).contains(&lanes(*micro));
         let [rows, columns] = MICRO_TILES.into_iter().find(fits).unwrap_or([8, 8]);
         Self::Workgroup { tile_rows, tile_columns, rows, columns, chunk: 16 }
+    }
+}
+
+/// 0 where nothing is divided by.
+const fn quotient(whole: u32, part: u32) -> u32 {
+    match whole.checked_div(part) {
+        Some(quotient) => quotient,
+        None => 0,
     }
 }
 

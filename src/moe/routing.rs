@@ -144,8 +144,13 @@ pub enum Priority {
     /// Those of the first tokens.
     #[default]
     TokenOrder,
+    /// All first choices before the second ones, each in token order, as GShard (Lepikhin et al. 2020).
+    ChoiceOrder,
     /// Those of the largest weights; ties to the first token.
     Score,
+    /// All first choices before the second ones, each by the tokens' best weights, as V-MoE (Riquelme et al. 2021); ties to
+    /// the first token.
+    BestScore,
 }
 
 /// Experts without weights: a token that chooses one of them skips that much work (Jin et al. 2024, MoE++).

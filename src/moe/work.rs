@@ -17,16 +17,21 @@ impl MoeProblem {
 
     /// Whether anything is asked for that depends on which row a pair is given.
     pub(super) fn places(&self) -> bool {
+        self.wants(MoeOutput::Out) || self.lists_places()
+    }
+
+    /// Whether anything beside `out` is.
+    pub(super) fn lists_places(&self) -> bool {
         let placed = |output: &MoeOutput| match output {
-            MoeOutput::Out
-            | MoeOutput::Counts
+            MoeOutput::Counts
             | MoeOutput::ExpertOffsets
             | MoeOutput::RowTokens
             | MoeOutput::PairRows
             | MoeOutput::Dropped
             | MoeOutput::TokenIds
             | MoeOutput::TokenWeights => true,
-            MoeOutput::TopkIds
+            MoeOutput::Out
+            | MoeOutput::TopkIds
             | MoeOutput::TopkWeights
             | MoeOutput::Gates
             | MoeOutput::RouterLogits
@@ -43,13 +48,18 @@ impl MoeProblem {
 
     /// Rows that all experts compute together, at most.
     pub(super) fn most_rows(&self) -> u64 {
+        self.most_rows_of(self.extents.tokens)
+    }
+
+    /// The same of so many tokens.
+    pub(super) fn most_rows_of(&self, tokens: u32) -> u64 {
         let e = &self.extents;
         let local = e.local_experts();
         let pairs = match self.spec.router {
             Router::Soft { .. } => u64::from(local) * u64::from(e.slots),
-            Router::External => u64::from(e.tokens) * u64::from(e.top_k),
+            Router::External => u64::from(tokens) * u64::from(e.top_k),
             // No token chooses an expert twice.
-            _ => u64::from(e.tokens) * u64::from(e.top_k.min(local)),
+            _ => u64::from(tokens) * u64::from(e.top_k.min(local)),
         };
         self.capacity().map_or(pairs, |Capacity { rows, sequences, .. }| {
             let places = u64::from(local) * u64::from(sequences);
@@ -57,9 +67,9 @@ impl MoeProblem {
         })
     }
 
-    /// Row tiles that `experts` experts have at most.
-    pub(super) fn most_tiles(&self, tile_rows: u32, experts: u64) -> u64 {
-        let rows = self.most_rows();
+    /// Row tiles that `experts` experts have at most, of so many tokens.
+    pub(super) fn most_tiles(&self, tile_rows: u32, experts: u64, tokens: u32) -> u64 {
+        let rows = self.most_rows_of(tokens);
         rows / u64::from(tile_rows) + experts.min(rows)
     }
 

@@ -128,7 +128,7 @@ fn router(
         add("logit_mask", draw.tensor(Dtype::Bool, &[tokens, choices]));
     }
     if kind < 4 && draw.once_in(4) {
-        let priority = draw.pick(&["token_order", "score"]);
+        let priority = draw.pick(&["token_order", "choice_order", "score", "best_score"]);
         let sequences = if draw.once_in(3) { draw.extent(3) % (1 << 32) } else { 1 };
         let rows = draw.extent(9) % (1 << 32);
         spec["capacity"] = json!({"rows": rows, "sequences": sequences, "priority": priority});

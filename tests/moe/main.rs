@@ -1,5 +1,7 @@
 //! Mixture of experts: routers, placing, experts, laws, on the first adapter, against the f64 reference.
 
+mod bindings;
+mod capacity;
 #[cfg(feature = "cli")]
 mod cli;
 mod errors;

@@ -234,12 +234,12 @@ fn a_closed_token_s_nan_reaches_no_slot() {
 
 #[test]
 fn a_capacity_by_score_drops_nan_first() {
-    let mut inputs = Layer { tokens: 4, ..SMALL }.tensors(Dtype::F32, 5);
+    let mut inputs = Tensors::new();
+    inputs.insert("x".to_owned(), f32s(&[4, 1], &[1.0; 4]));
     inputs.insert("topk_ids".to_owned(), i32s(&[4, 1], &[2, 2, 2, 2]));
     inputs.insert("topk_weights".to_owned(), f32s(&[4, 1], &[NAN, -1.0, CLOSED, 0.5]));
     let capacity = json!({"rows": 2, "priority": "score"});
-    let question =
-        json!({"router": "external", "capacity": capacity, "outputs": ["pair_rows", "dropped"]});
+    let question = json!({"router": "external", "experts": 6, "capacity": capacity, "outputs": ["pair_rows", "dropped"]});
     check(&question, &inputs);
     assert_eq!(run(&question, &inputs)["pair_rows"], [-1.0, 0.0, -1.0, 1.0]);
 }

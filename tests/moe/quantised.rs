@@ -3,7 +3,6 @@
 use std::mem::discriminant;
 
 use serde_json::{Value, json};
-use tilewise::gpu::limits::GpuLimits;
 use tilewise::matmul::MatmulTiles;
 use tilewise::moe::MoeProblem;
 use tilewise::operator::Operator;
@@ -240,15 +239,4 @@ fn blocks_at_bytes_that_kernels_cannot_read_are_refused() {
         error.starts_with("w_up: expected offset and strides of multiples of 2 bytes"),
         "{error}"
     );
-}
-
-#[test]
-fn a_device_of_the_floor_says_when_a_pair_needs_more_buffers_than_it_has() {
-    let mut inputs = with_shared_and_biases(LAYER, Dtype::F32);
-    in_blocks(&mut inputs, "mxfp4", true);
-    let problem = problem(&json!({"top_k": 2, "weights": "mxfp4"}), &inputs);
-    let floor = GpuLimits::floor();
-    let tiles = problem.candidates(&floor).unwrap()[0];
-    let error = problem.plan(&floor, &tiles).unwrap_err().to_string();
-    assert!(error.contains("needs 9 storage buffers") && error.contains("has 8"), "{error}");
 }

@@ -1,28 +1,12 @@
 //! Many tokens, small devices: grids fold, weights are bound in slices, what does not fit is refused with both numbers.
 
 use serde_json::json;
-use tilewise::Engine;
 use tilewise::gpu::limits::GpuLimits;
 use tilewise::moe::reference;
 use tilewise::operator::Operator;
 use tilewise::tensor::{Dtype, HostTensor};
 
-use crate::support::{Layer, SMALL, check, check_with, engine, f32s, i32s, problem, run};
-
-/// The tests' adapter with small limits: bytes of a binding, and workgroups along a dimension.
-fn small_device(binding_bytes: u64, workgroups: u32) -> Engine {
-    let instance = wgpu::Instance::default();
-    let options = wgpu::RequestAdapterOptions::default();
-    let adapter = pollster::block_on(instance.request_adapter(&options)).unwrap();
-    let limits = wgpu::Limits {
-        max_storage_buffer_binding_size: binding_bytes,
-        max_compute_workgroups_per_dimension: workgroups,
-        ..wgpu::Limits::default()
-    };
-    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
-    Engine::from_device(device, queue)
-}
+use crate::support::{Layer, check, check_with, engine, f32s, i32s, problem, run, small_device};
 
 #[test]
 fn weights_larger_than_a_binding_are_bound_in_slices() {
@@ -67,17 +51,6 @@ fn four_gigabytes_of_weights_fit_bindings_of_the_floor() {
     assert!(bindings.clone().all(|bound| bound.size <= floor.storage_binding_bytes));
     // Beyond u32 in elements too.
     assert!(bindings.clone().any(|bound| bound.offset > 3 << 30));
-}
-
-#[test]
-fn one_expert_larger_than_a_binding_is_refused_with_both_numbers() {
-    let inputs = SMALL.tensors(Dtype::F32, 1);
-    let problem = problem(&json!({"top_k": 2}), &inputs);
-    let limits = GpuLimits { storage_binding_bytes: 1000, ..GpuLimits::floor() };
-    let tiles = problem.candidates(&limits).unwrap()[0];
-    let error = problem.plan(&limits, &tiles).unwrap_err().to_string();
-    assert!(error.contains("of a single expert") && error.contains("1216"), "{error}");
-    assert!(error.contains("1000") && error.contains("max_storage_buffer_binding_size"), "{error}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tilewise::any::AnyProblem;
 use tilewise::moe::{MoeProblem, MoeSpec};
+use tilewise::operator::Operator;
 use tilewise::tensor::{Dtype, HostTensor};
 use tilewise::verify::Expected;
 use tilewise::{Engine, EngineOptions, SpecError};
@@ -17,6 +18,21 @@ pub type Tensors = BTreeMap<String, HostTensor>;
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| Engine::open(&EngineOptions::default()).expect("tests need an adapter"))
+}
+
+/// The tests' adapter with small limits: bytes of a binding, and workgroups along a dimension.
+pub fn small_device(binding_bytes: u64, workgroups: u32) -> Engine {
+    let instance = wgpu::Instance::default();
+    let options = wgpu::RequestAdapterOptions::default();
+    let adapter = pollster::block_on(instance.request_adapter(&options)).unwrap();
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: binding_bytes,
+        max_compute_workgroups_per_dimension: workgroups,
+        ..wgpu::Limits::default()
+    };
+    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    Engine::from_device(device, queue)
 }
 
 pub fn repository(path: &str) -> PathBuf {
@@ -109,9 +125,17 @@ pub fn problem(json: &Value, inputs: &Tensors) -> MoeProblem {
     try_problem(json, inputs).unwrap_or_else(|error| panic!("{json}: {error}"))
 }
 
+/// Those of a layer's tensors that a problem asks for.
+fn asked(problem: &MoeProblem, inputs: &Tensors) -> Tensors {
+    let asked = problem.tensors();
+    let inputs = inputs.iter().filter(|(name, _)| asked.iter().any(|(known, _)| known == name));
+    inputs.map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+}
+
 /// Runs a problem with the heuristic's tiles.
 pub fn run(json: &Value, inputs: &Tensors) -> BTreeMap<String, Vec<f64>> {
-    let outputs = engine().run(&problem(json, inputs), None, inputs);
+    let problem = problem(json, inputs);
+    let outputs = engine().run(&problem, None, &asked(&problem, inputs));
     let outputs = outputs.unwrap_or_else(|error| panic!("{json}: {error}"));
     outputs.into_iter().map(|(name, tensor)| (name, tensor.to_f64())).collect()
 }
@@ -128,6 +152,7 @@ pub fn check_with(
     problem: &MoeProblem,
     tiles: Option<tilewise::matmul::MatmulTiles>,
 ) {
+    let inputs = &asked(problem, inputs);
     let outputs = engine.run(problem, tiles, inputs);
     let outputs = outputs.unwrap_or_else(|error| panic!("{json}: {error}"));
     let expected = Expected::new(&AnyProblem::Moe(Box::new(problem.clone())), inputs).unwrap();

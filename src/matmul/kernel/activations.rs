@@ -15,6 +15,8 @@ const WORKGROUP_SIZE: u32 = 64;
 /// Rows `[rows, inner]` as MXINT8, without gaps: the bytes of all rows, then an f32 scale for each block.
 pub(crate) struct ByteRows {
     pub bound: Bound,
+    /// The number that the first of them has.
+    pub first: u32,
     pub rows: u32,
     pub inner: u32,
 }
@@ -32,6 +34,7 @@ impl ByteRows {
         source.const_u32("WORKGROUP_SIZE", WORKGROUP_SIZE);
         source.const_bool("INNER_WHOLE", true);
         source.params.u32("inner", self.inner);
+        source.params.u32("row_first", self.first);
         source.params.u32("rows", self.rows);
         from.bind(&mut source, "x", Reads::Vectors);
         source.bind("bytes", "u32", true, self.bound.clone());
@@ -49,7 +52,7 @@ impl ByteRows {
     /// Binds them as `a` with their reader: `a_load4(offset, d)` or, in blocks, `a_block(offset, d)`. Offsets are in
     /// numbers.
     pub fn bind(&self, source: &mut KernelSource, reads: Reads) {
-        source.params.u32("a_first", 0);
+        source.params.u32("a_first", self.first.wrapping_mul(self.inner).wrapping_neg());
         source.params.u32("a_stride", self.inner);
         source.params.u32("a_scales", self.rows * (self.inner / 4));
         let (element, text) = match reads {

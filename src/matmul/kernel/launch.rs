@@ -25,7 +25,8 @@ pub(crate) enum Workgroups {
 /// A matmul; the kernel's source brings `tile_at`, `a_start`, `a_scale` and `finish` with it.
 pub(crate) struct Matmul {
     pub inner: u32,
-    pub columns: u32,
+    /// Rows of the weights, columns of the result: the first is a tile's first.
+    pub columns: Range<u32>,
     pub tiles: MatmulTiles,
     pub a: Rows,
     /// One matrix, or gate and up.
@@ -99,8 +100,9 @@ impl Matmul {
         constants(source, &self.a, &weights, limits);
         let params = &mut source.params;
         params.u32("inner", self.inner);
-        params.u32("columns", self.columns);
-        params.u32("column_tile_first", 0);
+        params.u32("columns", self.columns.end);
+        let tile = self.tiles.part_columns(self.weights.len() as u32);
+        params.u32("column_tile_first", self.columns.start / tile);
         params.u32("result_first", self.result_first);
         params.u32("result_stride", self.result_stride);
         let reads = match self.tiles {
@@ -116,8 +118,8 @@ impl Matmul {
     /// Column tiles along x, row tiles folded over y and z.
     fn grid(&self, limits: &GpuLimits) -> Result<([u32; 3], Option<Grid>), PlanError> {
         let most = limits.workgroups_per_dimension;
-        let column_tiles =
-            self.columns.div_ceil(self.tiles.part_columns(self.weights.len() as u32));
+        let columns = self.columns.end - self.columns.start;
+        let column_tiles = columns.div_ceil(self.tiles.part_columns(self.weights.len() as u32));
         if column_tiles > most {
             return Err(PlanError::Limit {
                 what: "column tiles of a matmul".to_owned(),

@@ -166,6 +166,49 @@ mod tests {
     }
 
     #[test]
+    fn any_numbers_of_a_tile_set_have_sizes_and_a_label() {
+        use crate::operator::Tiles as _;
+        let limits = GpuLimits::floor();
+        let families = [
+            ("workgroup", &["tile_rows", "tile_columns", "rows", "columns", "chunk"][..]),
+            ("bytes", &["tile_rows", "tile_columns", "rows", "columns", "chunk"]),
+            (
+                "matrix",
+                &[
+                    "size",
+                    "row_matrices",
+                    "column_matrices",
+                    "subgroup_rows",
+                    "subgroup_columns",
+                    "chunk",
+                    "workgroup_size",
+                ],
+            ),
+            ("stream", &["rows", "columns", "workgroup_size"]),
+            ("reduce", &["rows", "columns", "lanes", "workgroup_size"]),
+        ];
+        for (family, names) in families {
+            for numbers in [[0; 7], [u32::MAX; 7], [u32::MAX, 0, u32::MAX, 0, 1, 1, 0]] {
+                let mut json = serde_json::json!({"family": family});
+                for (name, number) in names.iter().zip(numbers) {
+                    json[name] = number.into();
+                }
+                let tiles: MatmulTiles = serde_json::from_value(json).unwrap();
+                let sizes = [
+                    tiles.tile_rows(),
+                    tiles.part_columns(2),
+                    tiles.workgroup_size(),
+                    tiles.workgroup_bytes(&limits),
+                ];
+                assert!(!tiles.label().is_empty(), "{sizes:?}");
+                for operands in [Operands::Floats, Operands::Halves, Operands::Bytes] {
+                    assert!(tiles.check(operands, &limits).is_err(), "{tiles}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn tiles_that_do_not_divide_are_refused_with_their_numbers() {
         let tiles = MatmulTiles::Workgroup {
             tile_rows: 64,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::context::Context;
+use super::packed::PAIR_WEIGHTS;
 use super::scratch::{Scratch, padded};
 use crate::error::PlanError;
 use crate::gpu::recording::Bound;
@@ -59,7 +60,41 @@ pub(super) fn optional_input(
         source.accessor(&text);
         return Ok(());
     };
+    if bind_packed(context, source, name, tensor, 0)? {
+        return Ok(());
+    }
     bind_input(context, source, name, tensor, context.tensor(tensor)?);
+    Ok(())
+}
+
+/// `NAME_get(i)` of what is packed, `before` elements of which are not there; whether it is.
+fn bind_packed(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    name: &str,
+    packed: &str,
+    before: u32,
+) -> Result<bool, PlanError> {
+    let Some(first) = context.packed.first(packed) else { return Ok(false) };
+    source.bind("packed", "u32", false, context.scratch(Scratch::Packed)?);
+    let dtype = context.problem.tensors.get(packed).map_or(Dtype::F32, |desc| desc.dtype);
+    source.params.u32(format!("{name}_first"), first.wrapping_sub(before));
+    source.packed_reader(name, "packed", dtype);
+    Ok(true)
+}
+
+/// `pair_weight(pair)`.
+pub(super) fn bind_pair_weight(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+) -> Result<(), PlanError> {
+    let weight = if bind_packed(context, source, "weights", PAIR_WEIGHTS, 0)? {
+        "weights_get(pair)"
+    } else {
+        source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
+        "weights[pair]"
+    };
+    source.accessor(&format!("fn pair_weight(pair: u32) -> f32 {{ return {weight}; }}\n"));
     Ok(())
 }
 
@@ -90,9 +125,19 @@ pub(super) fn expert_input(
 ) -> Result<(), PlanError> {
     let value = match tensor {
         Some(tensor) => {
-            let stride = context.problem.tensors[tensor].layout.strides()[0];
+            let layout = &context.problem.tensors[tensor].layout;
+            let (stride, columns) = (layout.strides()[0], layout.shape()[1] as u32);
             source.params.u32(format!("{name}_stride"), stride as u32);
-            bind_input(context, source, name, tensor, context.expert_tensor(tensor, experts)?);
+            let before = u64::from(context.problem.extents.expert_start) * stride;
+            if !bind_packed(context, source, name, tensor, before as u32)? {
+                bind_input(
+                    context,
+                    source,
+                    name,
+                    tensor,
+                    context.expert_tensor(tensor, experts, &(0..columns))?,
+                );
+            }
             format!("{name}_get(expert * params.{name}_stride + column)")
         }
         None => "0.0".to_owned(),
@@ -128,10 +173,8 @@ pub(super) fn bind_logits(
     context: &Context<'_>,
     source: &mut KernelSource,
 ) -> Result<(), PlanError> {
-    let (dtype, (bound, first)) = match context.problem.tensors.get("router_logits") {
-        Some(desc) => (desc.dtype, context.tensor("router_logits")?),
-        None => (Dtype::F32, (context.scratch(Scratch::Logits)?, 0)),
-    };
+    let dtype = context.problem.tensors.get("router_logits").map_or(Dtype::F32, |desc| desc.dtype);
+    let (bound, first) = context.logits()?;
     source.bind("logits", KernelSource::element_type_of(dtype), false, bound);
     source.params.u32("logits_first", first);
     source.params.u32("logits_stride", context.logits_stride());

@@ -14,11 +14,11 @@ use crate::moe::spec::MoeOutput;
 /// Most lanes that route a token: what a token has to do beside looking at every expert grows with them.
 const MOST_LANES: u32 = 64;
 
-/// Every token's choice.
+/// The choice of every token here.
 pub(super) fn route(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
-    let flops = 4.0 * f64::from(e.choices()) * f64::from(e.choices());
-    in_spans(context, "routing", u64::from(e.tokens), flops, |first, grid| {
+    let flops = 64.0 * f64::from(e.choices());
+    in_spans(context, "routing", context.span.len() as u64, flops, |first, grid| {
         route_span(context, first, grid)
     })
 }
@@ -28,8 +28,8 @@ fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
     let e = &context.problem.extents;
     let workgroup_size = e.choices().next_power_of_two().clamp(32, MOST_LANES);
     let mut source = kernel(workgroup_size);
-    source.params.u32("tokens", e.tokens);
-    source.params.u32("place_first", first);
+    source.params.u32("tokens", context.span.end);
+    source.params.u32("place_first", context.span.start + first);
     bind_routing(context, &mut source, true)?;
     bind_logits(context, &mut source)?;
     source.bind("weights", "f32", true, context.scratch(Scratch::Weights)?);

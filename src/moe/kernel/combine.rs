@@ -14,7 +14,7 @@ use crate::moe::spec::WeightOn;
 /// A token's row of out from its parts.
 pub(super) fn combine(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
-    let work = u64::from(e.tokens) * u64::from(padded(e.model_dim) / 4);
+    let work = context.span.len() as u64 * u64::from(padded(e.model_dim) / 4);
     let parts = if e.slots > 0 { e.router_columns() } else { e.top_k };
     let flops = f64::from(WORKGROUP_SIZE) * 24.0 * f64::from(parts);
     let workgroups = work.div_ceil(u64::from(WORKGROUP_SIZE));
@@ -28,7 +28,8 @@ fn combine_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Ste
     let e = &context.problem.extents;
     let mut source = kernel(WORKGROUP_SIZE);
     source.const_u32("DIM_VECS", padded(e.model_dim) / 4);
-    source.params.u32("tokens", e.tokens);
+    source.params.u32("token_first", context.span.start);
+    source.params.u32("tokens", context.span.end);
     source.params.u32("place_first", first);
     source.bind("given", "vec4<f32>", false, context.scratch(Scratch::Given)?);
     bind_out(context, &mut source)?;
@@ -113,7 +114,7 @@ fn shared_part(context: &Context<'_>, source: &mut KernelSource) -> Result<(), P
         ""
     };
     source.accessor(&format!(
-        "fn shared_part(token: u32, vec: u32) -> vec4<f32> {{ return shared_given[token * DIM_VECS + vec]{gate}; }}\n"
+        "fn shared_part(token: u32, vec: u32) -> vec4<f32> {{ return shared_given[(token - params.token_first) * DIM_VECS + vec]{gate}; }}\n"
     ));
     Ok(())
 }

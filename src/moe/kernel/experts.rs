@@ -1,7 +1,7 @@
 //! The matmuls of the experts.
 
 use super::activation::activation_finish;
-use super::bindings::{bind_routing, expert_input};
+use super::bindings::{bind_pair_weight, bind_routing, expert_input};
 use super::context::Context;
 use super::cuts::Cut;
 use super::operands::{Input, expert_operand, first_weights, hidden, inputs};
@@ -21,10 +21,10 @@ pub(super) fn gate_up(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanErro
     activation_finish(context, &mut source, Some(&cut.experts))?;
     let matmul = Matmul {
         inner: e.model_dim,
-        columns: e.expert_dim,
+        columns: cut.columns.clone(),
         tiles: context.tiles,
         a: Input::of_experts(context).taken(context, || inputs(context))?,
-        weights: first_weights(context, "", Some(&cut.experts))?,
+        weights: first_weights(context, cut)?,
         result: context.scratch(Scratch::Hidden)?,
         result_first: 0,
         result_stride: padded(e.expert_dim),
@@ -48,10 +48,10 @@ pub(super) fn down(context: &Context<'_>, cut: &Cut) -> Result<Step, PlanError> 
     }
     let matmul = Matmul {
         inner: e.expert_dim,
-        columns: e.model_dim,
+        columns: cut.columns.clone(),
         tiles: context.tiles,
         a: Input::hidden(context).taken(context, || hidden(context))?,
-        weights: vec![expert_operand(context, "w_down", &cut.experts)?],
+        weights: vec![expert_operand(context, "w_down", cut)?],
         result: context.scratch(Scratch::Given)?,
         result_first: 0,
         result_stride: padded(e.model_dim),
@@ -79,13 +79,11 @@ fn expert_rows(
     source.const_u32("TOP_K", context.problem.extents.top_k);
     source.const_bool("GATHER", gather);
     source.const_bool("WEIGHT_ON_INPUT", on_input);
-    let weight = if on_input {
-        source.bind("weights", "f32", false, context.scratch(Scratch::Weights)?);
-        "weights[pair]"
+    if on_input {
+        bind_pair_weight(context, &mut source)?;
     } else {
-        "1.0"
-    };
-    source.accessor(&format!("fn pair_weight(pair: u32) -> f32 {{ return {weight}; }}\n"));
+        source.accessor("fn pair_weight(pair: u32) -> f32 { return 1.0; }\n");
+    }
     add_fragment!(source, "moe/rows_experts.wgsl");
     Ok(source)
 }

@@ -23,8 +23,8 @@ pub(super) fn given(context: &Context<'_>) -> Result<Step, PlanError> {
     source.const_u32("CHOICES", e.choices());
     source.const_u32("TOP_K", e.top_k);
     bind_given(context, &mut source)?;
-    entry(&mut source, "moe_given", "give(index * WORKGROUP_SIZE + lane);");
-    let grid = lanes(context, "routing", u64::from(context.pairs()), WORKGROUP_SIZE)?;
+    entry(&mut source, "moe_given", "give(params.given_first + index * WORKGROUP_SIZE + lane);");
+    let grid = lanes(context, "routing", context.pair_range().len() as u64, WORKGROUP_SIZE)?;
     Ok(close(source, "moe_given", WORKGROUP_SIZE, 0, grid))
 }
 
@@ -36,6 +36,8 @@ pub(super) fn bind_given(
     let external = context.problem.spec.router == Router::External;
     source.bind("weights", "f32", true, context.scratch(Scratch::Weights)?);
     source.const_bool("EXTERNAL", external);
+    source.params.u32("given_first", context.pair_range().start);
+    source.params.u32("given_end", context.pair_range().end);
     source.const_bool("CAPACITY", context.problem.capacity().is_some());
     source.const_u32("SLOTS", context.problem.extents.slots.max(1));
     own_top_k(context, source)?;

@@ -4,22 +4,23 @@ use super::bindings::{bind_logits, bind_routing, optional_output};
 use super::context::Context;
 use super::launch::{WORKGROUP_SIZE, close, kernel};
 use super::scratch::Scratch;
-use super::soft::soft_stats;
+use super::soft::{Lines, soft_stats};
 use crate::error::PlanError;
 use crate::gpu::recording::Step;
 use crate::kernel::source::add_fragment;
 use crate::moe::spec::MoeOutput;
 
-/// What the losses sum, token by token and expert by expert.
+/// What the losses sum, token by token and expert by expert, of the tokens here.
 pub(super) fn terms(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let e = &context.problem.extents;
-    let stride = context.logits_stride();
-    let tokens = soft_stats(context, [e.tokens, stride, e.choices(), 1], 0)?;
+    let tokens = soft_stats(context, Lines::of_tokens(context, e.choices(), 0))?;
     let mut source = kernel(WORKGROUP_SIZE);
     bind_routing(context, &mut source, false)?;
     bind_logits(context, &mut source)?;
     source.bind("stats", "f32", true, context.scratch(Scratch::Stats)?);
     source.params.u32("tokens", e.tokens);
+    source.params.u32("token_first", context.span.start);
+    source.params.u32("token_end", context.span.end);
     add_fragment!(source, "moe/not_finite.wgsl");
     add_fragment!(source, "moe/loss_terms.wgsl");
     let grid = [e.choices(), 1, 1];

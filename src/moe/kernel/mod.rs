@@ -12,6 +12,7 @@ mod given;
 mod launch;
 mod loss;
 mod operands;
+mod packed;
 mod place;
 mod plan;
 mod scratch;

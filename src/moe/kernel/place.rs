@@ -22,10 +22,33 @@ const PLACED: [MoeOutput; 5] = [
     MoeOutput::TokenWeights,
 ];
 
+/// What pairs are given rows for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Experts' lists of pairs, for the capacity.
+    Lists,
+    /// What the caller asks for alone.
+    Outputs,
+    /// The same, and the matmuls.
+    Rows,
+    /// The matmuls of a part of the tokens alone.
+    PartRows,
+}
+
+impl Purpose {
+    const fn has_outputs(self) -> bool {
+        matches!(self, Self::Outputs | Self::Rows)
+    }
+
+    const fn has_matmuls(self) -> bool {
+        matches!(self, Self::Rows | Self::PartRows)
+    }
+}
+
 /// All steps of this file but the token lists, and [`super::given::given`], as one; none where the pairs are several
-/// blocks or it would bind more than the device can.
+/// blocks or parts, or it would bind more than the device can.
 pub(super) fn at_once(context: &Context<'_>) -> Result<Option<Step>, PlanError> {
-    if context.blocks() != 1 || context.is_empty() {
+    if context.blocks() != 1 || context.is_empty() || context.is_cut() {
         return Ok(None);
     }
     let mut source = placing(context, BLOCK_PAIRS, true)?;
@@ -35,8 +58,8 @@ pub(super) fn at_once(context: &Context<'_>) -> Result<Option<Step>, PlanError> 
         source.accessor("fn give(pair: u32) {}\n");
     }
     add_fragment!(source, "moe/count.wgsl");
-    bind_offsets(context, &mut source)?;
-    bind_permute(context, &mut source)?;
+    bind_offsets(context, &mut source, Purpose::Rows)?;
+    bind_permute(context, &mut source, Purpose::Rows)?;
     add_fragment!(source, "moe/tiles.wgsl");
     add_fragment!(source, "moe/place.wgsl");
     entry(&mut source, "moe_place", "place(lane);");
@@ -47,17 +70,17 @@ pub(super) fn at_once(context: &Context<'_>) -> Result<Option<Step>, PlanError> 
 }
 
 /// The steps from counting to the list of tiles, each alone.
-pub(super) fn apart(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+pub(super) fn apart(context: &Context<'_>, purpose: Purpose) -> Result<Vec<Step>, PlanError> {
     let wants = |output| context.problem.wants(output);
     // Without tokens there are still counts to give.
     if context.is_empty() {
-        return Ok(vec![blocks(context)?, offsets(context)?]);
+        return Ok(vec![blocks(context)?, offsets(context, purpose)?]);
     }
-    let mut steps = vec![count(context)?, blocks(context)?, offsets(context)?];
-    if PLACED.into_iter().any(wants) {
-        steps.push(permute(context)?);
+    let mut steps = vec![count(context)?, blocks(context)?, offsets(context, purpose)?];
+    if purpose == Purpose::Lists || PLACED.into_iter().any(wants) {
+        steps.push(permute(context, purpose)?);
     }
-    if wants(MoeOutput::Out) {
+    if purpose.has_matmuls() && wants(MoeOutput::Out) {
         steps.push(tile_list(context)?);
     }
     Ok(steps)
@@ -72,6 +95,8 @@ fn placing(
     let e = &context.problem.extents;
     let mut source = kernel(workgroup_size);
     bind_routing(context, &mut source, true)?;
+    source.params.u32("pair_first", context.pair_range().start);
+    source.params.u32("pair_end", context.pair_range().end);
     source.const_u32("EXPERTS", e.experts);
     source.const_u32("CHOICES", e.choices());
     source.const_u32("TOP_K", e.top_k);
@@ -85,7 +110,7 @@ fn count(context: &Context<'_>) -> Result<Step, PlanError> {
     let mut source = placing(context, BLOCK_PAIRS, false)?;
     add_fragment!(source, "moe/count.wgsl");
     entry(&mut source, "moe_count", "count_block(index, lane);");
-    let grid = lanes(context, "counting", u64::from(context.pairs()), BLOCK_PAIRS)?;
+    let grid = lanes(context, "counting", context.pair_range().len() as u64, BLOCK_PAIRS)?;
     let bytes = 4 * context.problem.extents.choices();
     Ok(close(source, "moe_count", BLOCK_PAIRS, bytes, grid))
 }
@@ -101,50 +126,84 @@ fn blocks(context: &Context<'_>) -> Result<Step, PlanError> {
 }
 
 /// The first row and the first tile of every expert.
-fn offsets(context: &Context<'_>) -> Result<Step, PlanError> {
+fn offsets(context: &Context<'_>, purpose: Purpose) -> Result<Step, PlanError> {
     let mut source = placing(context, WORKGROUP_SIZE, false)?;
-    bind_offsets(context, &mut source)?;
+    bind_offsets(context, &mut source, purpose)?;
     entry(&mut source, "moe_offsets", "find_offsets(lane);");
     Ok(close(source, "moe_offsets", WORKGROUP_SIZE, 4 * WORKGROUP_SIZE, [1, 1, 1]))
 }
 
 /// `find_offsets(lane)`.
-fn bind_offsets(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
+fn bind_offsets(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    purpose: Purpose,
+) -> Result<(), PlanError> {
     let e = &context.problem.extents;
-    let parts = if context.problem.spec.activation.is_gated() { 2 } else { 1 };
-    let tiles = |columns: u32, parts: u32| columns.div_ceil(context.tiles.part_columns(parts));
-    source.params.u32("up_columns", tiles(e.expert_dim, parts));
-    source.params.u32("down_columns", tiles(e.model_dim, 1));
-    source.params.u32("most_workgroups", context.limits.workgroups_per_dimension);
     let cuts = &context.cuts;
-    source.params.u32("dispatches", cuts.count());
+    let up = if context.problem.spec.activation.is_gated() { 2 } else { 1 };
+    let [up_parts, down_parts] = cuts.parts(context.problem);
+    for (name, columns, tile, parts, part) in [
+        ("up", e.expert_dim, context.tiles.part_columns(up), up_parts, cuts.part_columns[0]),
+        ("down", e.model_dim, context.tiles.part_columns(1), down_parts, cuts.part_columns[1]),
+    ] {
+        source.params.u32(format!("{name}_columns"), columns.div_ceil(tile));
+        source.params.u32(format!("{name}_parts"), parts);
+        source.params.u32(format!("{name}_part_columns"), part.min(columns).div_ceil(tile));
+    }
+    source.params.u32("most_workgroups", context.limits.workgroups_per_dimension);
+    source.params.u32("dispatches", if purpose.has_matmuls() { cuts.count() } else { 0 });
     source.params.u32("slice_experts", cuts.slice_experts);
     source.params.u32("windows", cuts.windows);
     source.params.u32("window_tiles", cuts.window_tiles);
+    let counts_drops = purpose.has_outputs() && e.tokens > 0;
     let selections =
-        if e.tokens == 0 { 0 } else { selectors(context).len() as u32 * sequences(context) };
+        if counts_drops { selectors(context).len() as u32 * sequences(context) } else { 0 };
     source.params.u32("selections", selections);
-    optional_output(context, source, "counts", MoeOutput::Counts, "u32")?;
-    optional_output(context, source, "drop_count", MoeOutput::Dropped, "u32")?;
-    optional_output(context, source, "first_rows", MoeOutput::ExpertOffsets, "u32")?;
+    for (name, output) in [
+        ("counts", MoeOutput::Counts),
+        ("drop_count", MoeOutput::Dropped),
+        ("first_rows", MoeOutput::ExpertOffsets),
+    ] {
+        place_output(context, source, name, output, purpose)?;
+    }
     add_fragment!(source, "moe/scan.wgsl");
     add_fragment!(source, "moe/offsets.wgsl");
     Ok(())
 }
 
+/// An output that is written where outputs are.
+fn place_output(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    name: &str,
+    output: MoeOutput,
+    purpose: Purpose,
+) -> Result<(), PlanError> {
+    if purpose.has_outputs() {
+        return optional_output(context, source, name, output, "u32");
+    }
+    source.accessor(&format!("fn {name}_out(i: u32, value: u32) {{ }}\n"));
+    Ok(())
+}
+
 /// A row for every pair.
-fn permute(context: &Context<'_>) -> Result<Step, PlanError> {
+fn permute(context: &Context<'_>, purpose: Purpose) -> Result<Step, PlanError> {
     let mut source = placing(context, BLOCK_PAIRS, false)?;
-    bind_permute(context, &mut source)?;
+    bind_permute(context, &mut source, purpose)?;
     entry(&mut source, "moe_permute", "permute_block(index, lane);");
-    let grid = lanes(context, "placing", u64::from(context.pairs()), BLOCK_PAIRS)?;
+    let grid = lanes(context, "placing", context.pair_range().len() as u64, BLOCK_PAIRS)?;
     Ok(close(source, "moe_permute", BLOCK_PAIRS, 4 * BLOCK_PAIRS, grid))
 }
 
 /// `permute_block(block, lane)`.
-fn bind_permute(context: &Context<'_>, source: &mut KernelSource) -> Result<(), PlanError> {
-    optional_output(context, source, "row_tokens", MoeOutput::RowTokens, "u32")?;
-    optional_output(context, source, "pair_rows", MoeOutput::PairRows, "u32")?;
+fn bind_permute(
+    context: &Context<'_>,
+    source: &mut KernelSource,
+    purpose: Purpose,
+) -> Result<(), PlanError> {
+    place_output(context, source, "row_tokens", MoeOutput::RowTokens, purpose)?;
+    place_output(context, source, "pair_rows", MoeOutput::PairRows, purpose)?;
     add_fragment!(source, "moe/permute.wgsl");
     Ok(())
 }
@@ -155,7 +214,8 @@ fn tile_list(context: &Context<'_>) -> Result<Step, PlanError> {
     add_fragment!(source, "moe/tiles.wgsl");
     entry(&mut source, "moe_tiles", "list_tile(index * WORKGROUP_SIZE + lane);");
     let local = u64::from(context.problem.extents.local_experts());
-    let tiles = context.problem.most_tiles(context.tiles.tile_rows(), local);
+    let tokens = context.span.len() as u32;
+    let tiles = context.problem.most_tiles(context.tiles.tile_rows(), local, tokens);
     let grid = lanes(context, "tile list", tiles, WORKGROUP_SIZE)?;
     Ok(close(source, "moe_tiles", WORKGROUP_SIZE, 0, grid))
 }

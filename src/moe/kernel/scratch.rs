@@ -34,11 +34,13 @@ pub(super) enum Scratch {
     RoundedHidden,
     /// f32 pairs: maximum and inverse sum of slots, then of tokens; for losses of tokens, then a term an expert.
     Stats,
+    /// Words: what shares a binding.
+    Packed,
 }
 
 impl Scratch {
     /// Every buffer, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Routing,
         Self::Weights,
         Self::Logits,
@@ -50,10 +52,11 @@ impl Scratch {
         Self::Rounded,
         Self::RoundedHidden,
         Self::Stats,
+        Self::Packed,
     ];
 
     /// A name for people.
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Routing => "routing",
             Self::Weights => "weights",
@@ -66,14 +69,46 @@ impl Scratch {
             Self::Rounded => "rounded tokens",
             Self::RoundedHidden => "rounded hidden rows",
             Self::Stats => "statistics",
+            Self::Packed => "packed operands",
         }
     }
 
-    /// Bytes that a problem needs, whose routing has so many words.
-    fn bytes(self, problem: &MoeProblem, routing_words: u64) -> u64 {
+    /// What makes it smaller.
+    pub const fn way_out(self) -> &'static str {
+        match self {
+            Self::Routing | Self::Weights | Self::Stats => "fewer tokens a call make it smaller",
+            Self::Packed => "a device with more storage buffers a stage does without",
+            Self::Given | Self::Slots | Self::Hidden | Self::RoundedHidden | Self::Rounded => {
+                "fewer experts a call make it smaller: expert_range"
+            }
+            Self::Logits | Self::Shared | Self::SharedGate => {
+                "a device with larger bindings takes it"
+            }
+        }
+    }
+
+    /// Whether it grows with the tokens that are computed together.
+    pub fn is_by_token(self, problem: &MoeProblem) -> bool {
+        let (soft, shared) = (problem.extents.slots > 0, problem.extents.shared_dim > 0);
+        match self {
+            Self::Logits | Self::Shared | Self::SharedGate => true,
+            Self::Given => !soft,
+            Self::Hidden | Self::Rounded | Self::RoundedHidden => !soft || shared,
+            Self::Routing | Self::Weights | Self::Slots | Self::Stats | Self::Packed => false,
+        }
+    }
+
+    /// Bytes that a problem needs, of which so many tokens are computed together, and whose routing and packed operands have so
+    /// many words.
+    fn bytes(
+        self,
+        problem: &MoeProblem,
+        [routing_words, packed_words]: [u64; 2],
+        span_tokens: u32,
+    ) -> u64 {
         let e = &problem.extents;
-        let [tokens, columns] = [e.tokens, e.router_columns()].map(u64::from);
-        let rows = problem.most_rows();
+        let [tokens, columns] = [span_tokens, e.router_columns()].map(u64::from);
+        let rows = problem.most_rows_of(span_tokens);
         let (computes, shared, soft) =
             (problem.wants(MoeOutput::Out), e.shared_dim > 0, e.slots > 0);
         let model = u64::from(padded(e.model_dim));
@@ -82,7 +117,10 @@ impl Scratch {
         match self {
             Self::Routing => 4 * routing_words,
             Self::Weights => 4 * u64::from(e.routed()) * u64::from(e.top_k),
-            Self::Logits => floats(!problem.has("router_logits"), tokens * columns),
+            Self::Logits => {
+                let computed = problem.has("router_w") || problem.has("phi");
+                floats(computed && !problem.has("router_logits"), tokens * columns)
+            }
             Self::Hidden => {
                 let experts = rows * u64::from(padded(e.expert_dim));
                 floats(computes, experts.max(tokens * u64::from(padded(e.shared_dim))))
@@ -107,7 +145,11 @@ impl Scratch {
                 tokens,
                 e.shared_dim,
             )),
-            Self::Stats => floats(soft || problem.wants_losses(), 2 * (columns + tokens)),
+            Self::Stats => {
+                let lines = columns + u64::from(e.tokens);
+                floats(soft || problem.wants_losses(), 2 * lines)
+            }
+            Self::Packed => 4 * packed_words,
         }
     }
 }
@@ -121,8 +163,12 @@ fn rounded_bytes(problem: &MoeProblem, rows: u64, dim: u32) -> u64 {
 }
 
 /// Bytes of every buffer.
-pub(super) fn scratch_bytes(problem: &MoeProblem, routing_words: u64) -> [u64; Scratch::ALL.len()] {
-    Scratch::ALL.map(|scratch| scratch.bytes(problem, routing_words))
+pub(super) fn scratch_bytes(
+    problem: &MoeProblem,
+    words: [u64; 2],
+    span_tokens: u32,
+) -> [u64; Scratch::ALL.len()] {
+    Scratch::ALL.map(|scratch| scratch.bytes(problem, words, span_tokens))
 }
 
 /// The buffers of these sizes with names for people.

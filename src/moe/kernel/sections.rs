@@ -1,5 +1,6 @@
 //! Where the parts of the routing buffer begin.
 
+use super::context::lists_candidates;
 use super::cuts::Cuts;
 use crate::error::PlanError;
 use crate::matmul::MatmulTiles;
@@ -12,9 +13,9 @@ pub(super) const BLOCK_PAIRS: u32 = 256;
 /// Where the parts of the routing buffer begin, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sections {
-    /// `[dispatches, 4]`: workgroups of the experts' first matmuls.
+    /// `[dispatches, parts, 4]`: workgroups of the experts' first matmuls.
     pub up_grid: u32,
-    /// `[dispatches, 4]`: of the second ones.
+    /// `[dispatches, parts, 4]`: of the second ones.
     pub down_grid: u32,
     /// `[choices]`: rows; of a null expert its pairs.
     pub counts: u32,
@@ -30,7 +31,7 @@ pub(super) struct Sections {
     pub experts: u32,
     /// `[pairs]`: a pair's row.
     pub pair_rows: u32,
-    /// `[rows]`: a row's pair.
+    /// `[rows]`: a row's pair, of a part of the tokens or of all.
     pub row_pairs: u32,
     /// `[choices, blocks]`: counts, then pairs in the blocks before.
     pub table: u32,
@@ -41,23 +42,24 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// The parts of a problem whose matmuls are cut so.
+    /// The parts of a problem that is cut so.
     pub fn of(problem: &MoeProblem, cuts: Cuts, tiles: MatmulTiles) -> Result<Self, PlanError> {
         let MoeExtents { experts, top_k, .. } = problem.extents;
         let [experts, choices] = [experts, problem.extents.choices()].map(u64::from);
         let pairs = u64::from(problem.extents.routed()) * u64::from(top_k);
-        let rows = problem.most_rows();
         let local = u64::from(problem.extents.local_experts());
-        let most_tiles = problem.most_tiles(tiles.tile_rows(), local);
+        let most_tiles = problem.most_tiles(tiles.tile_rows(), local, cuts.span_tokens);
         let capacity = problem.capacity();
-        let mut words = 0;
+        let listed = listed(problem, cuts);
+        let parts = cuts.parts(problem).map(|parts| u64::from(cuts.count()) * u64::from(parts));
+        let mut words = 0_u64;
         let mut section = |length: u64| {
             let first = words;
-            words += length;
+            words = words.saturating_add(length);
             first as u32
         };
-        let up_grid = section(4 * u64::from(cuts.count()));
-        let down_grid = section(4 * u64::from(cuts.count()));
+        let up_grid = section(4 * parts[0]);
+        let down_grid = section(4 * parts[1]);
         let counts = section(choices);
         let offsets = section(experts + 1);
         let tile_first = section(experts + 1);
@@ -73,14 +75,34 @@ impl Sections {
             ids,
             experts: if capacity.is_some() { section(pairs) } else { ids },
             pair_rows: section(pairs),
-            row_pairs: section(rows),
-            table: section(choices * pairs.div_ceil(u64::from(BLOCK_PAIRS))),
-            tiles: section(3 * most_tiles),
+            row_pairs: section(listed.rows),
+            table: section(choices.saturating_mul(listed.pairs.div_ceil(u64::from(BLOCK_PAIRS)))),
+            tiles: section(most_tiles.saturating_mul(3)),
             words: 0,
         };
         check_words(words)?;
         Ok(Self { words, ..all })
     }
+}
+
+/// What is given places at once, at most.
+struct Listed {
+    rows: u64,
+    pairs: u64,
+}
+
+/// The most of it: all pairs where their places are asked for, or where a capacity looks them up, else those of a part.
+fn listed(problem: &MoeProblem, cuts: Cuts) -> Listed {
+    let e = &problem.extents;
+    let pairs = u64::from(e.routed()) * u64::from(e.top_k);
+    let tokens = cuts.span_tokens.min(e.tokens);
+    if lists_candidates(problem) {
+        return Listed { rows: pairs, pairs };
+    }
+    if tokens == e.tokens || e.slots > 0 || problem.lists_places() {
+        return Listed { rows: problem.most_rows(), pairs };
+    }
+    Listed { rows: problem.most_rows_of(tokens), pairs: u64::from(tokens) * u64::from(e.top_k) }
 }
 
 /// Kernels address the buffer by u32.
@@ -89,7 +111,7 @@ fn check_words(words: u64) -> Result<(), PlanError> {
         return Ok(());
     }
     Err(PlanError::Limit {
-        what: "the routing of all tokens".to_owned(),
+        what: "the routing of all tokens (fewer a call make it smaller)".to_owned(),
         limit: "words that kernels can address",
         needed: words,
         available: u64::from(u32::MAX),

@@ -182,7 +182,8 @@ pub(super) fn route(problem: &MoeProblem, numbers: &Numbers, logits: &[f64]) -> 
         _ => problem.extents.experts as usize,
     };
     if let Some(capacity) = problem.capacity() {
-        drop_beyond(capacity, bounded, &mut routing);
+        let top_k = problem.extents.top_k as usize;
+        drop_beyond(capacity, [bounded, top_k], &mut routing);
     }
     routing
 }
@@ -304,21 +305,42 @@ fn best_groups(
 }
 
 /// Of each expert and sequence, the first `rows` pairs in priority order stay.
-fn drop_beyond(capacity: Capacity, experts: usize, routing: &mut Routing) {
+fn drop_beyond(capacity: Capacity, [experts, top_k]: [usize; 2], routing: &mut Routing) {
     let Capacity { rows, sequences, priority } = capacity;
+    let best = match priority {
+        Priority::BestScore => best_weights(routing, top_k),
+        Priority::TokenOrder | Priority::ChoiceOrder | Priority::Score => Vec::new(),
+    };
+    let weights = &routing.weights;
+    let (slot, token) = (|pair: &usize| pair % top_k, |pair: &usize| pair / top_k);
+    let by_priority = |a: &usize, b: &usize| match priority {
+        Priority::TokenOrder => Ordering::Equal,
+        Priority::ChoiceOrder => slot(a).cmp(&slot(b)),
+        Priority::Score => descending(weights[*a], weights[*b]),
+        Priority::BestScore => {
+            slot(a).cmp(&slot(b)).then(descending(best[token(a)], best[token(b)]))
+        }
+    };
     let pairs = routing.ids.len() / sequences as usize;
     for sequence in 0..sequences as usize {
         for expert in 0..experts {
             let mut of_expert: Vec<usize> = (sequence * pairs..(sequence + 1) * pairs)
                 .filter(|pair| routing.ids[*pair] == Some(expert))
                 .collect();
-            if priority == Priority::Score {
-                let weights = &routing.weights;
-                of_expert.sort_by(|a, b| descending(weights[*a], weights[*b]).then(a.cmp(b)));
-            }
+            of_expert.sort_by(|a, b| by_priority(a, b).then(a.cmp(b)));
             for pair in of_expert.into_iter().skip(rows as usize) {
                 routing.kept[pair] = false;
             }
         }
     }
+}
+
+/// Every token's largest weight for an expert that it chose.
+fn best_weights(routing: &Routing, top_k: usize) -> Vec<f64> {
+    let tokens = routing.ids.chunks(top_k).zip(routing.weights.chunks(top_k));
+    let best = |(ids, weights): (&[Option<usize>], &[f64])| {
+        let chosen = ids.iter().zip(weights).filter(|(id, _)| id.is_some());
+        chosen.map(|(_, weight)| *weight).min_by(|a, b| descending(*a, *b)).unwrap_or(f64::NAN)
+    };
+    tokens.map(best).collect()
 }

@@ -6,7 +6,7 @@ use crate::tensor::Dtype::{self, Bf16, Bool, F16, F32, I32};
 use crate::verify::case::{Case, Placement, Style};
 
 pub(super) fn cases() -> Vec<Case> {
-    [models(), routers(), options(), experts(), shapes()].concat()
+    [models(), groups(), routers(), options(), experts(), shapes()].concat()
 }
 
 /// 40 tokens of 24 dims, 8 experts of 20.
@@ -64,6 +64,27 @@ fn models() -> Vec<Case> {
     ]
 }
 
+/// Groups and a mask, with every score.
+fn groups() -> Vec<Case> {
+    let group = |score: &str, by: &str| {
+        let groups = json!({"count": 4, "keep": 2, "by": by});
+        let fields = choice(json!({"score": score, "groups": groups}), 3);
+        let case = case(&format!("groups_{score}_{by}_masked"), fields);
+        case.tensor("logit_mask", Bool, &[40, 8])
+    };
+    vec![
+        group("softmax", "max").core(),
+        group("sigmoid", "top2_sum").core(),
+        group("sqrt_softplus", "max"),
+        group("logit", "top2_sum"),
+        sized(
+            "groups_many",
+            [70, 8, 512, 4],
+            choice(json!({"groups": {"count": 64, "keep": 7, "by": "top2_sum"}}), 8),
+        ),
+    ]
+}
+
 fn routers() -> Vec<Case> {
     let taken = json!(["out", "token_ids", "token_weights", "router_logits"]);
     let expert_choice = |capacity: u32| json!({"router": {"expert_choice": {"capacity": capacity}}, "outputs": taken});
@@ -94,6 +115,8 @@ fn options() -> Vec<Case> {
         mixtral("range").with(&range(2, 5)).core(),
         mixtral("range_null").with(&range(5, 8)).with(&null),
         mixtral("capacity_score").with(&capacity(6, 1, "score")).core(),
+        mixtral("capacity_choice_order").with(&capacity(5, 2, "choice_order")).core(),
+        mixtral("capacity_best_score").with(&capacity(5, 2, "best_score")).core(),
         mixtral("capacity_sequences").with(&capacity(2, 4, "token_order")),
         mixtral("capacity_none").with(&capacity(0, 1, "token_order")),
         mixtral("logit_mask").tensor("logit_mask", Bool, &[40, 8]).core(),
@@ -140,6 +163,8 @@ fn shapes() -> Vec<Case> {
         shaped("two_experts", [300, 16, 2, 8]),
         sized("one_expert", [30, 16, 1, 8], choice(json!({}), 1)),
         sized("many_experts", [70, 8, 1024, 4], choice(json!({}), 32)),
+        sized("many_experts_capacity", [90, 8, 200, 4], choice(json!({}), 6))
+            .with(&json!({"capacity": {"rows": 2, "sequences": 3, "priority": "best_score"}})),
         shaped("tall", [700, 12, 6, 8]),
         shaped("wide", [20, 130, 4, 70]).style(Style::Eight),
     ]
