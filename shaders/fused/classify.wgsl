@@ -1,5 +1,6 @@
-// Looks at every element of 32 key tiles of one tile of rows: bit t of x says that some element of tile t is kept, of y that
-// some is not. The forward kernel then skips what is empty and tests nothing in what is full.
+// What 32 key tiles of one tile of rows are: bit t of x says that some element of tile t is kept, of y that some is not. The
+// forward kernel then skips what is empty and tests nothing in what is full. A lane asks a tile what it is; the elements of
+// those that leave it open are looked at by all lanes together, where there can be such tiles (ASKS_ELEMENTS).
 
 var<workgroup> wg_kept: atomic<u32>;
 var<workgroup> wg_dropped: atomic<u32>;
@@ -17,29 +18,47 @@ fn fused_classify(
         atomicStore(&wg_dropped, 0u);
     }
     workgroupBarrier(); // the words are zero
-    var kept = 0u;
-    var dropped = 0u;
-    for (var t = 0u; t < 32u; t++) {
-        let tile = word * 32u + t;
-        if (tile < block.tile_first || tile >= block.tile_end) { continue; }
-        let state = domain_form_state(block, tile);
-        if (state == EMPTY_TILE) { continue; }
-        for (var r = lane / KEY_LANES; r < TILE_Q; r += WORKGROUP_SIZE / KEY_LANES) {
-            let row = domain_row(block, r);
-            if (!row.valid) { continue; }
-            for (var c = lane % KEY_LANES; c < TILE_KV; c += KEY_LANES) {
-                // A key that is not there is not asked about; no row keeps it.
-                let key = domain_key(block, tile, c);
-                let keeps = key < block.kv_end && mask_keeps(row.batch, row.head, row.q, key);
-                kept |= u32(keeps) << t;
-                dropped |= u32(!keeps) << t;
+    let own = word * 32u + lane;
+    if (lane < 32u && own >= block.tile_first && own < block.tile_end) {
+        let state = domain_form_state(block, own);
+        if (state != EMPTY_TILE) { atomicOr(&wg_kept, 1u << lane); }
+        if (state == PARTIAL_TILE) { atomicOr(&wg_dropped, 1u << lane); }
+    }
+    workgroupBarrier(); // every tile has said what it is
+    var kept = atomicLoad(&wg_kept);
+    var dropped = atomicLoad(&wg_dropped);
+    if (ASKS_ELEMENTS) {
+        workgroupBarrier(); // the words are read
+        var open = kept & dropped;
+        if (lane == 0u) {
+            atomicStore(&wg_kept, kept & ~open);
+            atomicStore(&wg_dropped, 0u);
+        }
+        workgroupBarrier(); // and have what is known
+        kept = 0u;
+        dropped = 0u;
+        for (; open != 0u; open &= open - 1u) {
+            let t = firstTrailingBit(open);
+            for (var r = lane / KEY_LANES; r < TILE_Q; r += WORKGROUP_SIZE / KEY_LANES) {
+                let row = domain_row(block, r);
+                if (!row.valid) { continue; }
+                for (var c = lane % KEY_LANES; c < TILE_KV; c += KEY_LANES) {
+                    // A key that is not there is not asked about; no row keeps it.
+                    let key = domain_key(block, word * 32u + t, c);
+                    let keeps = key < block.kv_end && mask_keeps(row.batch, row.head, row.q, key);
+                    kept |= u32(keeps) << t;
+                    dropped |= u32(!keeps) << t;
+                }
+                if (((kept & dropped) >> t) % 2u == 1u) { break; } // it is both
             }
         }
+        atomicOr(&wg_kept, kept);
+        atomicOr(&wg_dropped, dropped);
+        workgroupBarrier(); // every lane has said what it saw
+        kept = atomicLoad(&wg_kept);
+        dropped = atomicLoad(&wg_dropped);
     }
-    atomicOr(&wg_kept, kept);
-    atomicOr(&wg_dropped, dropped);
-    workgroupBarrier(); // every lane has said what it saw
     if (lane == 0u && block.row_first < block.row_end) {
-        tile_map[block.q_tile * params.map_words + word] = vec2(atomicLoad(&wg_kept), atomicLoad(&wg_dropped));
+        tile_map[block.q_tile * params.map_words + word] = vec2(kept, dropped);
     }
 }

@@ -178,7 +178,7 @@ fn walk(
     }
     for (var tile = block.tile_first; tile < block.tile_end; tile++) {
         let state = domain_tile_state(block, tile);
-        if (state == EMPTY_TILE) { continue; }
+        if (state == EMPTY_TILE) { tile = empty_to(block, tile); continue; }
 
         var k_rows: array<u32, K_LOADS>; // the same for every chunk
         for (var i = 0u; i < K_LOADS; i++) {

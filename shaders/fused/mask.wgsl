@@ -39,3 +39,9 @@ fn first_tile(key: u32, key_last: u32, count: i32) -> u32 {
 fn mask_count(count: i32) -> i32 {
     return clamp(count, -0x3fffffff, 0x3fffffff);
 }
+
+// Least and greatest ids of rows and of keys, which are kept where they are equal.
+fn ids_tile(rows: vec2<i32>, keys: vec2<i32>) -> u32 {
+    if (rows.y < keys.x || keys.y < rows.x) { return EMPTY_TILE; }
+    return select(PARTIAL_TILE, FULL_TILE, rows.x == rows.y && all(rows == keys));
+}

@@ -1,4 +1,5 @@
-// What a spec's mask keeps, what it says of a tile, and which keys are worth visiting.
+// What a spec's mask keeps, what it says of a tile, and which keys are worth visiting: the terms of its masks, and the root.
+TERMS
 fn mask_keeps(b: u32, h: u32, q: u32, kv: u32) -> bool {
     return MASK_KEEPS;
 }

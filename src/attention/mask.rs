@@ -100,14 +100,20 @@ impl Mask {
         Self::Band { left: left.map(HeadCount::All), right: right.map(HeadCount::All) }
     }
 
-    /// Calls `visit` with this mask and every mask in it.
+    /// Calls `visit` with this mask and every mask in it, each before those in it.
     pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Mask)) {
-        visit(self);
+        let mut left = vec![self];
+        while let Some(mask) = left.pop() {
+            visit(mask);
+            left.extend(mask.parts().iter().rev());
+        }
+    }
+
+    /// The masks that it is made of.
+    fn parts(&self) -> &[Mask] {
         match self {
-            Self::PerHead(masks) | Self::And(masks) | Self::Or(masks) => {
-                masks.iter().for_each(|mask| mask.walk(visit));
-            }
-            Self::Not(mask) => mask.walk(visit),
+            Self::PerHead(masks) | Self::And(masks) | Self::Or(masks) => masks,
+            Self::Not(mask) => std::slice::from_ref(mask),
             Self::Full
             | Self::Band { .. }
             | Self::Prefix(_)
@@ -115,7 +121,7 @@ impl Mask {
             | Self::Documents { .. }
             | Self::Dense(_)
             | Self::BlockSparse { .. }
-            | Self::Wgsl(_) => {}
+            | Self::Wgsl(_) => &[],
         }
     }
 }

@@ -123,7 +123,7 @@ impl AttentionProblem {
     /// How extra inputs are bound beside q, k, v, two outputs, the map of tiles and the gate.
     fn bound_extra_inputs<'a>(&'a self, limits: &'a GpuLimits) -> ExtraInputs<'a> {
         let names = self.extra_inputs().map(|named| named.name.clone()).collect();
-        let by_map = traits(&self.spec.mask).by_map;
+        let by_map = traits(self).by_map;
         let core = 5 + u32::from(by_map) + u32::from(self.tensors.contains_key(HEAD_GATE));
         ExtraInputs::new(&self.tensors, names, core, ScratchBytes::EXTRA, limits)
     }

@@ -33,11 +33,13 @@ pub(super) const MASK_FIELD: &str = "mask.wgsl";
 /// The field that holds a score modifier's function.
 pub(super) const SCORE_FIELD: &str = "score.wgsl";
 
-/// Those of a mask, in the order of the tree.
+/// Those of a mask, in the order of the tree, equal ones once.
 pub(super) fn of_mask(mask: &Mask) -> Vec<Asked<'_>> {
     let mut snippets = Vec::new();
     mask.walk(&mut |mask| {
-        if let Mask::Wgsl(snippet) = mask {
+        if let Mask::Wgsl(snippet) = mask
+            && !snippets.iter().any(|(_, known, _): &Asked<'_>| *known == snippet)
+        {
             snippets.push((&MASK_MOD, snippet, MASK_FIELD));
         }
     });

@@ -18,7 +18,7 @@ pub(super) fn classify_step(
     part: &Part<'_>,
     pass: &Pass,
 ) -> Result<Step, PlanError> {
-    let mut source = classify_source(domain.classify_key_lanes(), part.tile_map(domain, pass));
+    let mut source = classify_source(domain.classified(), part.tile_map(domain, pass));
     let row_tiles = domain.map_row_tiles(part, pass);
     domain.write(&mut source, part, pass, Work::Map { row_tiles: row_tiles as u32 });
     let checked = domain.mask(&mut source, part, pass)?;

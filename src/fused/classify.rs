@@ -8,11 +8,21 @@ use crate::kernel::source::{KernelSource, Launch, add_fragment};
 /// Invocations a workgroup.
 pub(crate) const CLASSIFY_SIZE: u32 = 128;
 
-/// A source that writes `tile_map`; so many neighbouring lanes take keys of one row.
-pub(crate) fn classify_source(key_lanes: u32, tile_map: Bound) -> KernelSource {
+/// How the tiles of a domain are found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Classified {
+    /// Some tiles are known by their elements alone.
+    pub asks_elements: bool,
+    /// Lanes side by side that ask keys of one row.
+    pub key_lanes: u32,
+}
+
+/// A source that writes `tile_map`.
+pub(crate) fn classify_source(classified: Classified, tile_map: Bound) -> KernelSource {
     let mut source = KernelSource::default();
     source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
-    source.const_u32("KEY_LANES", key_lanes);
+    source.const_bool("ASKS_ELEMENTS", classified.asks_elements);
+    source.const_u32("KEY_LANES", classified.key_lanes);
     source.bind("tile_map", "vec2<u32>", true, tile_map);
     source
 }

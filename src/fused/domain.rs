@@ -1,6 +1,7 @@
 //! What an attention tells the frame of its rows and keys: how many, where they lie, which see which.
 
 use crate::error::PlanError;
+use crate::fused::classify::Classified;
 use crate::fused::{FusedShape, FusedTiles, Normaliser, ScoreModifier};
 use crate::gpu::limits::GpuLimits;
 use crate::kernel::extra::ExtraInputs;
@@ -169,8 +170,8 @@ pub(crate) trait Domain {
     /// Keys that a tile of rows visits, about.
     fn keys_visited(&self, part: &Part<'_>, pass: &Pass) -> f64;
 
-    /// Lanes side by side that classify keys of one row.
-    fn classify_key_lanes(&self) -> u32;
+    /// How the map of tiles is made.
+    fn classified(&self) -> Classified;
 
     /// First and one past the last element of a tensor that a slice touches.
     fn element_range(&self, name: &str, slice: &Slice) -> (u64, u64);

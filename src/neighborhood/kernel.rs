@@ -10,7 +10,7 @@ use super::snippets;
 use super::tiles::{NeighborhoodTiles, Packing};
 use super::window::Axis;
 use crate::error::PlanError;
-use crate::fused::classify::CLASSIFY_SIZE;
+use crate::fused::classify::{CLASSIFY_SIZE, Classified};
 use crate::fused::domain::{Domain, Part, Pass, Rows, Words, Work};
 use crate::gpu::limits::GpuLimits;
 use crate::kernel::extra::{extra_id, table_index};
@@ -281,9 +281,10 @@ impl Domain for Boxes<'_> {
         visits * share * f64::from(self.tiles.fused.tile_kv())
     }
 
-    fn classify_key_lanes(&self) -> u32 {
+    fn classified(&self) -> Classified {
         // A row costs more to find than a key: lanes keep to one as far as there are rows.
-        CLASSIFY_SIZE / self.tiles.fused.tile_q().next_power_of_two().min(CLASSIFY_SIZE)
+        let row_lanes = self.tiles.fused.tile_q().next_power_of_two().min(CLASSIFY_SIZE);
+        Classified { asks_elements: true, key_lanes: CLASSIFY_SIZE / row_lanes }
     }
 
     fn element_range(&self, name: &str, slice: &Slice) -> (u64, u64) {

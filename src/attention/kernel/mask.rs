@@ -1,115 +1,92 @@
 //! A mask as WGSL: `mask_keeps` for an element, `mask_tile` for a tile, `mask_range` for the keys worth visiting.
+//!
+//! Each mask of the tree is a term with three functions of its own, equal ones once, and a list has a statement for each of
+//! its terms: text grows with the number of masks, but nothing in it nests.
 
 use super::Sequences;
+use super::mask_lists::{ALL, ANY};
 use crate::attention::mask::{BatchCount, HeadCount, Mask};
-use crate::attention::problem::AttentionProblem;
-use crate::attention::snippets::{MASK_FIELD, MASK_MOD};
+use crate::attention::snippets;
 use crate::kernel::source::{KernelSource, add_fragment};
 use crate::kernel::template::template;
-use crate::snippet::mask_reads;
 
 /// Unlimited, and the most a count may be: sums with positions stay within i32.
 const UNLIMITED: i32 = 0x3fff_ffff;
 
-/// A mask's three functions, as expressions over `b, h, q, kv`, or `b, h, first, last, key, key_last`.
-struct Forms {
-    keeps: String,
-    tile: String,
-    range: String,
-}
-
-/// What the kernels must know of a mask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::attention) struct MaskTraits {
-    /// Some leaf is decided by data or by the caller's code: tiles are classified on the device.
-    pub by_map: bool,
-    /// It differs between heads.
-    pub by_head: bool,
-}
-
-pub(in crate::attention) fn traits(mask: &Mask) -> MaskTraits {
-    let mut traits = MaskTraits { by_map: false, by_head: false };
-    mask.walk(&mut |mask| match mask {
-        Mask::Documents { .. } | Mask::Dense(_) | Mask::BlockSparse { .. } | Mask::Wgsl(_) => {
-            traits.by_map = true;
-        }
-        Mask::PerHead(_) => traits.by_head = true,
-        Mask::Band { left, right } => {
-            let each = |count: &Option<HeadCount>| !matches!(count, None | Some(HeadCount::All(_)));
-            traits.by_head |= each(left) || each(right);
-        }
-        Mask::Sink(count) => traits.by_head |= !matches!(count, HeadCount::All(_)),
-        Mask::Full | Mask::Prefix(_) | Mask::And(_) | Mask::Or(_) | Mask::Not(_) => {}
-    });
-    traits
-}
-
-/// Whether maps of tiles differ between batches, and between heads: where not, one serves all.
-pub(in crate::attention) fn map_differs(problem: &AttentionProblem) -> [bool; 2] {
-    let MaskTraits { by_map, mut by_head } = traits(&problem.spec.mask);
-    if !by_map {
-        return [false; 2];
-    }
-    let mut by_batch = problem.has_own_lens();
-    problem.spec.mask.walk(&mut |mask| match mask {
-        Mask::Documents { .. } | Mask::Prefix(BatchCount::Tensor(_)) => by_batch = true,
-        Mask::Dense(name) | Mask::BlockSparse { keep: name, .. } => {
-            let shape = problem.tensors[name].shape();
-            by_batch |= shape[0] > 1;
-            by_head |= shape[1] > 1;
-        }
-        Mask::Wgsl(snippet) => {
-            let [batch, head] = mask_reads(&problem.tensors, (&MASK_MOD, snippet, MASK_FIELD));
-            by_batch |= batch;
-            by_head |= head;
-        }
-        _ => {}
-    });
-    [by_batch, by_head]
-}
+/// What a term's functions call those of another with.
+pub(super) const KEEPS: [&str; 2] = ["keeps", "b, h, q, kv"];
+pub(super) const TILE: [&str; 2] = ["tile", "b, h, q, q_last, first, last, key, key_last"];
+pub(super) const RANGE: [&str; 2] = ["range", "b, h, first, last"];
 
 /// Writes the three functions; extra inputs that the mask names have their `NAME_get` already, snippets their functions. Where
 /// keys may lie outside what is bound, those are dropped too.
 pub(super) fn write(source: &mut KernelSource, domain: &Sequences<'_>, mask: &Mask, outside: bool) {
-    let mut writer = Writer { source, domain, counts: 0, snippets: 0 };
-    let Forms { mut keeps, mut tile, range } = writer.forms(mask);
+    let mut writer = Writer { source, domain, terms: Vec::new(), text: String::new(), counts: 0 };
+    let root = writer.term(mask);
+    let terms = writer.text;
+    let (mut keeps, mut tile) = (call(root, KEEPS), call(root, TILE));
     if outside {
-        keeps = format!("key_is_bound(b, kv) && ({keeps})");
+        keeps = format!("key_is_bound(b, kv) && {keeps}");
         tile = format!("min(bound_tile(b, key, key_last), {tile})");
     }
     let text = template!(
         "fused/mask_of_spec.wgsl",
+        "TERMS" = terms,
         "MASK_KEEPS" = keeps,
         "MASK_STATE" = tile,
-        "MASK_KEYS" = range
+        "MASK_KEYS" = call(root, RANGE)
     );
     add_fragment!(source, "fused/mask.wgsl");
     source.fragment("mask of the spec", text);
 }
 
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     source: &'a mut KernelSource,
     domain: &'a Sequences<'a>,
+    /// The masks that have their functions already, by their numbers.
+    pub(super) terms: Vec<&'a Mask>,
+    text: String,
+    /// Counts of the caller's so far.
     counts: u32,
-    snippets: u32,
 }
 
-impl Writer<'_> {
-    fn forms(&mut self, mask: &Mask) -> Forms {
+/// The bodies of a term's functions.
+pub(super) struct Forms {
+    pub(super) keeps: String,
+    pub(super) tile: String,
+    pub(super) range: String,
+}
+
+impl<'a> Writer<'a> {
+    /// The number of a mask's term, which is written after those that it calls.
+    pub(super) fn term(&mut self, mask: &'a Mask) -> usize {
+        if let Some(known) = self.terms.iter().position(|known| *known == mask) {
+            return known;
+        }
+        let Forms { keeps, tile, range } = self.forms(mask);
+        let number = self.terms.len();
+        self.terms.push(mask);
+        self.text += &template!(
+            "fused/mask_term.wgsl",
+            "NUMBER" = number,
+            "KEEPS" = keeps,
+            "STATE" = tile,
+            "KEYS" = range
+        );
+        number
+    }
+
+    fn forms(&mut self, mask: &'a Mask) -> Forms {
         match mask {
-            Mask::Full => Forms {
-                keeps: "true".to_owned(),
-                tile: "FULL_TILE".to_owned(),
-                range: "EVERY_KEY".to_owned(),
-            },
+            Mask::Full => leaf("true", "FULL_TILE", "EVERY_KEY"),
             Mask::Band { left, right } => {
                 let left = self.head_count(left.as_ref());
                 let right = self.head_count(right.as_ref());
-                Forms {
-                    keeps: format!("band_keeps(pos_q(b, q), kv, {left}, {right})"),
-                    tile: format!("band_tile(first, last, key, key_last, {left}, {right})"),
-                    range: format!("band_range(first, last, {left}, {right})"),
-                }
+                leaf(
+                    &format!("band_keeps(pos_q(b, q), kv, {left}, {right})"),
+                    &format!("band_tile(first, last, key, key_last, {left}, {right})"),
+                    &format!("band_range(first, last, {left}, {right})"),
+                )
             }
             Mask::Prefix(count) => {
                 let count = match count {
@@ -118,35 +95,26 @@ impl Writer<'_> {
                 };
                 first_keys(&count)
             }
-            Mask::Sink(count) => first_keys(&self.head_count(Some(count))),
-            Mask::Documents { q, kv } => by_element(format!(
-                "{}(b * params.seq_len_q + q) == {}(b * params.seq_len_kv + kv)",
-                self.getter(q),
-                self.getter(kv)
-            )),
-            Mask::Dense(name) => by_element(self.indexed(name, "q", "kv")),
-            Mask::BlockSparse { block: [bq, bk], keep } => {
-                by_element(self.indexed(keep, &format!("q / {bq}u"), &format!("kv / {bk}u")))
+            Mask::Sink(count) => {
+                let count = self.head_count(Some(count));
+                first_keys(&count)
             }
-            Mask::Wgsl(_) => {
-                let index = self.snippets;
-                self.snippets += 1;
-                by_element(format!("mask{index}_mask_mod(b, h, q, kv)"))
+            Mask::Documents { q, kv } => self.documents(q, kv),
+            Mask::Dense(name) => leaf(&self.indexed(name, "q", "kv"), "PARTIAL_TILE", "EVERY_KEY"),
+            Mask::BlockSparse { block, keep } => self.blocks(*block, keep),
+            Mask::Wgsl(snippet) => {
+                let known = snippets::of_mask(&self.domain.problem.spec.mask);
+                let index = known.iter().position(|(_, known, _)| *known == snippet);
+                let prefix = snippet_prefix(index.unwrap_or_default());
+                leaf(&format!("{prefix}mask_mod(b, h, q, kv)"), "PARTIAL_TILE", "EVERY_KEY")
             }
             Mask::PerHead(masks) => self.per_head(masks),
-            Mask::And(masks) => {
-                self.fold(masks, "true", "&&", "FULL_TILE", "min", "EVERY_KEY", "mask_meet")
-            }
-            Mask::Or(masks) => {
-                self.fold(masks, "false", "||", "EMPTY_TILE", "max", "vec2<i32>(0, 0)", "mask_hull")
-            }
+            Mask::And(masks) => self.list(masks, &ALL),
+            Mask::Or(masks) => self.list(masks, &ANY),
             Mask::Not(mask) => {
-                let Forms { keeps, tile, .. } = self.forms(mask);
-                Forms {
-                    keeps: format!("!({keeps})"),
-                    tile: format!("(2u - {tile})"),
-                    range: "EVERY_KEY".to_owned(),
-                }
+                let term = self.term(mask);
+                let (keeps, tile) = (call(term, KEEPS), call(term, TILE));
+                leaf(&format!("!{keeps}"), &format!("FULL_TILE - {tile}"), "EVERY_KEY")
             }
         }
     }
@@ -183,78 +151,54 @@ impl Writer<'_> {
         format!("{}({})", self.getter(name), self.domain.index(name, row, column))
     }
 
-    fn per_head(&mut self, masks: &[Mask]) -> Forms {
-        let mut distinct: Vec<(&Mask, Vec<usize>)> = Vec::new();
-        for (head, mask) in masks.iter().enumerate() {
-            match distinct.iter_mut().find(|(known, _)| *known == mask) {
-                Some((_, heads)) => heads.push(head),
-                None => distinct.push((mask, vec![head])),
-            }
+    /// Ids are compared by their least and their greatest: a tile whose ids lie apart holds no key.
+    fn documents(&self, q: &str, kv: &str) -> Forms {
+        let (q, kv) = (self.getter(q), self.getter(kv));
+        Forms {
+            keeps: format!(
+                "return {q}(b * params.seq_len_q + q) == {kv}(b * params.seq_len_kv + kv);"
+            ),
+            tile: template!("fused/mask_documents.wgsl", "Q_ID" = q, "KV_ID" = kv),
+            range: "return EVERY_KEY;".to_owned(),
         }
-        // Snippets are numbered in the order of the tree, repeats included.
-        let start = self.snippets;
-        let mut cases: Vec<(String, Forms)> = Vec::new();
-        for (mask, heads) in distinct {
-            self.snippets = start + snippets_before(masks, heads[0]);
-            let forms = self.forms(mask);
-            let tests: Vec<String> = heads.iter().map(|head| format!("h == {head}u")).collect();
-            cases.push((tests.join(" || "), forms));
-        }
-        self.snippets = start + snippets_before(masks, masks.len());
-        let Some((_, last)) = cases.pop() else { return self.forms(&Mask::Full) };
-        cases.into_iter().rev().fold(last, |other, (test, forms)| Forms {
-            keeps: format!("select({}, {}, {test})", other.keeps, forms.keeps),
-            tile: format!("select({}, {}, {test})", other.tile, forms.tile),
-            range: format!("select({}, {}, {test})", other.range, forms.range),
-        })
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the three neutral elements and the three operations"
-    )]
-    fn fold(
-        &mut self,
-        masks: &[Mask],
-        keeps: &str,
-        join: &str,
-        tile: &str,
-        tile_join: &str,
-        range: &str,
-        range_join: &str,
-    ) -> Forms {
-        let mut forms = masks.iter().map(|mask| self.forms(mask)).collect::<Vec<_>>().into_iter();
-        let Some(first) = forms.next() else {
-            return Forms {
-                keeps: keeps.to_owned(),
-                tile: tile.to_owned(),
-                range: range.to_owned(),
-            };
-        };
-        forms.fold(first, |all, next| Forms {
-            keeps: format!("({} {join} {})", all.keeps, next.keeps),
-            tile: format!("{tile_join}({}, {})", all.tile, next.tile),
-            range: format!("{range_join}({}, {})", all.range, next.range),
-        })
+    /// A tile is what the blocks are that it overlaps.
+    fn blocks(&self, [queries, keys]: [u32; 2], keep: &str) -> Forms {
+        Forms {
+            keeps: format!(
+                "return {};",
+                self.indexed(keep, &format!("q / {queries}u"), &format!("kv / {keys}u"))
+            ),
+            tile: template!(
+                "fused/mask_blocks.wgsl",
+                "BLOCK_KEEPS" = self.indexed(keep, "row", "column"),
+                "BLOCK_Q" = format!("{queries}u"),
+                "BLOCK_KV" = format!("{keys}u")
+            ),
+            range: "return EVERY_KEY;".to_owned(),
+        }
     }
 }
 
-fn snippets_before(masks: &[Mask], end: usize) -> u32 {
-    let mut count = 0;
-    for mask in &masks[..end] {
-        mask.walk(&mut |mask| count += u32::from(matches!(mask, Mask::Wgsl(_))));
-    }
-    count
+/// The prefix of the functions of a mask's snippet, by its place among those of the mask.
+pub(super) fn snippet_prefix(index: usize) -> String {
+    format!("mask{index}_")
+}
+
+pub(super) fn call(term: usize, [function, arguments]: [&str; 2]) -> String {
+    format!("term{term}_{function}({arguments})")
+}
+
+pub(super) fn leaf(keeps: &str, tile: &str, range: &str) -> Forms {
+    let [keeps, tile, range] = [keeps, tile, range].map(|value| format!("return {value};"));
+    Forms { keeps, tile, range }
 }
 
 fn first_keys(count: &str) -> Forms {
-    Forms {
-        keeps: format!("i32(kv) < {count}"),
-        tile: format!("first_tile(key, key_last, {count})"),
-        range: format!("vec2(0, {count})"),
-    }
-}
-
-fn by_element(keeps: String) -> Forms {
-    Forms { keeps, tile: "PARTIAL_TILE".to_owned(), range: "EVERY_KEY".to_owned() }
+    leaf(
+        &format!("i32(kv) < {count}"),
+        &format!("first_tile(key, key_last, {count})"),
+        &format!("vec2(0, {count})"),
+    )
 }

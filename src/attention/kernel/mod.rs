@@ -2,11 +2,13 @@
 
 mod addressing;
 mod mask;
+mod mask_lists;
+mod mask_traits;
 
 use std::ops::Range;
 
-use self::mask::map_differs;
-pub(super) use self::mask::traits;
+use self::mask_traits::map_differs;
+pub(super) use self::mask_traits::traits;
 use super::extents::Axis;
 use super::mask::Mask;
 use super::problem::AttentionProblem;
@@ -14,7 +16,7 @@ use super::roles::Role;
 use super::snippets;
 use super::storage::{KeyStorage, QueryStorage};
 use crate::error::PlanError;
-use crate::fused::classify::CLASSIFY_SIZE;
+use crate::fused::classify::{CLASSIFY_SIZE, Classified};
 use crate::fused::domain::{Domain, Part, Pass, Rows, Words, Work};
 use crate::fused::{FusedShape, FusedTiles};
 use crate::kernel::extra::{extra_id, table_index};
@@ -109,7 +111,7 @@ impl<'a> Sequences<'a> {
         source.const_bool("BATCH_ROWS", pass.prefix);
         source.const_bool("HAS_Q_OFFSET", p.spec.q_offset.is_some());
         source.const_bool("EVERY_TILE_FULL", self.every_tile_is_full(pass));
-        source.const_bool("MASK_BY_HEAD", traits(self.mask_of(pass)).by_head);
+        source.const_bool("MASK_BY_HEAD", !pass.prefix && traits(p).by_head);
     }
 
     /// The params of its place among all workgroups, and its extents.
@@ -214,7 +216,7 @@ impl Domain for Sequences<'_> {
         let of_keys = |piece: Range<u32>| Pass {
             prefix: false,
             group_rows: self.group_rows(slice.group.len() as u32),
-            by_map: traits(&self.problem.spec.mask).by_map,
+            by_map: traits(self.problem).by_map,
             part_first: 0,
             keys: [one.clone(), prefix.clone(), piece],
         };
@@ -258,9 +260,10 @@ impl Domain for Sequences<'_> {
         }
     }
 
-    fn classify_key_lanes(&self) -> u32 {
+    fn classified(&self) -> Classified {
         // Lanes side by side read neighbouring elements of a dense mask.
-        self.tiles.tile_kv().next_power_of_two().min(CLASSIFY_SIZE)
+        let key_lanes = self.tiles.tile_kv().next_power_of_two().min(CLASSIFY_SIZE);
+        Classified { asks_elements: traits(self.problem).by_element, key_lanes }
     }
 
     fn element_range(&self, name: &str, slice: &Slice) -> (u64, u64) {
@@ -328,7 +331,7 @@ impl Domain for Sequences<'_> {
             }
             let asked = snippets::of_mask(&self.problem.spec.mask);
             for (index, asked) in asked.into_iter().enumerate() {
-                checked |= part.extra.snippet(source, asked, &format!("mask{index}_"))?;
+                checked |= part.extra.snippet(source, asked, &mask::snippet_prefix(index))?;
             }
         }
         mask::write(source, self, self.mask_of(pass), self.keys_lie_outside(pass));

@@ -1,0 +1,4 @@
+// A list of masks is one: a statement for each.
+    var WHAT = FIRST;
+    OTHERS
+    return WHAT;
