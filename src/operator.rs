@@ -7,7 +7,7 @@ use std::hash::Hash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, PlanError};
+use crate::error::{Error, PlanError, SpecError};
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::Plan;
 use crate::tensor::{Dtype, HostTensor, Random, TensorDesc, TensorDescs};
@@ -110,6 +110,16 @@ pub trait Operator:
     /// those that every problem has.
     fn known_names(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Refuses numbers of host tensors that mean nothing to it, such as lengths beyond what there is. Where only the device
+    /// sees them, kernels stay within their tensors and the outputs of such a call are undefined. By default all is right.
+    ///
+    /// # Errors
+    /// [`SpecError`] names the element, what would be right and what is there.
+    fn check_values(&self, inputs: &BTreeMap<String, HostTensor>) -> Result<(), SpecError> {
+        let _ = inputs;
+        Ok(())
     }
 
     /// The problem that stands for all of its size: extents that change from call to call are [`rounded`], tensors

@@ -13,8 +13,15 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::error::SpecError;
 use crate::json::name_or_form;
 use crate::snippet::Snippet;
+
+/// Masks that a spec may hold, itself and those in others counted.
+pub const MOST_MASKS: usize = 1024;
+
+/// Masks that may stand within one another.
+pub const MOST_NESTED: usize = 256;
 
 /// A predicate over (batch, head, query, key): which scores count. In JSON as in the variants' docs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -107,6 +114,25 @@ impl Mask {
             visit(mask);
             left.extend(mask.parts().iter().rev());
         }
+    }
+
+    /// Refuses what no kernel's text should hold.
+    pub(super) fn check_size(&self) -> Result<(), SpecError> {
+        let (mut masks, mut deepest) = (0, 0);
+        let mut left = vec![(self, 1)];
+        while let Some((mask, depth)) = left.pop() {
+            (masks, deepest) = (masks + 1, deepest.max(depth));
+            left.extend(mask.parts().iter().map(|part| (part, depth + 1)));
+        }
+        if masks > MOST_MASKS {
+            let expected = format!("at most {MOST_MASKS} masks, those in others counted");
+            return Err(SpecError::value("mask", expected, masks));
+        }
+        if deepest > MOST_NESTED {
+            let expected = format!("at most {MOST_NESTED} masks within one another");
+            return Err(SpecError::value("mask", expected, deepest));
+        }
+        Ok(())
     }
 
     /// The masks that it is made of.

@@ -17,12 +17,13 @@ mod shapes;
 mod snippets;
 mod spec;
 mod storage;
+mod values;
 
 pub use crate::fused::{MAX_HEAD_DIM, Normaliser, ScoreModifier};
 pub use crate::snippet::Snippet;
 pub use crate::tensor::TensorDescs;
 pub use extents::{AttentionExtents, MAX_SEQ_LEN, PageExtents};
-pub use mask::{BatchCount, HeadCount, Mask};
+pub use mask::{BatchCount, HeadCount, MOST_MASKS, MOST_NESTED, Mask};
 pub use merge::{MergeProblem, MergeSpec, MergeTiles};
 pub use problem::AttentionProblem;
 #[cfg(feature = "reference")]

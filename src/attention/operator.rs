@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::kernel::{Sequences, traits};
 use super::problem::AttentionProblem;
 use super::roles::HEAD_GATE;
-use crate::error::PlanError;
+use crate::error::{PlanError, SpecError};
 use crate::fused::FusedTiles;
 use crate::fused::domain::Call;
 use crate::fused::plan::{self, ScratchBytes, Splitting};
@@ -97,6 +97,10 @@ impl Operator for AttentionProblem {
 
     fn known_names(&self) -> &'static [&'static str] {
         &KNOWN
+    }
+
+    fn check_values(&self, inputs: &BTreeMap<String, HostTensor>) -> Result<(), SpecError> {
+        super::values::check(self, inputs)
     }
 
     fn bucket(&self) -> Self {

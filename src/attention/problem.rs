@@ -56,6 +56,7 @@ impl AttentionProblem {
         let storage = Storage::of(tensors)?;
         let spec = with_implied_modifiers(spec, tensors);
         check_numbers(&spec)?;
+        spec.mask.check_size()?;
         let mut tensors = tensors.clone();
         for (name, role) in storage.core().into_iter().zip(CORE) {
             let desc = tensors.get_mut(name).ok_or_else(|| missing(name, "attention"))?;

@@ -39,8 +39,8 @@ impl AttentionSpec {
                 }
                 role => shape(role),
             };
-            let dtype = named.role.dtypes(self)[0];
-            tensors.insert(named.name, TensorDesc::contiguous(dtype, &shape));
+            let desc = TensorDesc::contiguous(named.role.dtypes(self)[0], &shape);
+            put(&mut tensors, named.name, named.role, desc);
         }
         Ok(tensors)
     }
@@ -64,6 +64,15 @@ impl AttentionSpec {
             prefix_len: 0,
             pages: PageExtents::default(),
         })
+    }
+}
+
+/// Adds a tensor; what the caller's functions read may have any shape, so that its other uses say it.
+fn put(tensors: &mut TensorDescs, name: String, role: Role, desc: TensorDesc) {
+    if role == Role::Aux {
+        tensors.entry(name).or_insert(desc);
+    } else {
+        tensors.insert(name, desc);
     }
 }
 
@@ -91,7 +100,8 @@ pub(super) fn bucket(problem: &AttentionProblem) -> Result<AttentionProblem, Err
         };
         let layout = Layout::contiguous(&shape);
         let layout = named.role.outward(problem.storage, &layout, spec.layout);
-        tensors.insert(named.name.clone(), TensorDesc::contiguous(desc.dtype, layout.shape()));
+        let desc = TensorDesc::contiguous(desc.dtype, layout.shape());
+        put(&mut tensors, named.name.clone(), named.role, desc);
     }
     AttentionProblem::new(&spec, &tensors)
 }

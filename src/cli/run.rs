@@ -42,6 +42,7 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
     let problem = asked_of(common, &spec, &descs)?;
     let asked = with_problem!(&problem, problem => Operator::tensors(problem));
     inputs.retain(|name, _| asked.iter().any(|(asked, _)| asked == name));
+    with_problem!(&problem, problem => problem.check_values(&inputs)?);
     let outputs = match args.backend {
         Backend::Gpu => with_problem!(&problem, problem => {
             common.open()?.run(problem, common.tiles()?, &inputs)?

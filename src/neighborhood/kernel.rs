@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::bind::{self, no_rows};
 use super::problem::NeighborhoodProblem;
+use super::roles::Role;
 use super::simulate::{every_key_is_seen, simulate};
 use super::snippets;
 use super::tiles::{NeighborhoodTiles, Packing};
@@ -288,7 +289,8 @@ impl Domain for Boxes<'_> {
     }
 
     fn element_range(&self, name: &str, slice: &Slice) -> (u64, u64) {
-        if self.problem.is_table(name) {
+        // A table that is there for something else too is bound whole.
+        if self.problem.uses(name) == [Role::Bias] {
             return self.table_range(name, slice);
         }
         self.rows(slice).element_range(name)

@@ -6,7 +6,7 @@ use ordered_float::OrderedFloat;
 
 use super::axes::{MAX_TOKENS, check_core, shape_over, window_fields};
 use super::extents::NeighborhoodExtents;
-use super::roles::{ExtraInput, Role, check_extra, check_gate, extra_inputs};
+use super::roles::{Role, check_extra, check_gate, extra_inputs};
 use super::snippets;
 use super::spec::{NeighborhoodOutput, NeighborhoodSpec};
 use super::window::{Axis, axes3};
@@ -117,8 +117,13 @@ impl NeighborhoodProblem {
 
     /// Whether a tensor is a table over queries and keys.
     pub(super) fn is_table(&self, name: &str) -> bool {
-        let is = |it: &ExtraInput| it.name == name && it.role == Role::Bias;
-        extra_inputs(&self.spec).iter().any(is)
+        self.uses(name).contains(&Role::Bias)
+    }
+
+    /// What an extra input is for.
+    pub(super) fn uses(&self, name: &str) -> Vec<Role> {
+        let extras = extra_inputs(&self.spec).into_iter().filter(|extra| extra.name == name);
+        extras.map(|extra| extra.role).collect()
     }
 
     /// Whether an output was asked for.

@@ -38,7 +38,13 @@ impl NeighborhoodSpec {
                 Role::Aux | Role::SinkLogits => vec![q_heads],
                 Role::Bias => vec![batch, q_heads, tokens, tokens],
             };
-            tensors.insert(extra.name, TensorDesc::contiguous(Dtype::F32, &shape));
+            let desc = TensorDesc::contiguous(Dtype::F32, &shape);
+            // What the caller's functions read may have any shape: its other uses say it.
+            if extra.role == Role::Aux {
+                tensors.entry(extra.name).or_insert(desc);
+            } else {
+                tensors.insert(extra.name, desc);
+            }
         }
         Ok(tensors)
     }

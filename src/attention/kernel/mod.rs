@@ -394,12 +394,17 @@ impl Sequences<'_> {
     }
 }
 
-/// First and one past the last element of a tensor that a slice touches.
+/// First and one past the last element of a tensor that a slice touches, for all that it is there for.
 fn element_range(problem: &AttentionProblem, name: &str, slice: &Slice) -> (u64, u64) {
     let layout = &problem.tensors[name].layout;
-    let role = problem.role(name).filter(|role| role.is_sliced());
-    let axes = role.and_then(|role| role.axes(problem.storage)).unwrap_or_default();
-    layout.range_within(|axis| axes.get(axis).and_then(|axis| slice_of(problem, *axis, slice)))
+    let range = |role: Role| {
+        let sliced = Some(role).filter(|role| role.is_sliced());
+        let axes = sliced.and_then(|role| role.axes(problem.storage)).unwrap_or_default();
+        layout.range_within(|axis| axes.get(axis).and_then(|axis| slice_of(problem, *axis, slice)))
+    };
+    let ranges = problem.roles().iter().filter(|named| named.name == name);
+    let ranges = ranges.map(|named| range(named.role));
+    ranges.reduce(|(first, end), other| (first.min(other.0), end.max(other.1))).unwrap_or((0, 0))
 }
 
 /// What a slice has of an axis; `None`: all of it.
