@@ -179,6 +179,7 @@ impl<O: Operator> Resident<O> {
         inputs: &HostTensors,
     ) -> Result<Self, Error> {
         refuse_others(operator, inputs.keys().map(String::as_str))?;
+        operator.check_values(inputs)?;
         let prepared = engine.prepare_with(waiting, operator, tiles).await?;
         let mut buffers = Vec::new();
         for (name, desc) in operator.tensors() {

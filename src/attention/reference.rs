@@ -80,3 +80,19 @@ fn compute(
         out: rows.into_iter().flat_map(|row| row.out).collect(),
     })
 }
+
+/// Which keys each query sees, `[batch, q_heads, seq_len_q, seq_len_kv]`.
+#[cfg(test)]
+pub(in crate::attention) fn seen(
+    problem: &AttentionProblem,
+    inputs: &BTreeMap<String, HostTensor>,
+) -> Result<Vec<bool>, SpecError> {
+    let prepared = RowReference::new(problem, inputs, Arithmetic::exact())?;
+    let e = &problem.extents;
+    let [heads, queries, keys] = [e.q_heads, e.seq_len_q, e.seq_len_kv].map(|n| n as usize);
+    let place = |at: usize| {
+        let (row, head) = (at / keys, at / keys / queries);
+        [head / heads, head % heads, row % queries, at % keys]
+    };
+    (0..e.batch as usize * heads * queries * keys).map(|at| prepared.sees(place(at))).collect()
+}

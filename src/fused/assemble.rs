@@ -18,7 +18,8 @@ pub(super) fn classify_step(
     part: &Part<'_>,
     pass: &Pass,
 ) -> Result<Step, PlanError> {
-    let mut source = classify_source(domain.classified(), part.tile_map(domain, pass));
+    let classified = domain.classified();
+    let mut source = classify_source(classified, part.tile_map(domain, pass));
     let row_tiles = domain.map_row_tiles(part, pass);
     domain.write(&mut source, part, pass, Work::Map { row_tiles: row_tiles as u32 });
     let checked = domain.mask(&mut source, part, pass)?;
@@ -28,8 +29,8 @@ pub(super) fn classify_step(
         domain.no_rows(&mut source, name);
     }
     check_bindings(&source, part)?;
-    let words = row_tiles.saturating_mul(domain.map_words());
-    classify::classify_step(source, words, checked, part.call.limits)
+    let cut = [row_tiles, domain.map_words()];
+    classify::classify_step(source, classified, cut, checked, part.call.limits)
 }
 
 /// The launches of a pass: one kernel, cut so that each ends before a watchdog looks.

@@ -5,8 +5,12 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Step, fold_grid};
 use crate::kernel::source::{KernelSource, Launch, add_fragment};
 
-/// Invocations a workgroup.
+/// Invocations a workgroup where elements are asked, of which there are many.
 pub(crate) const CLASSIFY_SIZE: u32 = 128;
+
+/// Where tiles alone are asked: one for each bit of a word, and words enough that finding the rows costs little beside them.
+const TILES_SIZE: u32 = 32;
+const TILES_WORDS: u32 = 8;
 
 /// How the tiles of a domain are found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,29 +21,43 @@ pub(crate) struct Classified {
     pub key_lanes: u32,
 }
 
+impl Classified {
+    fn workgroup_size(self) -> u32 {
+        if self.asks_elements { CLASSIFY_SIZE } else { TILES_SIZE }
+    }
+
+    /// Words of the map that a workgroup writes.
+    fn words(self) -> u32 {
+        if self.asks_elements { 1 } else { TILES_WORDS }
+    }
+}
+
 /// A source that writes `tile_map`.
 pub(crate) fn classify_source(classified: Classified, tile_map: Bound) -> KernelSource {
     let mut source = KernelSource::default();
-    source.const_u32("WORKGROUP_SIZE", CLASSIFY_SIZE);
+    source.const_u32("WORKGROUP_SIZE", classified.workgroup_size());
+    source.const_u32("WORDS", classified.words());
     source.const_bool("ASKS_ELEMENTS", classified.asks_elements);
     source.const_u32("KEY_LANES", classified.key_lanes);
     source.bind("tile_map", "vec2<u32>", true, tile_map);
     source
 }
 
-/// Closes a source that has its domain and mask: a workgroup for each of the map's words.
+/// Closes a source that has its domain and mask: workgroups for each tile of rows, which has so many words.
 pub(crate) fn classify_step(
     mut source: KernelSource,
-    words: u64,
+    classified: Classified,
+    [row_tiles, words]: [u64; 2],
     checked: bool,
     limits: &GpuLimits,
 ) -> Result<Step, PlanError> {
     add_fragment!(source, "fused/classify.wgsl");
+    let workgroups = row_tiles.saturating_mul(words.div_ceil(classified.words().into()));
     Ok(source.step(Launch {
         entry: "fused_classify",
-        workgroup_size: CLASSIFY_SIZE,
-        workgroup_bytes: 8,
+        workgroup_size: classified.workgroup_size(),
+        workgroup_bytes: 8 * classified.words(),
         checked,
-        grid: fold_grid("classification", words, limits)?,
+        grid: fold_grid("classification", workgroups, limits)?,
     }))
 }

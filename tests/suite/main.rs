@@ -16,6 +16,7 @@ mod hostile;
 mod kernels;
 mod known_issues;
 mod laws;
+mod masks;
 mod names;
 mod plans;
 mod shaders;

@@ -4,6 +4,8 @@ mod addressing;
 mod mask;
 mod mask_lists;
 mod mask_traits;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 

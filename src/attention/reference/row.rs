@@ -186,6 +186,18 @@ impl RowReference {
         Ok(kept)
     }
 
+    /// Whether a query sees a key, of batches.
+    #[cfg(test)]
+    pub(super) fn sees(
+        &self,
+        [batch, head, q_index, kv_index]: [usize; 4],
+    ) -> Result<bool, SpecError> {
+        let pos_q = q_index as i64 + self.q_offsets[batch];
+        let place = Place { batch, head, q_index, kv_index, pos_q };
+        let exists = kv_index < self.places.kv_len(batch);
+        Ok(exists && self.mask.keeps(&place, &|b, q| self.position(b, q))?)
+    }
+
     fn score(&self, q: &[f64], k: &[f64], place: &Place, key: Key) -> Result<f64, SpecError> {
         let a = self.arithmetic;
         let mut score = a.store(a.register(self.softmax_scale * a.dot(q, k)));

@@ -136,6 +136,25 @@ fn blocks() -> Vec<Case> {
         mask("blocks_by_head", &form).tensor("keep", Bool, &[2, 4, 5, 5]).place(Placement::Odd),
     );
     cases.push(mask("blocks_causal", &json!({"and": [form, {"band": {"right": 0}}]})));
+    let decoding = Case::attention("mask/blocks_by_head_decode", [2, 8, 2, 2, 300, 40]);
+    let of_heads = json!({"block_sparse": {"block": [1, 64], "keep": "keep"}});
+    cases
+        .push(decoding.with(&json!({"mask": of_heads})).tensor("keep", Bool, &[1, 8, 2, 5]).core());
+    let documents = json!({"documents": {"q": "doc_q", "kv": "doc_kv"}});
+    for (name, form) in [
+        ("not_blocks", json!({"not": form})),
+        ("blocks_and_documents", json!({"and": [documents, form]})),
+        ("blocks_or_documents", json!({"or": [documents, form, {"sink": 1}]})),
+        ("blocks_per_head", json!({"per_head": [form, documents, {"not": form}, "full"]})),
+        ("blocks_and_dense", json!({"and": [{"dense": "open"}, form]})),
+    ] {
+        cases.push(mask(name, &form));
+    }
+    // One document, and none that both have.
+    for (name, of_keys) in [("documents_one", -1), ("documents_apart", 2)] {
+        let ids = |id: i32| Fill::Values(vec![f64::from(id)]);
+        cases.push(mask(name, &documents).fill("doc_q", ids(-1)).fill("doc_kv", ids(of_keys)));
+    }
     cases
 }
 
