@@ -24,7 +24,7 @@ use crate::problems::{NamedProblem, SUITES, find_all, problems, usual_problems};
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
-    /// Problems or suites by name, as --list has them; without one all but the suite `large`.
+    /// Problems or suites by name, as --list has them; without one all but the suites `large` and `masks`.
     #[arg(value_name = "PROBLEM|SUITE")]
     problems: Vec<String>,
     /// Name the problems and the suites, and measure nothing.

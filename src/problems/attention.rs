@@ -47,6 +47,14 @@ fn sliding<const WINDOW: u32>() -> AnySpec {
     AttentionSpec { mask: window(WINDOW - 1), ..spec }.into()
 }
 
+fn long(mask: Mask) -> AnySpec {
+    AttentionSpec { mask, ..sized(1, [2, 2], [16_384, 16_384], [64, 64]) }.into()
+}
+
+fn long_blocks() -> Mask {
+    Mask::BlockSparse { block: [64, 64], keep: "keep".to_owned() }
+}
+
 /// The attention problems.
 pub(super) static PROBLEMS: &[NamedProblem] = &[
     NamedProblem {
@@ -425,6 +433,33 @@ pub(super) static PROBLEMS: &[NamedProblem] = &[
         name: "llama_decode_32768",
         origin: "Llama 3 8B: one new token after 32,767",
         spec: llama_decode::<32768>,
+        inputs: &[],
+    },
+    NamedProblem {
+        name: "long_full",
+        origin: "16,384 tokens, two heads of 64, each token sees all: what masks that keep little are held against",
+        spec: || long(Mask::Full),
+        inputs: &[],
+    },
+    NamedProblem {
+        name: "long_blocks",
+        origin: "the same where each block of 64 queries sees one of keys: 0.4 % of the map",
+        spec: || long(long_blocks()),
+        inputs: &[],
+    },
+    NamedProblem {
+        name: "long_blocks_of_heads",
+        origin: "the same with that map once for each head",
+        spec: || long(long_blocks()),
+        inputs: &[("keep", Dtype::Bool, &[1, 2, 256, 256])],
+    },
+    NamedProblem {
+        name: "long_documents",
+        origin: "documents of 16 tokens in a row of 16,384, each sees itself, causal",
+        spec: || {
+            let ids = || "documents".to_owned();
+            long(Mask::And(vec![Mask::causal(), Mask::Documents { q: ids(), kv: ids() }]))
+        },
         inputs: &[],
     },
 ];

@@ -155,8 +155,17 @@ pub static SUITES: &[Suite] = &[
         problems: &["hunyuan_video_quarter"],
         along: None,
     },
+    MASKS,
     LARGE,
 ];
+
+/// What masks that keep little cost, against full attention. The f64 reference of 16,384 tokens takes minutes.
+pub(super) const MASKS: Suite = Suite {
+    name: "masks",
+    about: "masks that keep little of 16,384 tokens, and full attention over them",
+    problems: &["long_full", "long_blocks", "long_blocks_of_heads", "long_documents"],
+    along: None,
+};
 
 /// Problems that fill a GPU. A processor needs minutes for their references alone: they run only where they are named.
 pub(super) const LARGE: Suite = Suite {

@@ -37,7 +37,7 @@ impl Run<'_> {
         let tiles = self.tile_sets(problem, forced)?;
         let heuristic = tiles.first().copied().flatten().filter(|_| forced.is_none());
         self.say("the f64 reference");
-        let inputs = problem.sample(self.args.seed);
+        let inputs = self.named.sample(any, self.args.seed);
         let expected = Expected::new(any, &inputs)?;
         let work = work(any, &inputs)?;
         let software = self.engine.adapter().is_software();
