@@ -6,6 +6,7 @@
 mod extents;
 mod kernel;
 mod mask;
+mod mask_map;
 mod merge;
 mod operator;
 mod problem;
@@ -24,6 +25,7 @@ pub use crate::snippet::Snippet;
 pub use crate::tensor::TensorDescs;
 pub use extents::{AttentionExtents, MAX_SEQ_LEN, PageExtents};
 pub use mask::{BatchCount, HeadCount, MOST_MASKS, MOST_NESTED, Mask};
+pub use mask_map::{MappedAttentionProblem, MaskMapProblem};
 pub use merge::{MergeProblem, MergeSpec, MergeTiles};
 pub use problem::AttentionProblem;
 #[cfg(feature = "reference")]

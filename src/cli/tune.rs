@@ -21,7 +21,7 @@ use crate::tune::{Progress, Store, Tunings};
 
 #[derive(Args)]
 pub(super) struct TuneArgs {
-    /// Problems by name, or specs: JSON files, or JSON. All named problems but the suite `large` without one.
+    /// Problems by name, or specs: JSON files, or JSON. All named problems but the suites `large` and `masks` without one.
     #[arg(value_name = "PROBLEM|SPEC")]
     problems: Vec<String>,
     /// Tensors to take a spec's extents from; without them the spec must say all.

@@ -5,6 +5,9 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Step, fold_grid};
 use crate::kernel::source::{KernelSource, Launch, add_fragment};
 
+/// The entry point.
+pub(crate) const CLASSIFY_ENTRY: &str = "fused_classify";
+
 /// Invocations a workgroup where elements are asked, of which there are many.
 pub(crate) const CLASSIFY_SIZE: u32 = 128;
 
@@ -54,7 +57,7 @@ pub(crate) fn classify_step(
     add_fragment!(source, "fused/classify.wgsl");
     let workgroups = row_tiles.saturating_mul(words.div_ceil(classified.words().into()));
     Ok(source.step(Launch {
-        entry: "fused_classify",
+        entry: CLASSIFY_ENTRY,
         workgroup_size: classified.workgroup_size(),
         workgroup_bytes: 8 * classified.words(),
         checked,

@@ -27,7 +27,8 @@ pub(crate) struct ScratchBytes {
 }
 
 impl ScratchBytes {
-    const TILE_MAP: usize = 0;
+    /// The map of tiles.
+    pub const TILE_MAP: usize = 0;
     const PART_OUTS: usize = 1;
     const PART_LSES: usize = 2;
     /// Extra inputs that share a binding.

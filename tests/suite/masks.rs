@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tilewise::attention::{AttentionProblem, AttentionSpec, Mask, reference};
+use tilewise::operator::Operator;
 use tilewise::tensor::{Dtype, HostTensor};
 
 use crate::support::{
@@ -174,4 +175,44 @@ fn numbers_that_mean_nothing_are_refused_where_the_host_sees_them() {
     {
         assert!(engine().run(&problem(&json!({}), &tensors), None, &tensors).is_ok());
     }
+}
+
+#[test]
+fn layers_share_a_map_that_is_made_once() {
+    let extents = [2, 4, 2, 70, 300, 40];
+    let mut tensors = inputs(extents);
+    let noise = tensor(Dtype::F32, &[2 * 70 * 300], 5).to_f64();
+    let keep: Vec<f64> = noise.iter().map(|x| f64::from(u8::from(*x > 0.9))).collect();
+    tensors.insert("keep".to_owned(), HostTensor::from_f64(Dtype::Bool, &[2, 1, 70, 300], &keep));
+    tensors.insert("kv_lens".to_owned(), HostTensor::from_f64(Dtype::I32, &[2], &[300.0, 100.0]));
+    tensors.insert("b".to_owned(), tensor(Dtype::F32, &[1, 1, 1, 300], 6));
+    tensors.insert("s".to_owned(), tensor(Dtype::F32, &[4], 7));
+    let mut spec = both(json!({"and": [{"dense": "keep"}, {"band": {"right": 20}}]}));
+    spec["score"] = json!([{"bias": "b"}, {"alibi": "s"}]);
+    let whole = problem(&spec, &tensors);
+    for engine in [engine(), floor_engine()] {
+        let tiles = engine.prepare(&whole, None).unwrap().tiles();
+        let (map, layer) = whole.with_mask_map(engine.limits(), tiles).unwrap();
+        let read = map.tensors();
+        assert!(read.iter().all(|(name, _)| !["q", "k", "v"].contains(name)), "{read:?}");
+        let mut of_mask = tensors.clone();
+        of_mask.retain(|name, _| read.iter().any(|(read, _)| read == name));
+        let made = engine.run(&map, Some(tiles), &of_mask).unwrap();
+        let steps = engine.prepare(&layer, Some(tiles)).unwrap();
+        let entries = steps.plan().steps().iter().map(|step| step.shader().entry());
+        assert!(entries.clone().count() > 0 && entries.clone().all(|it| it != "fused_classify"));
+        for seed in [11, 12] {
+            let mut own = tensors.clone();
+            own.insert("q".to_owned(), tensor(Dtype::F32, &[2, 4, 70, 40], seed));
+            let expected = reference(&whole, &own).unwrap();
+            own.extend(made.clone());
+            let got = engine.run(&layer, Some(tiles), &own).unwrap();
+            assert_near("out", &got["out"].to_f64(), &expected.out, 2e-5);
+            assert_near("lse", &got["lse"].to_f64(), &expected.lse, 2e-5);
+        }
+    }
+    let causal = problem(&both(json!({"band": {"right": 0}})), &inputs(extents));
+    let tiles = engine().prepare(&causal, None).unwrap().tiles();
+    let error = causal.with_mask_map(engine().limits(), tiles).unwrap_err().to_string();
+    assert!(error.contains("a map of this mask's tiles is not supported"), "{error}");
 }
