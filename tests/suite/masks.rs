@@ -186,7 +186,8 @@ fn layers_share_a_map_that_is_made_once() {
     tensors.insert("keep".to_owned(), HostTensor::from_f64(Dtype::Bool, &[2, 1, 70, 300], &keep));
     tensors.insert("kv_lens".to_owned(), HostTensor::from_f64(Dtype::I32, &[2], &[300.0, 100.0]));
     tensors.insert("b".to_owned(), tensor(Dtype::F32, &[1, 1, 1, 300], 6));
-    tensors.insert("s".to_owned(), tensor(Dtype::F32, &[4], 7));
+    let slopes = HostTensor::from_f64(Dtype::F32, &[4], &[0.5, 0.25, 0.125, 0.0625]);
+    tensors.insert("s".to_owned(), slopes);
     let mut spec = both(json!({"and": [{"dense": "keep"}, {"band": {"right": 20}}]}));
     spec["score"] = json!([{"bias": "b"}, {"alibi": "s"}]);
     let whole = problem(&spec, &tensors);

@@ -4,7 +4,7 @@ mod addressing;
 mod mask;
 mod mask_lists;
 mod mask_traits;
-#[cfg(test)]
+#[cfg(all(test, feature = "reference"))]
 mod tests;
 
 use std::ops::Range;
