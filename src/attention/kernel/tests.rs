@@ -184,7 +184,7 @@ fn check(problem: &AttentionProblem, inputs: &Inputs, tiles: FusedTiles, map: &[
     let seen = seen(problem, inputs).unwrap();
     let domain = Sequences::new(problem, tiles);
     let e = &problem.extents;
-    let group_rows = domain.group_rows() as usize;
+    let group_rows = domain.group_rows(problem.extents.group_size()) as usize;
     let [heads, queries, keys] = [e.q_heads, e.seq_len_q, e.seq_len_kv].map(|n| n as usize);
     let (tile_q, tile_kv) = (tiles.tile_q() as usize, tiles.tile_kv() as usize);
     let rows = queries * group_rows;
