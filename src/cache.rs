@@ -1,6 +1,8 @@
 //! Where an engine keeps what it learns between runs, and how files are written there.
 
-use std::path::{Path, PathBuf};
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// The version of this crate: another one's kernels are others.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -53,14 +55,9 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()>
     replace(path, folder, None, bytes)
 }
 
-#[cfg(target_arch = "wasm32")]
-pub(crate) fn write_atomically(_: &Path, _: &[u8]) -> std::io::Result<()> {
-    Err(std::io::ErrorKind::Unsupported.into())
-}
-
 /// Writes a file that a caller names, as [`write_atomically`]; what a link points at, in a folder that is there, with the
 /// mode of the file that it replaces. What is no file (a pipe, a terminal) is written as it is.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "safetensors", not(target_arch = "wasm32")))]
 pub(crate) fn write_output(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let Ok(there) = std::fs::metadata(path) else {
         // Nothing, or a link to nothing, through which the file is made.
@@ -76,8 +73,8 @@ pub(crate) fn write_output(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     replace(&place, parent(&place), Some(there.permissions()), bytes)
 }
 
-#[cfg(target_arch = "wasm32")]
-pub(crate) fn write_output(_: &Path, _: &[u8]) -> std::io::Result<()> {
+#[cfg(all(feature = "safetensors", target_arch = "wasm32"))]
+pub(crate) fn write_output(_: &std::path::Path, _: &[u8]) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 

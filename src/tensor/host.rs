@@ -9,8 +9,10 @@ use half::{bf16, f16};
 #[cfg(feature = "safetensors")]
 use safetensors::tensor::{Dtype as FileDtype, SafeTensors, TensorView as FileView};
 
+#[cfg(feature = "safetensors")]
 use super::names::named_twice;
 use super::{Dtype, TensorDesc};
+#[cfg(feature = "safetensors")]
 use crate::cache::write_output;
 
 /// A tensor in host memory, row-major without gaps, little-endian.

@@ -6,6 +6,7 @@ mod dtype;
 mod host;
 mod layout;
 mod mxint8;
+#[cfg(feature = "safetensors")]
 mod names;
 mod random;
 mod view;
