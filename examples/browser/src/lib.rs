@@ -57,13 +57,19 @@ impl Page {
 #[wasm_bindgen]
 impl Page {
     /// Names of the cases that fit one of some patterns, separated by commas; of the suite's core where there is none.
-    pub fn cases(patterns: &str) -> Vec<String> {
-        let core = || tilewise::verify::cases().into_iter().filter(|case| case.core).collect();
-        let found: Vec<_> = match patterns {
-            "" => core(),
-            _ => patterns.split(',').flat_map(tilewise::verify::find_cases).collect(),
-        };
-        found.into_iter().map(|case| case.name).collect()
+    pub fn cases(patterns: &str) -> Result<Vec<String>, JsError> {
+        let mut found = Vec::new();
+        for pattern in patterns.split(',').filter(|pattern| !pattern.is_empty()) {
+            let fitting = tilewise::verify::find_cases(pattern);
+            if fitting.is_empty() {
+                return Err(JsError::new(&format!("no case is named {pattern}")));
+            }
+            found.extend(fitting);
+        }
+        if found.is_empty() {
+            found.extend(tilewise::verify::cases().into_iter().filter(|case| case.core));
+        }
+        Ok(found.into_iter().map(|case| case.name).collect())
     }
 
     /// Runs a case and judges it by its reference: how much of its tolerance was taken at most, in percent.
