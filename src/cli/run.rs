@@ -47,6 +47,10 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<(), CliError> {
         Backend::Gpu => with_problem!(&problem, problem => {
             common.open()?.run(problem, common.tiles()?, &inputs)?
         }),
+        Backend::Cpu if common.tiles.is_some() => {
+            let message = "--tiles does not apply: the reference has none";
+            return Err(CliError::Request(message.to_owned()));
+        }
         Backend::Cpu => on_cpu(&problem, &inputs)?,
     };
     write_safetensors(&args.output, &outputs).map_err(|error| CliError::Failed(error.to_string()))

@@ -3,10 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
 use super::common::{CliError, Common};
 use super::output::read_text;
 use crate::any::{AnyProblem, AnySpec, with_problem};
+use crate::attention::{AttentionSpec, MergeSpec};
+use crate::matmul::MatmulSpec;
+use crate::moe::MoeSpec;
 use crate::names::refuse_others;
+use crate::neighborhood::{NeighborhoodAggregateSpec, NeighborhoodScoresSpec, NeighborhoodSpec};
 use crate::tensor::{HostTensor, TensorDescs, descs, read_safetensors};
 
 /// Reads a spec: JSON where it starts with `{`, else the name of a file of it.
@@ -18,7 +25,39 @@ pub(super) fn read_spec(spec: &str) -> Result<AnySpec, CliError> {
 }
 
 fn parse(name: &str, text: &str) -> Result<AnySpec, CliError> {
-    serde_json::from_str(text).map_err(|error| CliError::Request(format!("{name}: {error}")))
+    serde_json::from_str(text).map_err(|error| {
+        let message = located(text).unwrap_or_else(|| error.to_string());
+        CliError::Request(format!("{name}: {message}"))
+    })
+}
+
+/// What is wrong with a spec that is JSON, with the field that it is about: reading `op` first loses it.
+fn located(text: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let Value::Object(mut fields) = value else {
+        return Some(format!("expected an object with a field op, got {value}"));
+    };
+    let operator = fields.remove("op")?;
+    let fields = Value::Object(fields);
+    match operator.as_str()? {
+        "attention" => wrong_field::<AttentionSpec>(fields),
+        "attention_merge" => wrong_field::<MergeSpec>(fields),
+        "neighborhood" => wrong_field::<NeighborhoodSpec>(fields),
+        "neighborhood_scores" => wrong_field::<NeighborhoodScoresSpec>(fields),
+        "neighborhood_aggregate" => wrong_field::<NeighborhoodAggregateSpec>(fields),
+        "moe" => wrong_field::<MoeSpec>(fields),
+        "matmul" => wrong_field::<MatmulSpec>(fields),
+        _ => None,
+    }
+}
+
+fn wrong_field<T: DeserializeOwned>(fields: Value) -> Option<String> {
+    let error = serde_path_to_error::deserialize::<_, T>(fields).err()?;
+    let path = error.path().to_string();
+    Some(match path.as_str() {
+        "." => error.into_inner().to_string(),
+        _ => format!("{path}: {}", error.into_inner()),
+    })
 }
 
 /// The tensors of a file, and what is known of them.
