@@ -70,6 +70,8 @@
 //! with `_async` await the browser. A call that cannot wait ([`Prepared::record`]) has its errors told by the next one
 //! that does ([`Engine::wait_async`], [`Engine::download_async`]).
 //!
+//! The tensors of every operator, by name, with their axes, are listed in [`tensor_index`].
+//!
 //! `ARCHITECTURE.md` in the repository goes through the rooms one by one; `examples/` holds programs that run.
 
 #![deny(missing_docs)]
@@ -108,6 +110,9 @@ pub mod tensor;
 pub mod tune;
 #[cfg(feature = "verify")]
 pub mod verify;
+
+#[doc = include_str!("../docs/tensors.md")]
+pub mod tensor_index {}
 
 pub use cache::CachePlace;
 pub use engine::{

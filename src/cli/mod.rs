@@ -9,6 +9,7 @@ mod measure;
 mod output;
 mod run;
 mod spec;
+mod tensors;
 mod tune;
 mod verify;
 
@@ -35,6 +36,8 @@ enum Command {
     Run(run::RunArgs),
     /// Show what a spec becomes: tiles, dispatches, bytes, and the WGSL of its kernels.
     Explain(explain::ExplainArgs),
+    /// List the tensors of every operator: names, axes, element types, and what asks for them.
+    Tensors(tensors::TensorsArgs),
     /// List the adapters of this machine and what they offer.
     Info(info::InfoArgs),
     /// Hold this machine's results against the reference.
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Run(args) => run::run(&common, &args),
         Command::Explain(args) => explain::explain(&common, &args),
+        Command::Tensors(args) => tensors::tensors(&args),
         Command::Info(args) => info::info(&common, &args),
         Command::Verify(args) => verify::verify(&common, &args),
         Command::Bench(args) => bench::bench(&common, &args),
