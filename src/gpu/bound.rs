@@ -7,9 +7,10 @@ use super::context::Gpu;
 use super::lock::lock;
 use super::pipeline::Pipeline;
 use super::recording::{Grid, Plan};
+use crate::recent::Recent;
 
 /// Bound calls that are kept; each holds the buffers that it binds.
-pub(super) const KEPT_BOUND: usize = 1024;
+const KEPT_BOUND: usize = 1024;
 
 /// One that so many recordings did not ask for leaves, lest it hold buffers that the app has dropped.
 const KEPT_FOR: u64 = 4 * KEPT_BOUND as u64;
@@ -70,6 +71,33 @@ impl BoundCall {
     }
 }
 
+/// Bound calls of an engine.
+#[derive(Debug)]
+pub(super) struct BoundCalls {
+    kept: Recent<u64, Arc<BoundCall>>,
+    /// Keys that came before, each at a place that it alone decides: another there is forgotten.
+    seen: Vec<u64>,
+}
+
+impl Default for BoundCalls {
+    fn default() -> Self {
+        Self { kept: Recent::new(KEPT_BOUND), seen: vec![0; KEPT_BOUND] }
+    }
+}
+
+impl BoundCalls {
+    /// Whether a key came before, as far as that is remembered.
+    fn comes_again(&mut self, key: u64) -> bool {
+        let place = key as usize % self.seen.len();
+        std::mem::replace(&mut self.seen[place], key) == key
+    }
+
+    /// Lets all go.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+}
+
 /// What a bound call is found by.
 pub(crate) fn bound_key<'a>(call: u64, given: impl Givens<'a>) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -81,21 +109,22 @@ pub(crate) fn bound_key<'a>(call: u64, given: impl Givens<'a>) -> u64 {
 impl Gpu {
     /// A bound call that was kept.
     pub fn bound<'a>(&self, key: u64, call: u64, given: impl Givens<'a>) -> Option<Arc<BoundCall>> {
-        let mut kept = lock(&self.bound);
-        let known = kept.get(&key)?.as_ref()?;
+        let mut bound = lock(&self.bound);
+        let known = bound.kept.get(&key)?;
         known.is(call, given).then(|| Arc::clone(known))
     }
 
     /// Keeps a bound call that comes for the second time: buffers of one that comes once are not held.
-    pub fn keep_bound(&self, key: u64, bound: &Arc<BoundCall>) {
-        let mut kept = lock(&self.bound);
-        let again = kept.contains(&key);
-        kept.insert(key, again.then(|| Arc::clone(bound)));
-        kept.drop_unused_for(KEPT_FOR);
+    pub fn keep_bound(&self, key: u64, call: &Arc<BoundCall>) {
+        let mut bound = lock(&self.bound);
+        if bound.comes_again(key) {
+            bound.kept.insert(key, Arc::clone(call));
+            bound.kept.drop_unused_for(KEPT_FOR);
+        }
     }
 
     /// Lets those of a call go.
     pub fn forget_bound(&self, call: u64) {
-        lock(&self.bound).retain(|bound| bound.as_ref().is_none_or(|bound| bound.call != call));
+        lock(&self.bound).kept.retain(|bound| bound.call != call);
     }
 }

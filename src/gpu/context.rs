@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::bound::{BoundCall, KEPT_BOUND};
+use super::bound::BoundCalls;
 use super::device::{AdapterDescription, describe_device};
 use super::kept::KeptPipelines;
 use super::limits::GpuLimits;
@@ -36,8 +36,8 @@ pub(crate) struct Gpu {
     kept: OnceLock<KeptPipelines>,
     /// The pool of scratch buffers, by their index in plans.
     pub(super) scratch: Mutex<Vec<wgpu::Buffer>>,
-    /// Calls bound to buffers; those that came once are only noted.
-    pub(super) bound: Mutex<Recent<u64, Option<Arc<BoundCall>>>>,
+    /// Calls bound to buffers.
+    pub(super) bound: Mutex<BoundCalls>,
     /// What is filled with params.
     pub(super) params_chunk: Mutex<Option<ParamsChunk>>,
     calls_made: AtomicU64,
@@ -64,7 +64,7 @@ impl Gpu {
             pipelines: Mutex::new(Recent::new(usize::MAX)),
             kept: OnceLock::new(),
             scratch: Mutex::default(),
-            bound: Mutex::new(Recent::new(KEPT_BOUND)),
+            bound: Mutex::default(),
             params_chunk: Mutex::default(),
             calls_made: AtomicU64::new(0),
             buffers_made: AtomicU64::new(0),

@@ -73,10 +73,12 @@ pub(super) fn resolved<'a, O: Operator>(
     needed: &[Needed],
     given: impl Givens<'a>,
 ) -> Result<Vec<Given<'a>>, SpecError> {
-    refuse_twice(given.clone().map(|given| given.name))?;
-    refuse_others(operator, given.clone().map(|given| given.name))?;
     let found = needed.iter().map(|needed| needed.find(given.clone()));
     let found = found.collect::<Result<Vec<_>, _>>()?;
+    if given.clone().count() > found.len() {
+        refuse_twice(given.clone().map(|given| given.name))?;
+        refuse_others(operator, given.map(|given| given.name))?;
+    }
     let tensors = || needed.iter().zip(&found);
     for (index, (written, at)) in tensors().enumerate().filter(|(_, (it, _))| it.written) {
         let mut others = tensors().enumerate().filter(|(other, _)| *other != index);
