@@ -9,7 +9,13 @@ use tilewise::tensor::read_safetensors;
 
 use crate::support::{problem, repository, run};
 
-const CASES: [&str; 3] = ["moe_mixtral_t20_topk_all", "moe_switch_t40_roomy", "moe_soft_t49_e8_s1"];
+const CASES: [&str; 5] = [
+    "moe_mixtral_t20_topk_all",
+    "moe_switch_t40_roomy",
+    "moe_soft_t49_e8_s1",
+    "moe_capacity_choice_order",
+    "moe_capacity_best_score",
+];
 
 /// The other software lists a token's experts by id, we the best first.
 fn sort_by_id(got: &mut BTreeMap<String, Vec<f64>>, top_k: usize) {

@@ -44,6 +44,9 @@ fn route_span(context: &Context<'_>, first: u32, grid: [u32; 3]) -> Result<Step,
     add_fragment!(source, "moe/sort_key.wgsl");
     add_fragment!(source, "moe/not_finite.wgsl");
     add_fragment!(source, "moe/scores.wgsl");
+    add_fragment!(source, "moe/groups.wgsl");
+    add_fragment!(source, "moe/choose.wgsl");
+    add_fragment!(source, "moe/weights.wgsl");
     add_fragment!(source, "moe/route.wgsl");
     // Where every expert sees every token, tokens choose none.
     let chosen = if choice.is_some() { e.top_k } else { 1 };

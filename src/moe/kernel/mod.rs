@@ -8,6 +8,7 @@ mod combine;
 mod context;
 mod cuts;
 mod experts;
+mod fitting;
 mod given;
 mod launch;
 mod loss;

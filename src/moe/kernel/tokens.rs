@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::activation::activation_finish;
 use super::bindings::optional_input;
 use super::context::{Context, row_range};
-use super::cuts;
+use super::fitting;
 use super::operands::{Input, matrix, rows_of, tokens_operand};
 use super::scratch::{Scratch, padded};
 use crate::error::PlanError;
@@ -163,7 +163,7 @@ fn bound_rows(context: &Context<'_>, weights: &[&str], columns: u32) -> Result<u
             range.end - range.start
         };
         let stride = if columns > 1 { one(0..2) - one(0..1) } else { 0 };
-        let rows = cuts::Rows {
+        let rows = fitting::Rows {
             bytes: desc.dtype.bytes(),
             one: one(0..columns),
             stride,
