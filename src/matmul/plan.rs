@@ -7,7 +7,7 @@ use super::problem::{MatmulExtents, MatmulProblem};
 use super::tiles::MatmulTiles;
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Plan, Scratch, check_step_count};
+use crate::gpu::recording::{Plan, Scratch, Steps, check_step_count};
 use crate::kernel::slices::workgroups_a_dispatch;
 use crate::tensor::BLOCK;
 
@@ -29,7 +29,7 @@ pub(super) fn plan(
     let parts = [(columns, column_step), (rows, row_step)];
     let [column_parts, row_parts] = parts.map(|(extent, step)| u64::from(extent.div_ceil(step)));
     check_step_count("parts of a matmul", column_parts * row_parts)?;
-    let mut steps = Vec::new();
+    let mut steps = Steps::default();
     for columns in cut(columns, column_step) {
         for rows in cut(rows, row_step) {
             steps.extend(dense.part(&rows, &columns)?);
@@ -40,7 +40,7 @@ pub(super) fn plan(
         Scratch { name: "sums", bytes: dense.sum_bytes(rows, columns) },
         Scratch { name: "rounded x", bytes: dense.rounded_bytes(rows) },
     ];
-    Plan::fitting(steps, scratch.into(), limits)
+    Plan::fitting(steps.into_vec(), scratch.into(), limits)
 }
 
 /// Ranges of `step` that make up an extent.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Plan, Step};
+use crate::gpu::recording::{Plan, Step, Steps};
 use crate::matmul::MatmulTiles;
 use crate::moe::problem::MoeProblem;
 use crate::moe::routing::Router;
@@ -47,11 +47,11 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
     let problem = context.problem;
     let places = problem.places();
     let at_once = if places { place::at_once(context)? } else { None };
-    let mut steps = Vec::new();
+    let mut steps = Steps::default();
     if !context.is_empty() {
         steps.extend(packed::pack_tensors(context)?);
         let given = at_once.is_some() && given::is_known(context);
-        steps.extend(routing_steps(context, given)?);
+        routing_steps(context, given, &mut steps)?;
     }
     if problem.wants_losses() {
         steps.push(loss::losses(context)?);
@@ -67,10 +67,10 @@ fn steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
             steps.extend(place::token_lists(context)?);
         }
         if problem.wants(MoeOutput::Out) {
-            steps.extend(out_steps(context)?);
+            out_steps(context, &mut steps)?;
         }
     }
-    Ok(steps)
+    Ok(steps.into_vec())
 }
 
 /// Whether each part of the tokens has its rows by itself.
@@ -90,10 +90,10 @@ fn place_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
 }
 
 /// From pairs in their rows to out.
-fn out_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
+fn out_steps(context: &Context<'_>, steps: &mut Steps) -> Result<(), PlanError> {
     let problem = context.problem;
     let soft = problem.extents.slots > 0;
-    let mut steps: Vec<Step> = packed::pack_weights(context)?.into_iter().collect();
+    steps.extend(packed::pack_weights(context)?);
     if soft {
         steps.extend(expert_steps(context)?);
     }
@@ -112,7 +112,7 @@ fn out_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
         }
         steps.extend(combine::combine(&part)?);
     }
-    Ok(steps)
+    Ok(())
 }
 
 /// The experts' matmuls.
@@ -129,9 +129,8 @@ fn expert_steps(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
 }
 
 /// From x to the expert of every pair; `given`: a later step copies what is known beforehand.
-fn routing_steps(context: &Context<'_>, given: bool) -> Result<Vec<Step>, PlanError> {
+fn routing_steps(context: &Context<'_>, given: bool, steps: &mut Steps) -> Result<(), PlanError> {
     let problem = context.problem;
-    let mut steps = Vec::new();
     for part in context.spans() {
         if problem.has("router_w") || problem.has("phi") {
             steps.extend(tokens::logits(&part)?);
@@ -156,7 +155,7 @@ fn routing_steps(context: &Context<'_>, given: bool) -> Result<Vec<Step>, PlanEr
     if problem.capacity().is_some() {
         steps.extend(capacity::select(context)?);
     }
-    Ok(steps)
+    Ok(())
 }
 
 /// From a soft router's statistics to the slots' inputs, and the slots as pairs.
