@@ -43,7 +43,7 @@ fn domain_row(block: Block, r: u32) -> Row {
         row.batch = params.batch_first + row.q / params.queries;
         row.q = row.q % params.queries;
     }
-    row.q += block.query_first;
+    if (QUERIES_CUT) { row.q += block.query_first; }
     return row;
 }
 

@@ -155,14 +155,6 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
                 v[i * 4u + c] = vec4<f16>(select(vec4(0.0), value, key_exists(block, key)));
             }
         }
-        var left_out = false;
-        if (some_dropped(state)) {
-            for (var i = 0u; i < V_LOADS * 4u; i++) {
-                let value = vec4<f32>(v[i]);
-                left_out |= any(not_finite(value));
-                v[i] = vec4<f16>(finite_part(value));
-            }
-        }
         for (var n = 0u; n < KEY_MATRICES; n++) {
             var s: array<SumMatrix, ROW_MATRICES>;
             for (var r = 0u; r < ROW_MATRICES; r++) { s[r] = SumMatrix(); }
@@ -177,9 +169,17 @@ fn fused_forward_matrix(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(nu
             }
         }
         workgroupBarrier(); // the scores are written, k is no longer read
+        var left_out = false;
         for (var i = 0u; i < V_LOADS; i++) {
             let at = lane + i * WORKGROUP_SIZE;
             if (staged(at, V_COUNT)) {
+                if (some_dropped(state)) {
+                    for (var c = 0u; c < 4u; c++) {
+                        let value = vec4<f32>(v[i * 4u + c]);
+                        left_out |= any(not_finite(value));
+                        v[i * 4u + c] = vec4<f16>(finite_part(value));
+                    }
+                }
                 let keys = at / VALUE_VECS;
                 let dims = at % VALUE_VECS;
                 for (var c = 0u; c < 4u; c++) {

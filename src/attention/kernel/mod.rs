@@ -144,6 +144,7 @@ impl<'a> Sequences<'a> {
         let keys = if pass.prefix { prefix } else { keys };
         source.params.u32("key_first", keys.start);
         source.params.u32("key_end", keys.end);
+        source.const_bool("QUERIES_CUT", part.queries() < e.seq_len_q);
         source.params.u32("queries", part.queries());
         source.params.u32("query_end", part.slice.queries[2].end);
         source.params.u32("map_words", self.map_words() as u32);
