@@ -109,9 +109,11 @@ impl FusedTiles {
         match *self {
             Self::Workgroup { tile_q, .. } => tile_q,
             Self::Stream { rows, lanes, workgroup_size, key_groups, .. } => {
-                workgroup_size / (lanes * key_groups) * rows
+                over(workgroup_size, lanes.saturating_mul(key_groups)).saturating_mul(rows)
             }
-            Self::Matrix { size, row_matrices, subgroups, .. } => size * row_matrices * subgroups,
+            Self::Matrix { size, row_matrices, subgroups, .. } => {
+                size.saturating_mul(row_matrices).saturating_mul(subgroups)
+            }
         }
     }
 
@@ -150,7 +152,7 @@ impl FusedTiles {
     pub const fn workgroup_size(&self) -> u32 {
         match *self {
             Self::Workgroup { tile_q, tile_kv, rows, cols, .. } => {
-                (tile_q / rows) * (tile_kv / cols)
+                over(tile_q, rows).saturating_mul(over(tile_kv, cols))
             }
             Self::Stream { workgroup_size, .. } | Self::Matrix { workgroup_size, .. } => {
                 workgroup_size
@@ -211,6 +213,14 @@ impl FusedTiles {
                 vec![(keys, rows * 4 * head_dim.div_ceil(4 * lanes))]
             }
         }
+    }
+}
+
+/// How often a number goes into another; 0 goes nowhere: sets of a caller's may hold any numbers before they are checked.
+const fn over(number: u32, by: u32) -> u32 {
+    match number.checked_div(by) {
+        Some(times) => times,
+        None => 0,
     }
 }
 

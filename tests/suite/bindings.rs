@@ -75,30 +75,57 @@ const ALL_FEATURES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Featur
 
 #[test]
 fn sequences_are_cut_in_every_layout() {
-    hold(&["length/*"], 11 << 10, NO_FEATURES, 1, 100);
-    hold(&["layout/bshd*f16_64", "layout/bshd*_7"], 6 << 10, ALL_FEATURES, 1, 100);
+    let long = ["length/full_q131_kv65", "length/causal_q5_kv131", "length/causal_q9_kv300"];
+    hold(&long, 11 << 10, NO_FEATURES, 3, 0);
+    let layouts =
+        ["layout/bshd_odd_f16_64", "layout/bshd_dense_bf16_64", "layout/bshd_exact_f32_7"];
+    hold(&layouts, 5 << 10, ALL_FEATURES, 2, 0);
 }
 
 #[test]
 fn masks_and_score_tables_are_cut_with_the_rows() {
-    hold(&["mask/*", "score/*"], 12 << 10, NO_FEATURES, 1, 100);
+    let masks = [
+        "mask/blocks_7_13",
+        "mask/dense_2_4_70_131",
+        "mask/documents_and_causal",
+        "mask/counts_by_list",
+        "mask/wgsl_and_causal",
+        "mask/offset_-5",
+    ];
+    hold(&masks, 12 << 10, NO_FEATURES, 6, 0);
+    hold(&["score/alibi_bias_softcap_wgsl", "score/bias_neg_inf_f32"], 22 << 10, NO_FEATURES, 2, 0);
 }
 
 #[test]
 fn pages_and_packed_sequences_are_cut() {
-    hold(&["paged/*", "packed/*"], 12 << 10, NO_FEATURES, 1, 100);
-    hold(&["paged/*", "packed/*"], 6 << 10, ALL_FEATURES, 1, 100);
+    let packed = ["packed/f16_sides", "packed/by_map", "packed/rows_of_none_sink_splits"];
+    hold(&packed, 12 << 10, NO_FEATURES, 2, 0);
+    hold(&["paged/*"], 6 << 10, ALL_FEATURES, 10, 4);
 }
 
 #[test]
 fn parts_of_cut_keys_are_merged_with_those_of_prefixes_and_splits() {
-    hold(&["prefix/*", "splits/*", "gate/*"], 17 << 10, NO_FEATURES, 1, 100);
+    let cases =
+        ["prefix/causal*", "splits/f16_causal", "gate/decode_splits", "gate/sigmoid_splits"];
+    hold(&cases, 17 << 10, NO_FEATURES, 4, 0);
 }
 
 #[test]
 fn images_are_cut_along_their_axes() {
-    hold(&["neighborhood/*"], 6 << 10, NO_FEATURES, 1, 100);
-    hold(&["neighborhood/*"], 3 << 10, ALL_FEATURES, 1, 100);
+    let images = [
+        "neighborhood/all",
+        "neighborhood/three_axes",
+        "neighborhood/dilation",
+        "neighborhood/clip_blocks",
+        "neighborhood/causal_beyond",
+        "neighborhood/swin",
+        "neighborhood/bias",
+        "neighborhood/sigmoid_splits",
+        "neighborhood/scores",
+        "neighborhood/aggregate",
+    ];
+    hold(&images, 7 << 10, NO_FEATURES, 7, 0);
+    hold(&images[..8], 3 << 10, ALL_FEATURES, 8, 0);
 }
 
 /// A call's plan on the floor, or why there is none.
