@@ -67,7 +67,8 @@ impl GpuLimits {
         if self.is_cpu { CPU_WORKGROUPS } else { GPU_PROCESSORS * resident.max(1) }
     }
 
-    /// Whether the device has what every kernel may use.
+    /// Whether the device has what every kernel may use. Bindings may be smaller: calls are cut to fit them, or refused by their
+    /// plans.
     ///
     /// # Errors
     /// [`PlanError::Limit`] naming the first limit that is below [`GpuLimits::floor`], with both numbers.
@@ -93,11 +94,6 @@ impl GpuLimits {
                 "storage buffers (max_storage_buffers_per_shader_stage)",
                 floor.storage_buffers.into(),
                 self.storage_buffers.into(),
-            ),
-            (
-                "bytes of one binding (max_storage_buffer_binding_size)",
-                floor.storage_binding_bytes,
-                self.storage_binding_bytes,
             ),
             (
                 "bytes of a uniform binding (max_uniform_buffer_binding_size)",

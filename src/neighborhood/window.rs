@@ -122,7 +122,7 @@ impl Axis {
         let moves =
             if divides { (side - 1) / self.stride } else { (side + self.stride - 2) / self.stride };
         let hull = u64::from(self.window) + u64::from(moves) * u64::from(self.stride);
-        hull.min(u64::from(self.class_len(0))) as u32
+        hull.min(u64::from(self.class_len(0)).max(1)) as u32
     }
 
     /// Boxes of `side` queries along the axis, for the longest class.

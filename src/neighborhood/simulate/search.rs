@@ -233,7 +233,7 @@ impl Search {
     }
 
     fn boxes(&mut self, tile_q: u32, tile_kv: u32) -> Vec<BoxChoice> {
-        let lens = self.widest.map(|axis| axis.class_len(0));
+        let lens = self.widest.map(|axis| axis.class_len(0).max(1)); // an image without tokens has boxes, too
         let mut query_boxes = full_boxes(tile_q, lens);
         query_boxes.extend(in_step(&query_boxes, self.widest.map(|axis| axis.stride)));
         let mut choices = Vec::new();
