@@ -173,6 +173,22 @@ fn what_no_cut_makes_fit_is_refused_with_both_numbers_and_the_way_out() {
     assert!(error.contains("larger bindings"), "{error}");
 }
 
+#[test]
+fn what_no_buffer_holds_is_refused_with_both_numbers_and_the_way_out() {
+    let inputs = SMALL.tensors(Dtype::F32, 1);
+    let problem = problem(&json!({"top_k": 2}), &inputs);
+    let refused = |buffer_bytes| {
+        let limits = GpuLimits { buffer_bytes, ..GpuLimits::floor() };
+        let tiles = problem.candidates(&limits).unwrap()[0];
+        problem.plan(&limits, &tiles).unwrap_err().to_string()
+    };
+    let error = refused(5000);
+    assert!(error.contains("5760 bytes of one buffer") && error.contains("has 5000"), "{error}");
+    assert!(error.contains("fewer experts a call make it smaller: expert_range"), "{error}");
+    let error = refused(1000);
+    assert!(error.contains("x (fewer tokens a call make it smaller)"), "{error}");
+}
+
 /// gpt-oss as its checkpoints hold it.
 fn gpt_oss(weight_on: &str) -> (Value, Tensors) {
     let question = json!({

@@ -11,7 +11,7 @@ use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot};
 use crate::kernel::access::bound_range;
 use crate::matmul::MatmulTiles;
-use crate::moe::problem::MoeProblem;
+use crate::moe::problem::{MoeProblem, is_expert_weights};
 use crate::moe::routing::Router;
 
 /// Tensors whose first axis are tokens.
@@ -145,7 +145,29 @@ impl Context<'_> {
         let alignment = self.limits.storage_alignment;
         let (bound, origin) = bound_range(name, desc.dtype, range.start, range.end, alignment);
         self.fits(name, bound.size)?;
+        self.lies_in_a_buffer(name, bound.offset.saturating_add(bound.size))?;
         Ok((bound, origin.wrapping_add(desc.layout.offset() as u32)))
+    }
+
+    /// A tensor's buffer is no larger than the device takes.
+    fn lies_in_a_buffer(&self, name: &str, needed: u64) -> Result<(), PlanError> {
+        let available = self.limits.buffer_bytes;
+        if needed <= available {
+            return Ok(());
+        }
+        let way_out = if BY_TOKEN.contains(&name) {
+            "fewer tokens a call make it smaller"
+        } else if is_expert_weights(name) && !name.starts_with("shared_") {
+            "fewer experts a call make it smaller: expert_range"
+        } else {
+            "a device with larger buffers takes it"
+        };
+        Err(PlanError::Limit {
+            what: format!("{name} ({way_out})"),
+            limit: "bytes of one buffer (max_buffer_size)",
+            needed,
+            available,
+        })
     }
 
     /// A binding is no larger than the device takes.
