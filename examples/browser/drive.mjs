@@ -3,10 +3,10 @@
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { readFile } from 'node:fs/promises';
-import { extname, join, normalize } from 'node:path';
+import { extname, join, normalize, resolve } from 'node:path';
 
 const [folder, executablePath, modules, query] = process.argv.slice(2);
-const { chromium } = createRequire(join(modules, 'index.js'))('playwright-core');
+const { chromium } = createRequire(resolve(modules, 'index.js'))('playwright-core');
 const types = { '.html': 'text/html', '.js': 'text/javascript', '.wasm': 'application/wasm' };
 const PATIENCE = 15 * 60 * 1000;
 
