@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::common::{CliError, Common};
-use super::output::read_text;
+use super::output::{read_text, tell};
 use crate::any::{AnyProblem, AnySpec, with_problem};
 use crate::attention::{AttentionSpec, MergeSpec};
 use crate::matmul::MatmulSpec;
@@ -81,7 +81,11 @@ pub(super) fn asked(
     }
 }
 
-/// The problem of a spec and the tensors of a file, which holds no others unless those are to be ignored.
+/// What a loss sends back, by its names in the contract: files of training steps hold it beside the forward pass's tensors.
+const SENT_BACK: [&str; 2] = ["dout", "dlse"];
+
+/// The problem of a spec and the tensors of a file, which holds no others unless those are to be ignored. What a loss sends back
+/// is said not to be read.
 pub(super) fn asked_of(
     common: &Common,
     spec: &AnySpec,
@@ -89,7 +93,11 @@ pub(super) fn asked_of(
 ) -> Result<AnyProblem, CliError> {
     let problem = spec.ask(tensors)?;
     if !common.ignore_other_tensors {
-        let given = tensors.keys().map(String::as_str);
+        let (sent_back, given): (Vec<&str>, Vec<&str>) =
+            tensors.keys().map(String::as_str).partition(|name| SENT_BACK.contains(name));
+        for name in sent_back {
+            tell(&format!("note: {name} is not read: it belongs to the backward pass"));
+        }
         with_problem!(&problem, problem => refuse_others(problem, given)?);
     }
     Ok(problem)

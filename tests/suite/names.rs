@@ -129,6 +129,17 @@ fn a_file_that_holds_more_is_refused_unless_others_are_ignored() {
 }
 
 #[test]
+fn a_file_of_a_training_step_serves_the_forward_pass_too_which_says_what_it_does_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors = inputs([1, 2, 1, 3, 4, 8]);
+    tensors.insert("dout".to_owned(), tensors["q"].clone());
+    write_safetensors(&folder.path().join("in"), &tensors).unwrap();
+    let taken = run(folder.path(), &[]);
+    let said = String::from_utf8_lossy(&taken.stderr);
+    assert!(taken.status.success() && said.contains("dout is not read"), "{said}");
+}
+
+#[test]
 fn what_the_device_cannot_take_and_what_cannot_be_written_end_with_1() {
     let cannot = r#"{"op": "attention", "batch": 1, "q_heads": 1, "kv_heads": 1, "seq_len_q": 4,
         "seq_len_kv": 4000000, "head_dim": 64, "outputs": ["out", "lse"],

@@ -67,16 +67,22 @@ impl Call {
         Ok(())
     }
 
+    /// The buffers that a problem asks for.
+    fn buffers_of(&self, prepared: &Prepared<MoeProblem>) -> Vec<(&str, &wgpu::Buffer)> {
+        let tensors = prepared.operator.tensors();
+        let asked = |name: &str| tensors.iter().any(|(known, _)| *known == name);
+        let buffers = self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer));
+        buffers.filter(|(name, _)| asked(name)).collect()
+    }
+
     fn submit(&self, times: u32) -> Result<(), CliError> {
-        let bound: Vec<(&str, &wgpu::Buffer)> =
-            self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("demo moe") };
         let mut encoder = self.engine.device().create_command_encoder(&descriptor);
         for _ in 0..times {
             if let Some(router) = &self.router {
-                router.record(&mut encoder, &bound)?;
+                router.record(&mut encoder, &self.buffers_of(router))?;
             }
-            self.layer.record(&mut encoder, &bound)?;
+            self.layer.record(&mut encoder, &self.buffers_of(&self.layer))?;
         }
         self.engine.queue().submit([encoder.finish()]);
         Ok(self.engine.wait()?)
