@@ -96,7 +96,7 @@ pub(super) fn asked_of(
         let (sent_back, given): (Vec<&str>, Vec<&str>) =
             tensors.keys().map(String::as_str).partition(|name| SENT_BACK.contains(name));
         for name in sent_back {
-            tell(&format!("note: {name} is not read: it belongs to the backward pass"));
+            tell(format!("note: {name} is not read: it belongs to the backward pass"));
         }
         with_problem!(&problem, problem => refuse_others(problem, given)?);
     }

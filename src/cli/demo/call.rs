@@ -10,6 +10,7 @@ use crate::cli::measure::Elapsed;
 use crate::engine::Engine;
 use crate::matmul::MatmulTiles;
 use crate::moe::MoeProblem;
+use crate::operator::Operator;
 use crate::prepared::Prepared;
 use crate::tensor::{Dtype, HostTensor, descs};
 use crate::verify::Expected;
@@ -69,7 +70,7 @@ impl Call {
 
     /// The buffers that a problem asks for.
     fn buffers_of(&self, prepared: &Prepared<MoeProblem>) -> Vec<(&str, &wgpu::Buffer)> {
-        let tensors = prepared.operator.tensors();
+        let tensors = prepared.operator().tensors();
         let asked = |name: &str| tensors.iter().any(|(known, _)| *known == name);
         let buffers = self.buffers.iter().map(|(name, buffer)| (name.as_str(), buffer));
         buffers.filter(|(name, _)| asked(name)).collect()

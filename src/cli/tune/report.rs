@@ -153,12 +153,12 @@ impl Report {
                 ratios.len()
             );
         }
-        let files = self.results.iter().filter_map(|outcome| match &outcome.stored {
+        let mut files = self.results.iter().filter_map(|outcome| match &outcome.stored {
             Stored::InFile(path) => Some(path),
             _ => None,
         });
         let (count, all) = (files.clone().count(), self.results.len());
-        match files.last() {
+        match files.next_back() {
             Some(path) => {
                 let path = path.display();
                 text += &format!(
