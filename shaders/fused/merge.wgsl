@@ -2,6 +2,8 @@
 // A lane owns four dims of a row.
 
 const NO_KEY: u32 = 0xff800000u; // the bits of minus infinity: a part without keys counts nothing
+const INFINITE: u32 = 0x7f800000u; // the bits of infinity: such a part is as one whose lse is NaN
+const QUIET: u32 = 0x00400000u; // makes NaN of them
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn fused_merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) workgroups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -29,7 +31,7 @@ fn fused_merge(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgro
             let value = outs_load4(params.outs_first + part * params.outs_part_stride + row * params.outs_row_stride, d);
             let bits = select(part_lse(part, row), 0u, PLAIN_SUM);
             if (part == first + i && bits != NO_KEY) {
-                let lse = bitcast<f32>(bits);
+                let lse = bitcast<f32>(bits | select(0u, QUIET, bits == INFINITE));
                 let weight = select(nan_kept(exp(lse - highest), lse), 1.0, PLAIN_SUM);
                 sum += weight;
                 acc = fma(value, vec4(weight * share), acc);
