@@ -43,7 +43,7 @@ pub trait Spec: Clone + Eq + Hash + Send + Sync + 'static {
     /// Checks the wish against the tensors it is asked of.
     ///
     /// # Errors
-    /// [`SpecError`](crate::SpecError) names what is wrong, what would be right and what was given.
+    /// [`SpecError`] names what is wrong, what would be right and what was given.
     fn ask(&self, tensors: &TensorDescs) -> Result<Self::Problem, Error>;
 }
 

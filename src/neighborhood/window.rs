@@ -115,7 +115,7 @@ impl Axis {
         self.window(len, queries.end - 1).start..self.window(len, queries.start).end
     }
 
-    /// The most keys that a box of `side` queries, cut as [`Axis::query_boxes`] does, may see.
+    /// The most keys that a box of `side` queries, cut as `query_boxes` does, may see.
     pub fn most_keys(&self, side: u32) -> u32 {
         // Groups that it touches beside the first, each moving the window by a stride. Boxes keep step with the groups.
         let divides = side.is_multiple_of(self.stride) || self.stride.is_multiple_of(side);
