@@ -24,7 +24,7 @@ const OF_TILES: [&str; 10] = [
 ];
 
 /// Cases that bring other fragments and other kernels, with a tile set each.
-const OF_FRAGMENTS: [&str; 39] = [
+const OF_FRAGMENTS: [&str; 40] = [
     "splits/decode_3",
     "splits/f16_causal",
     "mask/sinks_and_window",
@@ -64,6 +64,7 @@ const OF_FRAGMENTS: [&str; 39] = [
     "moe/null_experts_capacity",
     "moe/router_alone",
     "moe/f16_odd",
+    "moe/shared_gate",
 ];
 
 /// How many of a case's tile sets are run.
