@@ -35,7 +35,7 @@ fn check_cut(engine: &Engine, question: &Value, inputs: &Tensors) {
 /// 400 tokens' rows of x, logits and hidden numbers are ten times as large as a binding.
 #[test]
 fn long_prefills_are_cut_along_their_tokens() {
-    let engine = small_device(24 << 10, 65_535);
+    let engine = small_device(24 << 10);
     let layer = Layer { tokens: 400, model_dim: 36, experts: 12, expert_dim: 20 };
     let placed = json!([
         "out",
@@ -80,7 +80,7 @@ fn long_prefills_are_cut_along_their_tokens() {
 
 #[test]
 fn every_router_s_tokens_are_cut() {
-    let engine = small_device(32 << 10, 65_535);
+    let engine = small_device(32 << 10);
     let layer = Layer { tokens: 400, model_dim: 36, experts: 6, expert_dim: 20 };
     let mut inputs = layer.tensors(Dtype::F32, 1);
     let mask: Vec<f64> = (0..2400).map(|i| f64::from(u8::from(i % 7 != 3))).collect();
@@ -107,7 +107,7 @@ fn every_router_s_tokens_are_cut() {
 
 #[test]
 fn rounded_rows_of_long_prefills_are_cut() {
-    let engine = small_device(32 << 10, 65_535);
+    let engine = small_device(32 << 10);
     let (tokens, dim, experts) = (300_u64, 64_u64, 4_u64);
     let weights = json!({"weights": "q8_0", "quantise_activations": "mxint8", "top_k": 2});
     let mut descs = tilewise::tensor::TensorDescs::new();
@@ -131,7 +131,7 @@ fn rounded_rows_of_long_prefills_are_cut() {
 #[test]
 fn single_matrices_are_cut_along_their_rows() {
     for (dtype, name, bytes) in [(Dtype::F32, "f32", 40 << 10), (Dtype::Bf16, "bf16", 20 << 10)] {
-        let engine = small_device(bytes, 65_535);
+        let engine = small_device(bytes);
         let layer = Layer { tokens: 9, model_dim: 130, experts: 3, expert_dim: 140 };
         let mut inputs = layer.tensors(dtype, 1);
         for (name, shape) in [

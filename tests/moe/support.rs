@@ -20,16 +20,13 @@ pub fn engine() -> &'static Engine {
     ENGINE.get_or_init(|| Engine::open(&EngineOptions::default()).expect("tests need an adapter"))
 }
 
-/// The tests' adapter with small limits: bytes of a binding, and workgroups along a dimension.
-pub fn small_device(binding_bytes: u64, workgroups: u32) -> Engine {
+/// The tests' adapter with bindings of so many bytes.
+pub fn small_device(binding_bytes: u64) -> Engine {
     let instance = wgpu::Instance::default();
     let options = wgpu::RequestAdapterOptions::default();
     let adapter = pollster::block_on(instance.request_adapter(&options)).unwrap();
-    let limits = wgpu::Limits {
-        max_storage_buffer_binding_size: binding_bytes,
-        max_compute_workgroups_per_dimension: workgroups,
-        ..wgpu::Limits::default()
-    };
+    let limits =
+        wgpu::Limits { max_storage_buffer_binding_size: binding_bytes, ..wgpu::Limits::default() };
     let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
     Engine::from_device(device, queue)
