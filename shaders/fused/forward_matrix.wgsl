@@ -66,35 +66,6 @@ fn any_raised() -> u32 {
     return wg_raised[0] | wg_raised[1] | wg_raised[2] | wg_raised[3] | wg_raised[4] | wg_raised[5] | wg_raised[6] | wg_raised[7];
 }
 
-// Matrix n of a piece of the outputs. The last piece repeats its last one, for matrices want no branches.
-fn piece_matrix(piece: u32, n: u32) -> u32 {
-    return min(piece * KEY_MATRICES + n, VALUE_MATRICES - 1u);
-}
-
-// The dim of a column of a piece.
-fn piece_dim(piece: u32, column: u32) -> u32 {
-    return piece_matrix(piece, column / MATRIX) * MATRIX + column % MATRIX;
-}
-
-// Writes a piece of the outputs, as wide as a tile has keys, to where the scores were.
-fn write_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, SUM_MATRICES>>) {
-    for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
-        for (var n = 0u; n < KEY_MATRICES; n++) { // unrolled
-            let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
-            coopStoreT((*acc)[r * VALUE_MATRICES + piece_matrix(piece, n)], &wg_scores[at], SCORE_STRIDE);
-        }
-    }
-}
-// Reads it from there.
-fn read_piece(row_first: u32, piece: u32, acc: ptr<function, array<SumMatrix, SUM_MATRICES>>) {
-    for (var r = 0u; r < ROW_MATRICES; r++) { // unrolled
-        for (var n = 0u; n < KEY_MATRICES; n++) { // unrolled
-            let at = (row_first + r * MATRIX) * SCORE_STRIDE + n * MATRIX_VECS;
-            (*acc)[r * VALUE_MATRICES + piece_matrix(piece, n)] = coopLoadT<SumMatrix>(&wg_scores[at], SCORE_STRIDE);
-        }
-    }
-}
-
 fn load_k(block: Block, tile: u32, lane: u32, k: ptr<function, array<vec4<f16>, K_LOADS>>) {
     for (var i = 0u; i < K_LOADS; i++) {
         let at = staging(lane + i * WORKGROUP_SIZE, K_COUNT);

@@ -133,15 +133,18 @@ impl Forward {
                     add_fragment!(source, "fused/reduce_workgroup.wgsl");
                 }
                 add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "fused/tile_values.wgsl");
                 add_fragment!(source, "fused/forward_tile.wgsl");
             }
             FusedTiles::Stream { .. } => {
+                add_fragment!(source, "fused/stream_lanes.wgsl");
                 add_fragment!(source, "fused/forward_stream.wgsl");
             }
             FusedTiles::Matrix { .. } => {
                 add_fragment!(source, "common/lanes_subgroup.wgsl");
                 add_fragment!(source, "fused/reduce_subgroup.wgsl");
                 add_fragment!(source, "common/staging.wgsl");
+                add_fragment!(source, "fused/matrix_pieces.wgsl");
                 add_fragment!(source, "fused/forward_matrix.wgsl");
             }
         }
