@@ -195,7 +195,8 @@ impl FusedTiles {
         let values = if hold_q { q + values } else { values };
         let reduce = if subgroup { 0 } else { tile_q * lanes_x.div_ceil(4) };
         let vector_bytes = if half { 8 } else { 16 };
-        vector_bytes * scores.max(values) + 16 * reduce + 4 * tile_q
+        // Beside them two words that lanes share: what overflows, and what is not finite.
+        vector_bytes * scores.max(values) + 16 * reduce + 4 * tile_q + 8
     }
 
     /// Loops of the forward kernel that stay rolled, as (trips, multiply-adds a lane does in one): what statistics of
