@@ -42,7 +42,7 @@ fn drop_groups(lane: u32, line: Line) {
             let other = wg_group[i];
             rank += select(0u, 1u, other > key || (other == key && i < g));
         }
-        wg_two[g].x = rank;
+        wg_two[g] = vec2(rank, 0u);
     }
     workgroupBarrier(); // the groups' ranks are there
     for (var e = lane; e < CHOICES; e += WORKGROUP_SIZE) {
