@@ -2,21 +2,19 @@
 
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Bound, Slot, Step, fold_grid};
+use crate::gpu::recording::{Bound, Slot, Step};
 use crate::kernel::access::bound_range;
-use crate::kernel::source::{KernelSource, Launch, add_fragment};
+use crate::kernel::packed::Packed;
+use crate::kernel::source::KernelSource;
 use crate::snippet::{Asked, AuxRewrite, parse_with};
 use crate::tensor::{Dtype, Layout, TensorDescs};
-
-/// Lanes of a workgroup that packs.
-const PACK_SIZE: u32 = 128;
 
 /// How the kernels of a problem bind its extra inputs.
 pub(crate) struct ExtraInputs<'a> {
     tensors: &'a TensorDescs,
     limits: &'a GpuLimits,
     /// Those that share a binding.
-    packed: Vec<String>,
+    packed: Packed,
     /// The scratch buffer that those lie in.
     scratch: usize,
     /// Even one binding for all of them is more than the device takes beside the others.
@@ -48,12 +46,10 @@ impl<'a> ExtraInputs<'a> {
         names.dedup();
         let room = limits.storage_buffers.saturating_sub(core) as usize;
         let crowded = room == 0 && !names.is_empty();
-        if names.len() > room {
-            names.truncate(names.len() + 1 - room.max(1));
-        } else {
-            names.clear();
-        }
-        Self { tensors, limits, packed: names, scratch, crowded }
+        names.truncate(Packed::count(names.len(), room));
+        let words = |name: &String| tensors[name].layout.len();
+        let packed = names.into_iter().map(|name| (name.clone(), words(&name))).collect();
+        Self { tensors, limits, packed: Packed::new(packed), scratch, crowded }
     }
 
     /// The name that an extra input has in kernels: the caller's need not be one of WGSL's.
@@ -74,7 +70,7 @@ impl<'a> ExtraInputs<'a> {
             return;
         }
         source.params.u32(format!("{id}_len"), desc.layout.len() as u32);
-        match self.packed_first(name) {
+        match self.packed.first(name) {
             Some(first) => {
                 source.bind("inputs", "u32", false, self.buffer());
                 source.params.u32(format!("{id}_first"), first);
@@ -100,49 +96,21 @@ impl<'a> ExtraInputs<'a> {
         source.element_reader(&id, desc.dtype);
     }
 
-    /// Where a packed extra input starts among the packed ones, in words.
-    fn packed_first(&self, name: &str) -> Option<u32> {
-        let lens = self.packed.iter().take_while(|known| *known != name);
-        let first: u64 = lens.map(|known| self.tensors[known].layout.len()).sum();
-        self.packed.iter().any(|known| known == name).then_some(first as u32)
-    }
-
     /// The buffer of packed ones, as a binding.
     fn buffer(&self) -> Bound {
-        let lens = self.packed.iter().map(|name| self.tensors[name].layout.len());
-        let size = (lens.sum::<u64>() * 4).max(4);
+        let size = (self.packed.words() * 4).max(4);
         Bound { slot: Slot::Scratch(self.scratch), offset: 0, size }
     }
 
     /// Copies the packed extra inputs to their places, as 32-bit words: once for all slices.
     pub fn pack_steps(&self) -> Result<Vec<Step>, PlanError> {
-        self.packed.iter().map(|name| self.pack_step(name)).collect()
-    }
-
-    /// Copies one of them.
-    fn pack_step(&self, name: &str) -> Result<Step, PlanError> {
-        let len = self.tensors[name].layout.len();
-        let mut source = KernelSource::default();
-        source.const_u32("WORKGROUP_SIZE", PACK_SIZE);
-        source.params.u32("count", len as u32);
-        source.params.u32("inputs_first", self.packed_first(name).unwrap_or(0));
-        source.bind("inputs", "u32", true, self.buffer());
-        self.bind_alone(&mut source, name, self.whole(name));
-        let get = format!("{}_get", self.id(name));
-        let bits = match self.tensors[name].dtype {
-            Dtype::Bool => format!("u32({get}(i))"),
-            _ => format!("bitcast<u32>({get}(i))"),
+        let step = |(name, words)| {
+            self.packed.step((name, words), self.buffer(), self.limits, |source| {
+                self.bind_alone(source, name, self.whole(name));
+                Ok((self.id(name), self.tensors[name].dtype))
+            })
         };
-        source.accessor(&format!("fn input_bits(i: u32) -> u32 {{ return {bits}; }}\n"));
-        add_fragment!(source, "common/pack.wgsl");
-        let grid = fold_grid("packing", len.div_ceil(u64::from(PACK_SIZE)), self.limits)?;
-        Ok(source.step(Launch {
-            entry: "common_pack",
-            workgroup_size: PACK_SIZE,
-            workgroup_bytes: 0,
-            checked: false,
-            grid,
-        }))
+        self.packed.iter().map(step).collect()
     }
 
     /// Adds a caller's functions under names of their own, `PREFIXname`; says whether they must run checked.

@@ -5,6 +5,7 @@ pub(crate) mod blocks;
 pub(crate) mod extra;
 pub(crate) mod matrix;
 pub(crate) mod numbers;
+pub(crate) mod packed;
 mod pairs;
 pub(crate) mod readers;
 pub(crate) mod reads;

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::cuts::Cuts;
-use super::packed::Packed;
 use super::scratch::{LEAST_BOUND, Scratch};
 use super::sections::{BLOCK_PAIRS, Sections};
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
 use crate::gpu::recording::{Bound, Slot};
 use crate::kernel::access::bound_range;
+use crate::kernel::packed::Packed;
 use crate::matmul::MatmulTiles;
 use crate::moe::problem::{MoeProblem, is_expert_weights};
 use crate::moe::routing::Router;

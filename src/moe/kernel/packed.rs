@@ -4,55 +4,31 @@ use super::context::Context;
 use super::scratch::Scratch;
 use crate::error::PlanError;
 use crate::gpu::limits::GpuLimits;
-use crate::gpu::recording::{Step, fold_grid};
-use crate::kernel::source::{KernelSource, Launch, add_fragment};
+use crate::gpu::recording::Step;
+use crate::kernel::packed::Packed;
+use crate::kernel::source::KernelSource;
 use crate::matmul::weights::scales_name;
 use crate::moe::problem::MoeProblem;
 use crate::moe::routing::TokenChoice;
 use crate::moe::spec::{MoeOutput, WeightOn};
 use crate::tensor::{Dtype, TensorDesc};
 
-/// Lanes of a workgroup that packs.
-const PACK_SIZE: u32 = 128;
-
 /// The pairs' weights, among names of tensors.
 pub(super) const PAIR_WEIGHTS: &str = "the weights of pairs";
 
-/// What shares a buffer, a word an element, in this order: names of tensors, or [`PAIR_WEIGHTS`], and how many words each has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Packed(Vec<(String, u64)>);
-
-impl Packed {
-    /// As few as each kernel needs.
-    pub fn of(problem: &MoeProblem, limits: &GpuLimits) -> Self {
-        let mut names = Vec::new();
-        for (core, operands) in [routing(problem), first_matmul(problem)] {
-            let room = limits.storage_buffers.saturating_sub(core) as usize;
-            if operands.len() > room {
-                let packed = operands.len() + 1 - room.clamp(1, operands.len());
-                names.extend(operands.into_iter().take(packed));
-            }
-        }
-        let words = |name: String| {
-            let words = match problem.tensors.get(&name) {
-                Some(desc) => span(desc),
-                None => u64::from(problem.extents.routed()) * u64::from(problem.extents.top_k),
-            };
-            (name, words)
-        };
-        Self(names.into_iter().map(words).collect())
+/// What shares a buffer, by names of tensors or [`PAIR_WEIGHTS`]: as few as each kernel needs.
+pub(super) fn packed(problem: &MoeProblem, limits: &GpuLimits) -> Packed {
+    let mut names = Vec::new();
+    for (core, operands) in [routing(problem), first_matmul(problem)] {
+        let room = limits.storage_buffers.saturating_sub(core) as usize;
+        let count = Packed::count(operands.len(), room);
+        names.extend(operands.into_iter().take(count));
     }
-
-    /// Words in all.
-    pub fn words(&self) -> u64 {
-        self.0.iter().map(|(_, words)| words).sum()
-    }
-
-    /// Where one begins, if it is among them.
-    pub fn first(&self, name: &str) -> Option<u32> {
-        let index = self.0.iter().position(|(packed, _)| packed == name)?;
-        Some(self.0[..index].iter().map(|(_, words)| words).sum::<u64>() as u32)
-    }
+    let words = |name: &String| match problem.tensors.get(name) {
+        Some(desc) => span(desc),
+        None => u64::from(problem.extents.routed()) * u64::from(problem.extents.top_k),
+    };
+    Packed::new(names.into_iter().map(|name| (name.clone(), words(&name))).collect())
 }
 
 /// Elements from a tensor's first to its last, with the gaps between.
@@ -89,40 +65,27 @@ fn first_matmul(problem: &MoeProblem) -> (u32, Vec<String>) {
 
 /// Copies the tensors to their places: once a call.
 pub(super) fn pack_tensors(context: &Context<'_>) -> Result<Vec<Step>, PlanError> {
-    let tensors = context.packed.0.iter().filter(|(name, _)| name != PAIR_WEIGHTS);
-    tensors.map(|(name, words)| pack(context, name, *words)).collect()
+    let tensors = context.packed.iter().filter(|(name, _)| *name != PAIR_WEIGHTS);
+    tensors.map(|packed| pack(context, packed)).collect()
 }
 
 /// Copies the pairs' weights, once they are known.
 pub(super) fn pack_weights(context: &Context<'_>) -> Result<Option<Step>, PlanError> {
-    let weights = context.packed.0.iter().find(|(name, _)| name == PAIR_WEIGHTS);
-    weights.map(|(name, words)| pack(context, name, *words)).transpose()
+    let weights = context.packed.iter().find(|(name, _)| *name == PAIR_WEIGHTS);
+    weights.map(|packed| pack(context, packed)).transpose()
 }
 
 /// Copies one of them.
-fn pack(context: &Context<'_>, name: &str, words: u64) -> Result<Step, PlanError> {
-    let mut source = KernelSource::default();
-    source.const_u32("WORKGROUP_SIZE", PACK_SIZE);
-    source.params.u32("count", words as u32);
-    source.params.u32("inputs_first", context.packed.first(name).unwrap_or(0));
-    source.bind("inputs", "u32", true, context.scratch(Scratch::Packed)?);
-    let (dtype, (bound, first)) = match context.problem.tensors.get(name) {
-        Some(desc) => (desc.dtype, context.tensor(name)?),
-        None => (Dtype::F32, (context.scratch(Scratch::Weights)?, 0)),
-    };
-    source.bind("operand", KernelSource::element_type_of(dtype), false, bound);
-    source.params.u32("operand_first", first);
-    source.element_reader("operand", dtype);
-    let bits =
-        if dtype == Dtype::Bool { "u32(operand_get(i))" } else { "bitcast<u32>(operand_get(i))" };
-    source.accessor(&format!("fn input_bits(i: u32) -> u32 {{ return {bits}; }}\n"));
-    add_fragment!(source, "common/pack.wgsl");
-    let grid = fold_grid("packing", words.div_ceil(u64::from(PACK_SIZE)), context.limits)?;
-    Ok(source.step(Launch {
-        entry: "common_pack",
-        workgroup_size: PACK_SIZE,
-        workgroup_bytes: 0,
-        checked: false,
-        grid,
-    }))
+fn pack(context: &Context<'_>, (name, words): (&str, u64)) -> Result<Step, PlanError> {
+    let buffer = context.scratch(Scratch::Packed)?;
+    context.packed.step((name, words), buffer, context.limits, |source| {
+        let (dtype, (bound, first)) = match context.problem.tensors.get(name) {
+            Some(desc) => (desc.dtype, context.tensor(name)?),
+            None => (Dtype::F32, (context.scratch(Scratch::Weights)?, 0)),
+        };
+        source.bind("operand", KernelSource::element_type_of(dtype), false, bound);
+        source.params.u32("operand_first", first);
+        source.element_reader("operand", dtype);
+        Ok(("operand".to_owned(), dtype))
+    })
 }

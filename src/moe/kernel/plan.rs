@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::cuts::Cuts;
-use super::packed::Packed;
+use super::packed::packed;
 use super::place::Purpose;
 use super::scratch::{scratch_buffers, scratch_bytes};
 use super::sections::Sections;
@@ -35,7 +35,7 @@ pub(super) fn plan_cut(
     cuts: Cuts,
 ) -> Result<Plan, PlanError> {
     let sections = Sections::of(problem, cuts, tiles)?;
-    let packed = Packed::of(problem, limits);
+    let packed = packed(problem, limits);
     let scratch = scratch_bytes(problem, [sections.words, packed.words()], cuts.span_tokens);
     let span = 0..problem.extents.tokens;
     let context = Context { problem, limits, tiles, sections, cuts, packed, scratch, span };
