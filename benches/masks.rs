@@ -4,11 +4,11 @@
 //! alone, by the device's clock, where it has one. Names, or parts of them, choose contestants; the first is the measure.
 //! On a software adapter the times say nothing about GPUs; the first line tells the device.
 
-mod timing;
+mod common;
 
 use std::collections::BTreeMap;
 
-use self::timing::{median, seconds};
+use self::common::{median, noise, seconds};
 use tilewise::attention::{AttentionProblem, AttentionSpec, Mask};
 use tilewise::problems::Resident;
 use tilewise::tensor::{Dtype, HostTensor, descs};
@@ -107,8 +107,7 @@ fn call(
 fn rows() -> Inputs {
     let shape = [1, HEADS, TOKENS, HEAD_DIM];
     let tensor = |seed: u64| {
-        let value = |i: u64| ((i * 2_654_435_761 + seed * 97) % 1009) as f64 / 504.5 - 1.0;
-        let values: Vec<f64> = (0..shape.iter().product()).map(value).collect();
+        let values: Vec<f64> = noise(shape.iter().product(), seed).collect();
         HostTensor::from_f64(Dtype::F32, &shape, &values)
     };
     ["q", "k", "v"]

@@ -3,11 +3,11 @@
 //! the device's clock; of whole calls by CPU time where the adapter is a processor, whose times say nothing about GPUs, else
 //! by the clock. `--tiles` compares every tile set.
 
-mod timing;
+mod common;
 
 use std::collections::BTreeMap;
 
-use self::timing::{median, seconds};
+use self::common::{median, noise, seconds};
 use tilewise::gpu::recording::{Bound, Slot};
 use tilewise::matmul::{MatmulProblem, MatmulSpec};
 use tilewise::moe::{Activation, MoeProblem, MoeSpec, Router};
@@ -88,10 +88,6 @@ impl Layer {
         let descs = descs.map(|(name, host)| (name.clone(), host.desc())).collect();
         MoeProblem::new(&spec, &descs).expect("a right question")
     }
-}
-
-fn noise(count: u64, seed: u64) -> impl Iterator<Item = f64> {
-    (0..count).map(move |i| ((i * 2_654_435_761 + seed * 97) % 1009) as f64 / 504.5 - 1.0)
 }
 
 fn floats(dtype: Dtype, shape: &[u64], seed: u64) -> HostTensor {

@@ -5,13 +5,13 @@
 //! only creates the naive kernel's, each named on stderr before: for those who read what a compiler says.
 //! On a software adapter the times say nothing about GPUs; the first line tells the device.
 
+mod common;
 mod naive;
-mod timing;
 
 use std::collections::BTreeMap;
 
+use self::common::{median, noise, seconds};
 use self::naive::{Entry, Naive, Shape};
-use self::timing::{median, seconds};
 use tilewise::attention::{AttentionLayout, AttentionProblem, AttentionSpec};
 use tilewise::neighborhood::{NeighborhoodProblem, NeighborhoodSpec, TensorDescs, simulate};
 use tilewise::operator::Operator;
@@ -99,8 +99,7 @@ fn inputs(spatial: &[u64]) -> BTreeMap<String, HostTensor> {
     let shape = [&[1], spatial, &[HEADS, HEAD_DIM]].concat();
     let count = shape.iter().product::<u64>();
     let tensor = |seed: u64| {
-        let value = |i: u64| ((i * 2_654_435_761 + seed * 97) % 1009) as f64 / 504.5 - 1.0;
-        let values: Vec<f64> = (0..count).map(value).collect();
+        let values: Vec<f64> = noise(count, seed).collect();
         HostTensor::from_f64(Dtype::F32, &shape, &values)
     };
     ["q", "k", "v"]

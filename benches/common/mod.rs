@@ -18,3 +18,8 @@ pub fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
+
+/// Numbers that look random, within ±1.
+pub fn noise(count: u64, seed: u64) -> impl Iterator<Item = f64> {
+    (0..count).map(move |i| ((i * 2_654_435_761 + seed * 97) % 1009) as f64 / 504.5 - 1.0)
+}
